@@ -58,8 +58,10 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), Mismatc
     Ok(())
 }
 
-/// The function that decodes one block: its arguments have exactly a block's bytes and elements.
-fn decoder(dtype: DType) -> Option<fn(&[u8], &mut [f32])> {
+/// Decodes one block: the arguments have exactly a block's bytes and elements.
+type BlockDecoder = fn(&[u8], &mut [f32]);
+
+fn decoder(dtype: DType) -> Option<BlockDecoder> {
     Some(match dtype {
         DType::F32 => |block, out| out[0] = f32::from_bits(word(block, 0)),
         DType::F16 => |block, out| out[0] = half(block, 0),

@@ -1,1 +1,4 @@
-//! tests
+//! Everything meets here.
+
+#[cfg(test)]
+mod laws;
