@@ -1,0 +1,60 @@
+//! Source texts and places in them.
+
+use serde::Serialize;
+
+/// A range of bytes of one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Span {
+    /// Index of the source in its [`Sources`].
+    pub source: u16,
+    /// First byte.
+    pub start: u32,
+    /// The byte after the last.
+    pub end: u32,
+}
+
+impl Span {
+    /// From the start of this span to the end of another of the same source.
+    pub fn to(self, last: Span) -> Span {
+        Span { end: last.end.max(self.end), ..self }
+    }
+}
+
+/// One text with the name that diagnostics call it by.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// A path, or what stands for one: `<prelude>`.
+    pub name: String,
+    /// The whole text.
+    pub text: String,
+}
+
+/// The texts of one compilation.
+#[derive(Clone, Debug, Default)]
+pub struct Sources(Vec<Source>);
+
+impl Sources {
+    /// The sources of a compilation of one text.
+    pub fn of(name: &str, text: &str) -> Sources {
+        let mut sources = Sources::default();
+        sources.add(name, text);
+        sources
+    }
+
+    /// Adds a text and says its index. A compilation has at most 65,536 texts; any further one
+    /// takes the index of the last.
+    pub fn add(&mut self, name: &str, text: &str) -> u16 {
+        self.0.push(Source { name: name.into(), text: text.into() });
+        u16::try_from(self.0.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// The text of an index.
+    pub fn get(&self, source: u16) -> Option<&Source> {
+        self.0.get(usize::from(source))
+    }
+
+    /// All texts with their indices.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &Source)> {
+        (0..=u16::MAX).zip(&self.0)
+    }
+}
