@@ -16,5 +16,5 @@ cd "llama_cpp_python-$VERSION/vendor/llama.cpp"
 cmake -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF \
     -DGGML_NATIVE=ON -DGGML_OPENMP=ON -DGGML_LLAMAFILE=ON \
     -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF
-ninja -C build llama-bench llama-completion
+ninja -C build llama-bench
 echo "$PWD/build/bin/llama-bench"
