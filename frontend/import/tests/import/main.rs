@@ -1,0 +1,5 @@
+//! The readers against files that are well made, wrong, and hostile.
+
+mod hostile;
+mod read;
+mod support;
