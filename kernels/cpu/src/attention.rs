@@ -1,0 +1,132 @@
+//! Softmax attention over a cache: `out = softmax(q k^T * scale) v`, query heads in groups that
+//! share a key/value head.
+//!
+//! `q[s, heads, group, p]`, `k[t, heads, p]`, `v[t, heads, pv]`, `out[s, heads, group, pv]`, where a
+//! row of `q` and of `out` is contiguous, and so is a head of a row of `k` and `v`. Query `i` stands
+//! at position `t - s + i`, key `j` at `j`. Causal: keys after the query are not seen. Window `w`
+//! (0: none): keys at `w` or more positions before it are not seen. A query that sees no key gives
+//! zeros.
+//!
+//! Keys are taken in tiles, with a running maximum and sum for each query (Milakov and Gimelshein
+//! 2018, Dao et al. 2022), so that scratch does not grow with `t`.
+#![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
+
+mod prompt;
+mod token;
+
+use crate::simd::Simd;
+use std::ops::Range;
+
+pub(crate) const ARGS: &[&str] = &[
+    "out",
+    "out_stride",
+    "q",
+    "q_stride",
+    "k",
+    "k_stride",
+    "k_head_stride",
+    "v",
+    "v_stride",
+    "v_head_stride",
+    "s",
+    "t",
+    "heads",
+    "group",
+    "p",
+    "pv",
+    "scale",
+    "causal",
+    "window",
+    "scratch",
+];
+
+/// The argument words: see [`crate::Kernel`]. Strides count elements; `scale` is an `f64`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Args {
+    out: *mut f32,
+    out_stride: usize,
+    q: *const f32,
+    q_stride: usize,
+    k: *const f32,
+    k_stride: usize,
+    k_head_stride: usize,
+    v: *const f32,
+    v_stride: usize,
+    v_head_stride: usize,
+    s: usize,
+    t: usize,
+    heads: usize,
+    group: usize,
+    p: usize,
+    pv: usize,
+    scale: f64,
+    causal: u64,
+    window: usize,
+    scratch: *mut f32,
+}
+
+/// Keys of a tile: these of one head, and their values, fit the second cache.
+const KEYS: usize = 128;
+
+/// What the running maximum begins with: below every score, and finite so that differences are.
+const LEAST: f32 = -1e30;
+
+impl Args {
+    /// The keys that query `i` sees.
+    fn keys(&self, i: usize) -> Range<usize> {
+        let end = if self.causal == 0 { self.t } else { (self.t + i + 1).saturating_sub(self.s) };
+        let past = (self.t + i + 1).saturating_sub(self.s);
+        let start = if self.window == 0 { 0 } else { past.saturating_sub(self.window) };
+        start.min(end)..end
+    }
+
+    /// # Safety
+    /// The query exists.
+    unsafe fn query(&self, i: usize, head: usize, member: usize) -> *const f32 {
+        unsafe { self.q.add(i * self.q_stride + (head * self.group + member) * self.p) }
+    }
+
+    /// # Safety
+    /// The query exists.
+    unsafe fn output(&self, i: usize, head: usize, member: usize) -> *mut f32 {
+        unsafe { self.out.add(i * self.out_stride + (head * self.group + member) * self.pv) }
+    }
+
+    /// # Safety
+    /// The key exists.
+    unsafe fn key(&self, j: usize, head: usize) -> *const f32 {
+        unsafe { self.k.add(j * self.k_stride + head * self.k_head_stride) }
+    }
+
+    /// # Safety
+    /// The value exists.
+    unsafe fn value(&self, j: usize, head: usize) -> *const f32 {
+        unsafe { self.v.add(j * self.v_stride + head * self.v_head_stride) }
+    }
+}
+
+/// Bytes of scratch of a thread.
+pub(crate) fn scratch(args: &[u64]) -> usize {
+    let [group, p, pv] = [13, 14, 15].map(|at| args[at] as usize);
+    area(group, p, pv)
+}
+
+fn area(group: usize, p: usize, pv: usize) -> usize {
+    let floats = prompt::scratch(group, p, pv).max(token::scratch(pv));
+    (floats * size_of::<f32>()).next_multiple_of(64)
+}
+
+/// # Safety
+/// `args` points to the words that [`ARGS`] names; see [`crate::Kernel::run`].
+pub(crate) unsafe extern "C" fn run<S: Simd>(args: *const u64, thread: u64, threads: u64) {
+    let (s, mut a) = unsafe { (S::assume(), *args.cast::<Args>()) };
+    a.scratch = unsafe { a.scratch.byte_add(area(a.group, a.p, a.pv) * thread as usize) };
+    unsafe {
+        if a.s == 1 {
+            token::run(s, &a, thread, threads);
+        } else {
+            prompt::run(s, &a, thread, threads);
+        }
+    }
+}

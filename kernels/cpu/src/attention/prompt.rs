@@ -1,0 +1,216 @@
+//! Attention of many queries: two matrix products a tile of keys.
+//!
+//! Lanes are queries: sixteen (query, member of the group) pairs of one key/value head. Scores lie
+//! as `[key][16]` and results as `[pv][16]`, so keys and values are read where they are, the softmax
+//! needs no sums across lanes, and only queries and results are transposed.
+#![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
+
+use super::{Args, KEYS, LEAST};
+use crate::exp::exp;
+use crate::simd::{LANES, Simd};
+use crate::tile::{self, Left, Out, Right};
+use std::ops::Range;
+
+/// Lanes of a block of queries that share the reading of a tile of keys.
+const BLOCK: usize = 6 * LANES;
+
+/// Queries of a block.
+fn queries(group: usize) -> usize {
+    (BLOCK / group.max(1)).max(1)
+}
+
+/// Vectors of lanes of a block.
+fn panels(group: usize) -> usize {
+    (queries(group) * group).div_ceil(LANES)
+}
+
+/// Floats of scratch of a thread.
+pub(super) fn scratch(group: usize, p: usize, pv: usize) -> usize {
+    LANES * (KEYS + panels(group) * (p + pv + 4))
+}
+
+/// Consecutive queries of one head.
+struct Block<'a> {
+    a: &'a Args,
+    head: usize,
+    queries: Range<usize>,
+}
+
+/// What a block keeps of sixteen lanes.
+#[derive(Clone, Copy)]
+struct Panel {
+    /// Queries times the scale, `[p][16]`.
+    query: *mut f32,
+    /// Results so far, `[pv][16]`.
+    result: *mut f32,
+    /// The largest score so far, `[16]`.
+    most: *mut f32,
+    /// The sum of exponentials so far, `[16]`.
+    total: *mut f32,
+    /// The first key seen and the last, as numbers, `[16]` each.
+    seen: [*mut f32; 2],
+}
+
+/// # Safety
+/// As for [`super::run`]; scratch is this thread's own.
+pub(super) unsafe fn run<S: Simd>(s: S, a: &Args, thread: u64, threads: u64) {
+    let size = queries(a.group);
+    let blocks = a.s.div_ceil(size);
+    // Later blocks see more keys: dealing them out in turn is fairer than long runs.
+    for unit in (thread as usize..blocks * a.heads).step_by(threads as usize) {
+        let from = unit % blocks * size;
+        let queries = from..(from + size).min(a.s);
+        let block = Block { a, head: unit / blocks, queries };
+        s.vectorize(|| unsafe { block.run(s) });
+    }
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self, s: S) {
+        let panels = (self.queries.len() * self.a.group).div_ceil(LANES);
+        for index in 0..panels {
+            unsafe { self.start(s, index) };
+        }
+        let keys = self.a.keys(self.queries.start).start..self.a.keys(self.queries.end - 1).end;
+        for from in keys.clone().step_by(KEYS) {
+            let tile = from..(from + KEYS).min(keys.end);
+            for index in 0..panels {
+                unsafe { self.tile(s, self.panel(index), &tile) };
+            }
+        }
+        for index in 0..panels {
+            unsafe { self.finish(index) };
+        }
+    }
+
+    /// Where a panel lies in scratch, after the scores.
+    unsafe fn panel(&self, index: usize) -> Panel {
+        let (p, pv) = (self.a.p, self.a.pv);
+        unsafe {
+            let query = self.a.scratch.add(LANES * (KEYS + index * (p + pv + 4)));
+            let result = query.add(LANES * p);
+            let most = result.add(LANES * pv);
+            let [total, first, last] = [1, 2, 3].map(|it| most.add(it * LANES));
+            Panel { query, result, most, total, seen: [first, last] }
+        }
+    }
+
+    /// The query and the member of the group in a lane, if it is not beyond the last.
+    fn lane(&self, index: usize, lane: usize) -> Option<(usize, usize)> {
+        let at = index * LANES + lane;
+        let query = self.queries.start + at / self.a.group;
+        (query < self.queries.end).then_some((query, at % self.a.group))
+    }
+
+    #[inline(always)]
+    unsafe fn start<S: Simd>(&self, s: S, index: usize) {
+        let panel = unsafe { self.panel(index) };
+        let scale = self.a.scale as f32;
+        for lane in 0..LANES {
+            let query = self.lane(index, lane);
+            // A lane without a query is a copy of the first, whose result nobody reads.
+            let (i, member) = query.unwrap_or((self.queries.start, 0));
+            let seen = self.a.keys(i);
+            unsafe {
+                let q = self.a.query(i, self.head, member);
+                for c in 0..self.a.p {
+                    *panel.query.add(c * LANES + lane) = *q.add(c) * scale;
+                }
+                *panel.seen[0].add(lane) = seen.start as f32;
+                *panel.seen[1].add(lane) = seen.end as f32 - 1.0;
+            }
+        }
+        unsafe {
+            s.store(panel.most, s.splat(LEAST));
+            s.store(panel.total, s.splat(0.0));
+            for c in 0..self.a.pv {
+                s.store(panel.result.add(c * LANES), s.splat(0.0));
+            }
+        }
+    }
+
+    /// Adds a tile of keys to sixteen lanes.
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, s: S, panel: Panel, keys: &Range<usize>) {
+        let (a, scores) = (self.a, self.a.scratch);
+        unsafe {
+            let first = a.key(keys.start, self.head);
+            let left = Left { first, row_stride: a.k_stride, step: 1 };
+            let right = Right { first: panel.query, panel_stride: 0 };
+            let out = Out { first: scores, stride: LANES, add: false };
+            tile::product::<S, 1>(s, keys.len(), left, right, a.p, out);
+
+            let masked = self.queries.clone().any(|i| {
+                let seen = a.keys(i);
+                keys.start < seen.start || seen.end < keys.end
+            });
+            if masked {
+                mask(s, panel, keys, scores);
+            }
+            weigh(s, panel, keys.len(), a.pv, scores);
+
+            let first = a.value(keys.start, self.head);
+            let left = Left { first, row_stride: 1, step: a.v_stride };
+            let right = Right { first: scores, panel_stride: 0 };
+            let out = Out { first: panel.result, stride: LANES, add: true };
+            tile::product::<S, 1>(s, a.pv, left, right, keys.len(), out);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(&self, index: usize) {
+        let panel = unsafe { self.panel(index) };
+        for lane in 0..LANES {
+            let Some((i, member)) = self.lane(index, lane) else { break };
+            unsafe {
+                let total = *panel.total.add(lane);
+                let scale = if total == 0.0 { 0.0 } else { 1.0 / total };
+                let out = self.a.output(i, self.head, member);
+                for c in 0..self.a.pv {
+                    *out.add(c) = *panel.result.add(c * LANES + lane) * scale;
+                }
+            }
+        }
+    }
+}
+
+/// Sets the scores of keys that a lane does not see to `-inf`.
+#[inline(always)]
+unsafe fn mask<S: Simd>(s: S, panel: Panel, keys: &Range<usize>, scores: *mut f32) {
+    let hidden = s.splat(f32::NEG_INFINITY);
+    let [first, last] = panel.seen.map(|it| unsafe { s.load(it) });
+    for (at, key) in keys.clone().enumerate() {
+        let key = s.splat(key as f32);
+        unsafe {
+            let score = s.load(scores.add(at * LANES));
+            let score = s.if_less(key, first, hidden, s.if_less(last, key, hidden, score));
+            s.store(scores.add(at * LANES), score);
+        }
+    }
+}
+
+/// Turns scores into weights relative to the new maximum, and rescales what was summed before.
+#[inline(always)]
+unsafe fn weigh<S: Simd>(s: S, panel: Panel, keys: usize, pv: usize, scores: *mut f32) {
+    unsafe {
+        let before = s.load(panel.most);
+        let mut most = before;
+        for at in 0..keys {
+            most = s.max(most, s.load(scores.add(at * LANES)));
+        }
+        let rescale = exp(s, s.sub(before, most));
+        let mut total = s.mul(s.load(panel.total), rescale);
+        for at in 0..keys {
+            let weight = exp(s, s.sub(s.load(scores.add(at * LANES)), most));
+            total = s.add(total, weight);
+            s.store(scores.add(at * LANES), weight);
+        }
+        s.store(panel.most, most);
+        s.store(panel.total, total);
+        for c in 0..pv {
+            let p = panel.result.add(c * LANES);
+            s.store(p, s.mul(s.load(p), rescale));
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The one layout of weights that every kernel reads, whatever the instruction set.
+//!
+//! Weights `W[n, k]` come as rows of blocks, as in GGUF and safetensors files. Sixteen rows make a
+//! *panel*; the last panel is padded with zero bytes. In a panel the blocks follow each other along
+//! `k`; in a block each field of 2 or 4 bytes is stored for the sixteen rows side by side, so that a
+//! vector load has one row a lane. The order of the fields is that of the file
+//! ([`ir::storage`] lists them), bytes inside a field do not move, and nothing grows: packing is a
+//! transposition.
+//!
+//! | format | a packed block |
+//! |---|---|
+//! | F32 | `[16]` words |
+//! | F16, BF16 | `[16]` halves |
+//! | Q4_0, Q4_1 | `d[16]`, (`m[16]`), 4 x `q[16]`: word `w` of a row is bytes `4w..4w + 4` of its `q` |
+//! | Q5_0, Q5_1 | `d[16]`, (`m[16]`), `h[16]`, 4 x `q[16]` |
+//! | Q8_0 | `d[16]`, 8 x `q[16]` |
+//! | Q4_K | `d[16]`, `m[16]`, 3 x `s[16]`, 32 x `q[16]` |
+//! | Q5_K | `d[16]`, `m[16]`, 3 x `s[16]`, 8 x `h[16]`, 32 x `q[16]` |
+//! | Q6_K | 32 x `q[16]`, 16 x `h[16]`, 4 x `s[16]`, `d[16]` |
+
+use crate::LANES;
+use ir::DType;
+use std::ops::Range;
+
+/// Why weights could not be packed or a packed row not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackError {
+    /// Not a storage format of weights, or `k` is not a whole number of its blocks.
+    Format(DType),
+    /// A slice has another length than the format and the extents give.
+    Length {
+        /// Bytes or elements that it should have.
+        want: usize,
+        /// What it has.
+        got: usize,
+    },
+    /// A row or panel beyond the last.
+    Range,
+}
+
+impl std::fmt::Display for PackError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PackError::Format(dtype) => {
+                write!(f, "rows of this length cannot be packed as {dtype}")
+            }
+            PackError::Length { want, got } => write!(f, "expected a length of {want}, got {got}"),
+            PackError::Range => f.write_str("no such row"),
+        }
+    }
+}
+
+impl std::error::Error for PackError {}
+
+/// A run of equal fields of a block.
+#[derive(Clone, Copy)]
+struct Fields {
+    bytes: usize,
+    count: usize,
+}
+
+/// The fields of a block, in the order of the file. A row of a plain type counts as one block.
+fn fields(dtype: DType, k: usize) -> Option<[Fields; 3]> {
+    let (lead, words, trail) = match dtype {
+        DType::F32 => (0, k, 0),
+        DType::F16 | DType::BF16 => (k, 0, 0),
+        DType::Q4_0 => (1, 4, 0),
+        DType::Q4_1 => (2, 4, 0),
+        DType::Q5_0 => (1, 5, 0),
+        DType::Q5_1 => (2, 5, 0),
+        DType::Q8_0 => (1, 8, 0),
+        DType::Q4K => (2, 35, 0),
+        DType::Q5K => (2, 43, 0),
+        DType::Q6K => (0, 52, 1),
+        DType::F64 | DType::I32 | DType::Bool | DType::Mixed => return None,
+    };
+    let halves = |count| Fields { bytes: 2, count };
+    Some([halves(lead), Fields { bytes: 4, count: words }, halves(trail)])
+}
+
+/// Panels of a table with `n` rows.
+pub fn panels(n: usize) -> usize {
+    n.div_ceil(LANES)
+}
+
+/// Bytes of one panel of rows with `k` elements; `None` if they cannot be packed.
+pub fn panel_bytes(dtype: DType, k: usize) -> Option<usize> {
+    fields(dtype, k)?;
+    dtype.bytes(LANES, k)
+}
+
+/// Bytes of packed `W[n, k]`; `None` if it cannot be packed.
+pub fn packed_bytes(dtype: DType, n: usize, k: usize) -> Option<usize> {
+    panel_bytes(dtype, k)?.checked_mul(panels(n))
+}
+
+/// Packs `W[n, k]` from the bytes of its rows.
+pub fn pack(dtype: DType, n: usize, k: usize, src: &[u8], dst: &mut [u8]) -> Result<(), PackError> {
+    pack_panels(dtype, n, k, src, 0..panels(n), dst)
+}
+
+/// Packs some panels of `W[n, k]`, so that threads can share the work.
+///
+/// `src` is all rows, `dst` the bytes of these panels alone.
+pub fn pack_panels(
+    dtype: DType,
+    n: usize,
+    k: usize,
+    src: &[u8],
+    range: Range<usize>,
+    dst: &mut [u8],
+) -> Result<(), PackError> {
+    let panel = panel_bytes(dtype, k).ok_or(PackError::Format(dtype))?;
+    let row = panel / LANES;
+    check_length(row.checked_mul(n), src.len())?;
+    check_length(range.len().checked_mul(panel), dst.len())?;
+    if panels(n) < range.end {
+        return Err(PackError::Range);
+    }
+    if panel == 0 {
+        return Ok(());
+    }
+    let zeros = vec![0; row];
+    for (index, dst) in range.zip(dst.chunks_exact_mut(panel)) {
+        let rows: [&[u8]; LANES] = std::array::from_fn(|lane| {
+            let at = (index * LANES + lane) * row;
+            src.get(at..at + row).unwrap_or(&zeros)
+        });
+        pack_panel(dtype, k, rows, dst);
+    }
+    Ok(())
+}
+
+fn check_length(want: Option<usize>, got: usize) -> Result<(), PackError> {
+    let want = want.ok_or(PackError::Range)?;
+    if want == got { Ok(()) } else { Err(PackError::Length { want, got }) }
+}
+
+fn pack_panel(dtype: DType, k: usize, rows: [&[u8]; LANES], mut dst: &mut [u8]) {
+    let Some(fields) = fields(dtype, k) else { return };
+    let mut at = 0;
+    while !dst.is_empty() {
+        for Fields { bytes, count } in fields {
+            let (run, rest) = dst.split_at_mut(bytes * count * LANES);
+            let rows = rows.map(|row| &row[at..at + bytes * count]);
+            match bytes {
+                2 => interleave::<2, { 2 * LANES }>(rows, run),
+                _ => interleave::<4, { 4 * LANES }>(rows, run),
+            }
+            dst = rest;
+            at += bytes * count;
+        }
+    }
+}
+
+/// Writes `B` bytes of each row in turn: `ALL` bytes of all rows together.
+fn interleave<const B: usize, const ALL: usize>(rows: [&[u8]; LANES], dst: &mut [u8]) {
+    // A stretch of rows long enough to stream and short enough to stay in the first cache.
+    const STRETCH: usize = 64;
+    for (part, dst) in dst.chunks_mut(STRETCH * ALL).enumerate() {
+        for (lane, row) in rows.iter().enumerate() {
+            let fields = row[part * STRETCH * B..].as_chunks::<B>().0;
+            for (all, field) in dst.as_chunks_mut::<ALL>().0.iter_mut().zip(fields) {
+                all[lane * B..][..B].copy_from_slice(field);
+            }
+        }
+    }
+}
+
+/// The values of row `row` of packed `W[n, k]`, where `out` has `k` elements.
+pub fn decode_row(
+    dtype: DType,
+    packed: &[u8],
+    row: usize,
+    out: &mut [f32],
+) -> Result<(), PackError> {
+    let k = out.len();
+    let panel = panel_bytes(dtype, k).ok_or(PackError::Format(dtype))?;
+    let at = (row / LANES).checked_mul(panel).ok_or(PackError::Range)?;
+    let panel = packed.get(at..).and_then(|it| it.get(..panel)).ok_or(PackError::Range)?;
+    decode_lane(dtype, panel, row % LANES, out);
+    Ok(())
+}
+
+/// Bytes of the largest block.
+const MAX_BLOCK: usize = 210;
+
+/// The values of one row of a panel: puts each block together again and decodes it.
+fn decode_lane(dtype: DType, panel: &[u8], lane: usize, out: &mut [f32]) {
+    let (length, bytes) = (dtype.block_len(), dtype.block_bytes());
+    let Some(fields) = fields(dtype, 1) else { return };
+    let mut block = [0; MAX_BLOCK];
+    for (packed, out) in panel.chunks_exact(bytes * LANES).zip(out.chunks_exact_mut(length)) {
+        let (mut from, mut to) = (0, 0);
+        for Fields { bytes, count } in fields {
+            for _ in 0..count {
+                block[to..to + bytes].copy_from_slice(&packed[from + lane * bytes..][..bytes]);
+                (from, to) = (from + LANES * bytes, to + bytes);
+            }
+        }
+        ir::storage::decode(dtype, &block[..bytes], out).expect("one block");
+    }
+}

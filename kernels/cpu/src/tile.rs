@@ -1,0 +1,118 @@
+//! The register tile: the inner loop of every large matrix product.
+#![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
+
+use crate::simd::{LANES, Simd};
+
+/// A matrix whose element `(row, i)` is at `first + row * row_stride + i * step`.
+#[derive(Clone, Copy)]
+pub(crate) struct Left {
+    pub(crate) first: *const f32,
+    pub(crate) row_stride: usize,
+    pub(crate) step: usize,
+}
+
+/// Panels `[k][16]`, one at every `panel_stride` elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Right {
+    pub(crate) first: *const f32,
+    pub(crate) panel_stride: usize,
+}
+
+/// Where products go: row-major; `add` says whether to add to what is there.
+#[derive(Clone, Copy)]
+pub(crate) struct Out {
+    pub(crate) first: *mut f32,
+    pub(crate) stride: usize,
+    pub(crate) add: bool,
+}
+
+/// `out[R, 16 P] = left[R, k] * right`, where `right` has `P` panels.
+///
+/// Each product is summed along `k` in one chain, so it does not depend on the size of the tile.
+///
+/// # Safety
+/// The operands can be read and `out` written at these extents.
+#[inline(always)]
+unsafe fn tile<S: Simd, const R: usize, const P: usize>(
+    s: S,
+    left: Left,
+    right: Right,
+    k: usize,
+    out: Out,
+) {
+    let mut acc = [[s.splat(0.0); P]; R];
+    for i in 0..k {
+        unsafe {
+            let w: [S::F; P] = std::array::from_fn(|panel| {
+                s.load(right.first.add(panel * right.panel_stride + i * LANES))
+            });
+            for (row, acc) in acc.iter_mut().enumerate() {
+                let x = s.splat(*left.first.add(row * left.row_stride + i * left.step));
+                for panel in 0..P {
+                    acc[panel] = s.fma(x, w[panel], acc[panel]);
+                }
+            }
+        }
+    }
+    for (row, acc) in acc.iter().enumerate() {
+        for (panel, &sum) in acc.iter().enumerate() {
+            unsafe {
+                let p = out.first.add(row * out.stride + panel * LANES);
+                s.store(p, if out.add { s.add(s.load(p), sum) } else { sum });
+            }
+        }
+    }
+}
+
+/// The tile with `rows` of at most [`Simd::ROWS`] rows.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn short_tile<S: Simd, const P: usize>(
+    s: S,
+    rows: usize,
+    left: Left,
+    right: Right,
+    k: usize,
+    out: Out,
+) {
+    unsafe {
+        match rows {
+            1 => tile::<S, 1, P>(s, left, right, k, out),
+            2 => tile::<S, 2, P>(s, left, right, k, out),
+            3 if 3 <= S::ROWS => tile::<S, 3, P>(s, left, right, k, out),
+            4 if 4 <= S::ROWS => tile::<S, 4, P>(s, left, right, k, out),
+            5 if 5 <= S::ROWS => tile::<S, 5, P>(s, left, right, k, out),
+            6 if 6 <= S::ROWS => tile::<S, 6, P>(s, left, right, k, out),
+            7 if 7 <= S::ROWS => tile::<S, 7, P>(s, left, right, k, out),
+            8 if 8 <= S::ROWS => tile::<S, 8, P>(s, left, right, k, out),
+            _ => unreachable!("a tile of {rows} rows"),
+        }
+    }
+}
+
+/// `out[rows, 16 P] = left[rows, k] * right`, for any number of rows.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+pub(crate) unsafe fn product<S: Simd, const P: usize>(
+    s: S,
+    rows: usize,
+    left: Left,
+    right: Right,
+    k: usize,
+    out: Out,
+) {
+    // Tiles of about equal height: a last tile of one row would run at a fraction of the speed.
+    let tiles = rows.div_ceil(S::ROWS);
+    for index in 0..tiles {
+        let (from, to) = (rows * index / tiles, rows * (index + 1) / tiles);
+        unsafe {
+            let left = Left { first: left.first.add(from * left.row_stride), ..left };
+            let out = Out { first: out.first.add(from * out.stride), ..out };
+            short_tile::<S, P>(s, to - from, left, right, k, out);
+        }
+    }
+}
