@@ -1,0 +1,64 @@
+//! A function made anew from another one, when its signature changes too.
+
+use ir::{Function, Name, Node, Scope, Value};
+
+/// The new function, and where the values of the old one went.
+pub(crate) struct Rebuild<'a> {
+    pub(crate) old: &'a Function,
+    pub(crate) new: Function,
+    values: Vec<Option<Value>>,
+}
+
+impl<'a> Rebuild<'a> {
+    /// A function of that name and origin, without parameters yet.
+    pub(crate) fn new(old: &'a Function, name: &Name) -> Rebuild<'a> {
+        let mut new = Function::new(name);
+        new.origin.clone_from(&old.origin);
+        Rebuild { old, new, values: vec![None; old.n_values()] }
+    }
+
+    /// Takes the parameter `param` of the old function.
+    pub(crate) fn param(&mut self, param: Value) {
+        let it = &self.old.params[param.index()];
+        let new = self.new.param(&it.name, it.role, it.ty.clone());
+        self.set(param, new);
+    }
+
+    /// Says what has become of `old`.
+    pub(crate) fn set(&mut self, old: Value, new: Value) {
+        self.values[old.index()] = Some(new);
+    }
+
+    /// What has become of `old`.
+    pub(crate) fn get(&self, old: Value) -> Value {
+        self.values[old.index()].expect("operands are rebuilt first")
+    }
+
+    /// The operands of `node` in the new function.
+    pub(crate) fn operands(&self, node: &Node) -> Vec<Value> {
+        node.operands.iter().map(|&it| self.get(it)).collect()
+    }
+
+    /// Says what has become of the results of `node`.
+    pub(crate) fn set_results(&mut self, node: &Node, values: &[Value]) {
+        node.results().zip(values).for_each(|(old, &new)| self.set(old, new));
+    }
+
+    /// Takes `node` as it is.
+    pub(crate) fn copy(&mut self, scope: Scope<'_>, node: &Node) {
+        let values = self.new.add_all(scope, node.op.clone(), &self.operands(node));
+        self.set_results(node, &values);
+    }
+
+    /// Gives the outputs of the old function.
+    pub(crate) fn outputs(&mut self) {
+        for output in &self.old.outputs {
+            self.new.output(&output.name, self.get(output.value));
+        }
+    }
+}
+
+/// The nodes that an output needs.
+pub(crate) fn live_nodes(function: &Function) -> impl Iterator<Item = &Node> {
+    function.nodes().iter().zip(function.live()).filter(|(_, live)| *live).map(|(node, _)| node)
+}
