@@ -7,6 +7,8 @@ mod check;
 mod contract;
 mod diff;
 mod incremental;
+mod inline;
+mod loops;
 mod manager;
 mod noise;
 mod pass;
@@ -18,6 +20,8 @@ use std::sync::Arc;
 pub use contract::{Contract, Recovers};
 pub use diff::diff;
 pub use incremental::Incremental;
+pub use inline::Inline;
+pub use loops::Loops;
 pub use manager::{Failure, Manager, Record, Step};
 pub use noise::Noise;
 pub use pass::{Cx, Fault, Pass, PassOption};
@@ -25,5 +29,5 @@ pub use pipeline::{Pipeline, Stage};
 
 /// Every pass that needs no knowledge of a target, by name.
 pub fn all() -> Vec<Arc<dyn Pass>> {
-    vec![Arc::new(Incremental)]
+    vec![Arc::new(Incremental), Arc::new(Inline::default()), Arc::new(Loops::default())]
 }

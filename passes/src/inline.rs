@@ -1,0 +1,133 @@
+//! Expands calls, except of functions that a kernel claims whole. The bodies of loops stay functions.
+//!
+//! ```ir
+//! axis E = 4
+//! axis S <= 8
+//!
+//! fn @relu of "prelude::relu" (%x : f32[S, E]) {
+//!   %0 = constant {dtype = f32, axes = [], values = [0.0]} : f32[]
+//!   %1 = max %x %0 : f32[S, E]
+//!   return y = %1
+//! }
+//!
+//! fn @model (input %x : f32[S, E]) {
+//!   %0 = call %x {function = @relu} : f32[S, E]
+//!   %1 = mul %0 %0 : f32[S, E]
+//!   return y = %1
+//! }
+//! ```
+//! becomes
+//! ```ir
+//! axis E = 4
+//! axis S <= 8
+//!
+//! fn @model (input %x : f32[S, E]) {
+//!   %0 = constant {dtype = f32, axes = [], values = [0.0]} : f32[]
+//!   %1 = max %x %0 : f32[S, E]
+//!   %2 = mul %1 %1 : f32[S, E]
+//!   return y = %2
+//! }
+//! ```
+
+use std::sync::Arc;
+
+use ir::{
+    Function, Module, Op, Scope, Value,
+    ops::{Call, Cast},
+};
+
+use crate::{
+    Contract, Cx, Fault, Pass, PassOption,
+    rebuild::{Rebuild, live_nodes},
+};
+
+/// See the module.
+pub struct Inline {
+    kept: Arc<dyn Fn(&Function) -> bool + Send + Sync>,
+}
+
+impl Inline {
+    /// The pass that leaves calls of the functions for which `kept` is true.
+    pub fn except(kept: impl Fn(&Function) -> bool + Send + Sync + 'static) -> Inline {
+        Inline { kept: Arc::new(kept) }
+    }
+
+    fn keeps(&self, function: &Function, cx: &Cx) -> bool {
+        let origin = function.origin.as_ref().map_or("", |it| it.function.as_str());
+        (self.kept)(function) || cx.option("except").split_whitespace().any(|it| it == origin)
+    }
+}
+
+impl Default for Inline {
+    fn default() -> Inline {
+        Inline::except(|_| false)
+    }
+}
+
+impl Pass for Inline {
+    fn name(&self) -> &'static str {
+        "inline"
+    }
+
+    fn about(&self) -> &'static str {
+        "expands calls, except of functions that a kernel claims"
+    }
+
+    fn options(&self) -> &'static [PassOption] {
+        &[PassOption {
+            name: "except",
+            default: "",
+            doc: "origins of more functions to leave, such as `prelude::softmax`",
+        }]
+    }
+
+    fn contract(&self) -> Contract {
+        Contract::Exact
+    }
+
+    fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
+        let expands = |callee: &Function| !self.keeps(callee, cx);
+        let mut result = module.map(|done, function| expand(done.scope(), function, &expands));
+        result.prune();
+        Ok(result)
+    }
+}
+
+/// `function` with those calls expanded that `expands` tells.
+fn expand(scope: Scope<'_>, function: &Function, expands: &dyn Fn(&Function) -> bool) -> Function {
+    let mut new = Rebuild::new(function, &function.name);
+    function.param_values().for_each(|it| new.param(it));
+    for node in live_nodes(function) {
+        let callee = match &node.op {
+            Op::Call(Call { function }) => scope.function(function.as_str()),
+            _ => None,
+        };
+        match callee.filter(|it| expands(it)) {
+            Some(callee) => {
+                let operands = new.operands(node);
+                let arguments = as_params(scope, &mut new.new, callee, &operands);
+                let values = new.new.inline(scope, callee, &arguments);
+                new.set_results(node, &values);
+            }
+            None => new.copy(scope, node),
+        }
+    }
+    new.outputs();
+    new.new
+}
+
+/// `arguments` as the parameters of `callee` read them: narrower storage reads as `f32`.
+fn as_params(
+    scope: Scope<'_>,
+    f: &mut Function,
+    callee: &Function,
+    arguments: &[Value],
+) -> Vec<Value> {
+    let pairs = callee.params.iter().zip(arguments);
+    pairs
+        .map(|(param, &it)| match param.ty.dtype {
+            dtype if f.ty(it).dtype != dtype => f.add(scope, Cast { dtype }, &[it]),
+            _ => it,
+        })
+        .collect()
+}
