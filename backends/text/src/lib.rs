@@ -1,1 +1,24 @@
-//! text
+//! What turns text into tokens and back while a model runs. It is linked into every executable.
+//!
+//! A vocabulary is laid out by the compiler (crate `import`) the way it is used here, so that an
+//! executable has nothing to build before its first token. The steps around it, normalising,
+//! splitting and decoding, are those of the `tokenizers` crate.
+
+mod added;
+mod bpe;
+mod error;
+mod sampler;
+mod spec;
+mod stream;
+mod template;
+mod tokenizer;
+mod vocab;
+
+pub use bpe::{Merge, Merges};
+pub use error::Error;
+pub use sampler::{Sampler, SamplerSettings};
+pub use spec::{AddedToken, ModelSpec, TokenizerSpec};
+pub use stream::DecodeStream;
+pub use template::{ChatTemplate, Message};
+pub use tokenizer::{Encoding, Tokenizer};
+pub use vocab::Vocab;
