@@ -105,12 +105,16 @@ impl<S: Simd, const M: usize> Sums<S, M> {
     }
 
     #[inline(always)]
-    pub(crate) fn total(&self, s: S, row: usize) -> S::F {
-        let parts = &self.0[row];
-        match chains(M) {
-            1 => parts[0],
-            2 => s.add(parts[0], parts[1]),
-            _ => s.add(s.add(parts[0], parts[1]), s.add(parts[2], parts[3])),
+    pub(crate) fn totals(&self, s: S) -> [S::F; M] {
+        let mut totals = [s.splat(0.0); M];
+        for row in 0..M {
+            let parts = &self.0[row];
+            totals[row] = match chains(M) {
+                1 => parts[0],
+                2 => s.add(parts[0], parts[1]),
+                _ => s.add(s.add(parts[0], parts[1]), s.add(parts[2], parts[3])),
+            };
         }
+        totals
     }
 }

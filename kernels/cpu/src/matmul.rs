@@ -9,10 +9,11 @@ use crate::format::{
     Bf16, F16, F32, Format, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Rows,
 };
 use crate::pack;
-use crate::simd::{LANES, Simd};
-use crate::tile::{self, Left, Out, Right};
+use crate::simd::{LANES, Simd, Work};
+use crate::tile::{Left, Out, Product, Right};
 use crate::{dtype_of_word, share};
 use ir::DType;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 pub(crate) const ARGS: &[&str] =
@@ -95,13 +96,13 @@ unsafe fn run_format<S: Simd, F: Format>(s: S, a: &Args, thread: u64, threads: u
     unsafe {
         match a.m {
             0 => (),
-            1 => s.vectorize(|| few::<S, F, 1>(s, a, share(panels, thread, threads))),
-            2 => s.vectorize(|| few::<S, F, 2>(s, a, share(panels, thread, threads))),
-            3 => s.vectorize(|| few::<S, F, 3>(s, a, share(panels, thread, threads))),
-            FEW => s.vectorize(|| few::<S, F, FEW>(s, a, share(panels, thread, threads))),
+            1 => s.run(Few::<F, 1>::new(a, share(panels, thread, threads))),
+            2 => s.run(Few::<F, 2>::new(a, share(panels, thread, threads))),
+            3 => s.run(Few::<F, 3>::new(a, share(panels, thread, threads))),
+            FEW => s.run(Few::<F, FEW>::new(a, share(panels, thread, threads))),
             _ => {
                 let (rows, panels) = split(a.m, panels, thread, threads);
-                s.vectorize(|| many::<S, F>(s, a, rows, panels));
+                many::<S, F>(s, a, rows, panels);
             }
         }
     }
@@ -118,15 +119,30 @@ fn split(m: usize, panels: usize, thread: u64, threads: u64) -> (Range<usize>, R
 }
 
 /// `M` rows times some panels.
-#[inline(always)]
-unsafe fn few<S: Simd, F: Format, const M: usize>(s: S, a: &Args, panels: Range<usize>) {
-    let x = unsafe { prepare::<S, F, M>(s, a) };
-    let panel_bytes = a.k / F::LEN * F::BYTES * LANES;
-    for panel in panels {
-        unsafe {
-            let sums = F::dot::<S, M>(s, a.w.add(panel * panel_bytes), a.k, x);
-            for (row, sum) in sums.into_iter().enumerate() {
-                put(s, a, row, panel, sum);
+struct Few<'a, F, const M: usize> {
+    a: &'a Args,
+    panels: Range<usize>,
+    format: PhantomData<F>,
+}
+
+impl<'a, F, const M: usize> Few<'a, F, M> {
+    fn new(a: &'a Args, panels: Range<usize>) -> Self {
+        Few { a, panels, format: PhantomData }
+    }
+}
+
+impl<F: Format, const M: usize> Work for Few<'_, F, M> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let a = self.a;
+        let x = unsafe { prepare::<S, F, M>(s, a) };
+        let panel_bytes = a.k / F::LEN * F::BYTES * LANES;
+        for panel in self.panels {
+            unsafe {
+                let sums = F::dot::<S, M>(s, a.w.add(panel * panel_bytes), a.k, x);
+                for row in 0..M {
+                    put(s, a, row, panel, sums[row]);
+                }
             }
         }
     }
@@ -179,7 +195,6 @@ struct Round {
 }
 
 /// Many rows times some panels.
-#[inline(always)]
 unsafe fn many<S: Simd, F: Format>(s: S, a: &Args, rows: Range<usize>, panels: Range<usize>) {
     let stretch = stretch(a.k, F::LEN);
     for from in (0..a.k.max(1)).step_by(stretch) {
@@ -214,7 +229,6 @@ fn stretch(k: usize, block: usize) -> usize {
 }
 
 /// Multiplies a block of rows with a stretch of `P` panels.
-#[inline(always)]
 unsafe fn panel_round<S: Simd, F: Format, const P: usize>(
     s: S,
     a: &Args,
@@ -229,7 +243,7 @@ unsafe fn panel_round<S: Simd, F: Format, const P: usize>(
         let columns = a.n - panel * LANES;
         if P * LANES <= columns {
             let out = Out { first: y, stride: a.y_stride, add: round.add };
-            tile::product::<S, P>(s, round.rows, left, right, round.count, out);
+            s.run(Product::<P> { rows: round.rows, left, right, k: round.count, out });
         } else {
             ragged(s, a, round, left, right, y, columns);
         }
@@ -237,7 +251,6 @@ unsafe fn panel_round<S: Simd, F: Format, const P: usize>(
 }
 
 /// `P` panels of weights as `f32`, in scratch unless they are so already.
-#[inline(always)]
 unsafe fn decode<S: Simd, F: Format, const P: usize>(
     s: S,
     a: &Args,
@@ -254,14 +267,31 @@ unsafe fn decode<S: Simd, F: Format, const P: usize>(
     for i in 0..P {
         unsafe {
             let out = a.scratch.cast::<f32>().add(i * right.panel_stride);
-            F::decode(s, w.add(i * panel_bytes), round.from, round.count, out);
+            let panel = w.add(i * panel_bytes);
+            let (from, count, format) = (round.from, round.count, PhantomData::<F>);
+            s.run(Decode { panel, from, count, out, format });
         }
     }
     right
 }
 
+/// A stretch of a panel to decode.
+struct Decode<F> {
+    panel: *const u8,
+    from: usize,
+    count: usize,
+    out: *mut f32,
+    format: PhantomData<F>,
+}
+
+impl<F: Format> Work for Decode<F> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        unsafe { F::decode(s, self.panel, self.from, self.count, self.out) }
+    }
+}
+
 /// Multiplies a block of rows with a panel of which only `columns` exist.
-#[inline(always)]
 unsafe fn ragged<S: Simd>(
     s: S,
     a: &Args,
@@ -277,7 +307,7 @@ unsafe fn ragged<S: Simd>(
             let y = y.add(row * a.y_stride);
             let left = Left { first: left.first.add(row * left.row_stride), ..left };
             let out = Out { first: lanes.as_mut_ptr(), stride: LANES, add: false };
-            tile::product::<S, 1>(s, 1, left, right, round.count, out);
+            s.run(Product::<1> { rows: 1, left, right, k: round.count, out });
             for (i, sum) in lanes.into_iter().enumerate().take(columns) {
                 *y.add(i) = if round.add { *y.add(i) + sum } else { sum };
             }

@@ -6,7 +6,8 @@
 #![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
 
 use crate::share;
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, Work};
+use std::ops::Range;
 
 pub(crate) const RMS_ARGS: &[&str] = &["y", "y_stride", "x", "x_stride", "weight", "m", "k", "eps"];
 pub(crate) const LAYER_ARGS: &[&str] =
@@ -44,12 +45,25 @@ struct LayerArgs {
 /// # Safety
 /// `args` points to the words that [`RMS_ARGS`] names; see [`crate::Kernel::run`].
 pub(crate) unsafe extern "C" fn rms<S: Simd>(args: *const u64, thread: u64, threads: u64) {
-    let (s, a) = unsafe { (S::assume(), *args.cast::<RmsArgs>()) };
-    s.vectorize(|| {
-        for row in share(a.m, thread, threads) {
-            unsafe { rms_row(s, &a, row) };
+    unsafe {
+        let (s, a) = (S::assume(), *args.cast::<RmsArgs>());
+        s.run(RmsRows { a, rows: share(a.m, thread, threads) });
+    }
+}
+
+/// A thread's rows.
+struct RmsRows {
+    a: RmsArgs,
+    rows: Range<usize>,
+}
+
+impl Work for RmsRows {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        for row in self.rows {
+            unsafe { rms_row(s, &self.a, row) };
         }
-    });
+    }
 }
 
 #[inline(always)]
@@ -72,12 +86,25 @@ unsafe fn rms_row<S: Simd>(s: S, a: &RmsArgs, row: usize) {
 /// # Safety
 /// `args` points to the words that [`LAYER_ARGS`] names; see [`crate::Kernel::run`].
 pub(crate) unsafe extern "C" fn layer<S: Simd>(args: *const u64, thread: u64, threads: u64) {
-    let (s, a) = unsafe { (S::assume(), *args.cast::<LayerArgs>()) };
-    s.vectorize(|| {
-        for row in share(a.m, thread, threads) {
-            unsafe { layer_row(s, &a, row) };
+    unsafe {
+        let (s, a) = (S::assume(), *args.cast::<LayerArgs>());
+        s.run(LayerRows { a, rows: share(a.m, thread, threads) });
+    }
+}
+
+/// A thread's rows.
+struct LayerRows {
+    a: LayerArgs,
+    rows: Range<usize>,
+}
+
+impl Work for LayerRows {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        for row in self.rows {
+            unsafe { layer_row(s, &self.a, row) };
         }
-    });
+    }
 }
 
 #[inline(always)]

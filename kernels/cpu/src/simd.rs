@@ -2,8 +2,7 @@
 //!
 //! A kernel is one function generic over [`Simd`]. The value of a `Simd` type is a proof that this
 //! CPU has the instructions, so arithmetic on lanes is safe; only touching memory is not.
-//! All methods are inlined into the function that [`Simd::vectorize`] compiles for the
-//! instruction set.
+//! All methods are inlined into the function that [`Simd::run`] compiles for the instruction set.
 #![expect(unsafe_code, reason = "lanes are read from and written to raw pointers")]
 
 #[cfg(target_arch = "x86_64")]
@@ -21,6 +20,17 @@ pub(crate) use portable::Portable;
 /// Lanes of a vector, and rows of a panel of packed weights.
 pub const LANES: usize = 16;
 
+/// What is compiled for an instruction set as one function.
+///
+/// It is a trait and not a closure because a closure cannot be forced into that function, and
+/// what stays outside does not have the instructions. Implementations are `#[inline(always)]`, and
+/// so is what they call.
+pub(crate) trait Work {
+    /// # Safety
+    /// The pointers it holds are valid for its extents.
+    unsafe fn run<S: Simd>(self, s: S);
+}
+
 /// Operations on sixteen lanes.
 pub(crate) trait Simd: Copy {
     /// Sixteen `f32`.
@@ -35,8 +45,11 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// The CPU has the instruction set.
     unsafe fn assume() -> Self;
-    /// Runs `f` in a function of its own that is compiled for the instruction set.
-    fn vectorize<T>(self, f: impl FnOnce() -> T) -> T;
+    /// Runs `work` in a function of its own that is compiled for the instruction set.
+    ///
+    /// # Safety
+    /// As [`Work::run`] says.
+    unsafe fn run(self, work: impl Work);
 
     fn splat(self, x: f32) -> Self::F;
     fn add(self, a: Self::F, b: Self::F) -> Self::F;

@@ -3,7 +3,8 @@
 
 use crate::exp::exp;
 use crate::share;
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, Work};
+use std::ops::Range;
 
 pub(crate) const ARGS: &[&str] = &["y", "y_stride", "x", "x_stride", "m", "k"];
 
@@ -22,12 +23,26 @@ struct Args {
 /// # Safety
 /// `args` points to the words that [`ARGS`] names; see [`crate::Kernel::run`].
 pub(crate) unsafe extern "C" fn run<S: Simd>(args: *const u64, thread: u64, threads: u64) {
-    let (s, a) = unsafe { (S::assume(), *args.cast::<Args>()) };
-    s.vectorize(|| {
-        for row in share(a.m, thread, threads) {
+    unsafe {
+        let (s, a) = (S::assume(), *args.cast::<Args>());
+        s.run(Rows { a, rows: share(a.m, thread, threads) });
+    }
+}
+
+/// A thread's rows.
+struct Rows {
+    a: Args,
+    rows: Range<usize>,
+}
+
+impl Work for Rows {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let a = self.a;
+        for row in self.rows {
             unsafe { softmax_row(s, a.x.add(row * a.x_stride), a.y.add(row * a.y_stride), a.k) };
         }
-    });
+    }
 }
 
 #[inline(always)]

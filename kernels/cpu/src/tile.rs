@@ -1,7 +1,7 @@
 //! The register tile: the inner loop of every large matrix product.
 #![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
 
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, Work};
 
 /// A matrix whose element `(row, i)` is at `first + row * row_stride + i * step`.
 #[derive(Clone, Copy)]
@@ -42,22 +42,21 @@ unsafe fn tile<S: Simd, const R: usize, const P: usize>(
 ) {
     let mut acc = [[s.splat(0.0); P]; R];
     for i in 0..k {
-        unsafe {
-            let w: [S::F; P] = std::array::from_fn(|panel| {
-                s.load(right.first.add(panel * right.panel_stride + i * LANES))
-            });
-            for (row, acc) in acc.iter_mut().enumerate() {
-                let x = s.splat(*left.first.add(row * left.row_stride + i * left.step));
-                for panel in 0..P {
-                    acc[panel] = s.fma(x, w[panel], acc[panel]);
-                }
+        let mut w = [s.splat(0.0); P];
+        for panel in 0..P {
+            w[panel] = unsafe { s.load(right.first.add(panel * right.panel_stride + i * LANES)) };
+        }
+        for row in 0..R {
+            let x = unsafe { *left.first.add(row * left.row_stride + i * left.step) };
+            for panel in 0..P {
+                acc[row][panel] = s.fma(s.splat(x), w[panel], acc[row][panel]);
             }
         }
     }
-    for (row, acc) in acc.iter().enumerate() {
-        for (panel, &sum) in acc.iter().enumerate() {
+    for row in 0..R {
+        for panel in 0..P {
             unsafe {
-                let p = out.first.add(row * out.stride + panel * LANES);
+                let (p, sum) = (out.first.add(row * out.stride + panel * LANES), acc[row][panel]);
                 s.store(p, if out.add { s.add(s.load(p), sum) } else { sum });
             }
         }
@@ -92,27 +91,29 @@ unsafe fn short_tile<S: Simd, const P: usize>(
     }
 }
 
-/// `out[rows, 16 P] = left[rows, k] * right`, for any number of rows.
-///
-/// # Safety
-/// As for [`tile`].
-#[inline(always)]
-pub(crate) unsafe fn product<S: Simd, const P: usize>(
-    s: S,
-    rows: usize,
-    left: Left,
-    right: Right,
-    k: usize,
-    out: Out,
-) {
-    // Tiles of about equal height: a last tile of one row would run at a fraction of the speed.
-    let tiles = rows.div_ceil(S::ROWS);
-    for index in 0..tiles {
-        let (from, to) = (rows * index / tiles, rows * (index + 1) / tiles);
-        unsafe {
-            let left = Left { first: left.first.add(from * left.row_stride), ..left };
-            let out = Out { first: out.first.add(from * out.stride), ..out };
-            short_tile::<S, P>(s, to - from, left, right, k, out);
+/// `out[rows, 16 P] = left[rows, k] * right`, for any number of rows. Everything can be read or
+/// written at these extents.
+pub(crate) struct Product<const P: usize> {
+    pub(crate) rows: usize,
+    pub(crate) left: Left,
+    pub(crate) right: Right,
+    pub(crate) k: usize,
+    pub(crate) out: Out,
+}
+
+impl<const P: usize> Work for Product<P> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        // Tiles of about equal height: a last tile of one row would run at a fraction of the speed.
+        let tiles = self.rows.div_ceil(S::ROWS);
+        for index in 0..tiles {
+            let (from, to) = (self.rows * index / tiles, self.rows * (index + 1) / tiles);
+            let (mut left, mut out) = (self.left, self.out);
+            unsafe {
+                left.first = left.first.add(from * left.row_stride);
+                out.first = out.first.add(from * out.stride);
+                short_tile::<S, P>(s, to - from, left, self.right, self.k, out);
+            }
         }
     }
 }

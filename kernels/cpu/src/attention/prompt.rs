@@ -7,8 +7,8 @@
 
 use super::{Args, KEYS, LEAST};
 use crate::exp::exp;
-use crate::simd::{LANES, Simd};
-use crate::tile::{self, Left, Out, Right};
+use crate::simd::{LANES, Simd, Work};
+use crate::tile::{Left, Out, Product, Right};
 use std::ops::Range;
 
 /// Lanes of a block of queries that share the reading of a tile of keys.
@@ -61,13 +61,13 @@ pub(super) unsafe fn run<S: Simd>(s: S, a: &Args, thread: u64, threads: u64) {
         let from = unit % blocks * size;
         let queries = from..(from + size).min(a.s);
         let block = Block { a, head: unit / blocks, queries };
-        s.vectorize(|| unsafe { block.run(s) });
+        unsafe { s.run(block) };
     }
 }
 
-impl Block<'_> {
+impl Work for Block<'_> {
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S) {
+    unsafe fn run<S: Simd>(self, s: S) {
         let panels = (self.queries.len() * self.a.group).div_ceil(LANES);
         for index in 0..panels {
             unsafe { self.start(s, index) };
@@ -83,7 +83,9 @@ impl Block<'_> {
             unsafe { self.finish(index) };
         }
     }
+}
 
+impl Block<'_> {
     /// Where a panel lies in scratch, after the scores.
     unsafe fn panel(&self, index: usize) -> Panel {
         let (p, pv) = (self.a.p, self.a.pv);
@@ -139,7 +141,7 @@ impl Block<'_> {
             let left = Left { first, row_stride: a.k_stride, step: 1 };
             let right = Right { first: panel.query, panel_stride: 0 };
             let out = Out { first: scores, stride: LANES, add: false };
-            tile::product::<S, 1>(s, keys.len(), left, right, a.p, out);
+            s.run(Product::<1> { rows: keys.len(), left, right, k: a.p, out });
 
             let masked = self.queries.clone().any(|i| {
                 let seen = a.keys(i);
@@ -154,7 +156,7 @@ impl Block<'_> {
             let left = Left { first, row_stride: 1, step: a.v_stride };
             let right = Right { first: scores, panel_stride: 0 };
             let out = Out { first: panel.result, stride: LANES, add: true };
-            tile::product::<S, 1>(s, a.pv, left, right, keys.len(), out);
+            s.run(Product::<1> { rows: a.pv, left, right, k: keys.len(), out });
         }
     }
 

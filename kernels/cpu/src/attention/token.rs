@@ -6,7 +6,7 @@
 use super::{Args, KEYS, LEAST};
 use crate::exp::exp;
 use crate::share;
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, Work};
 
 /// Query heads that are taken together.
 const TOGETHER: usize = 4;
@@ -26,10 +26,10 @@ pub(super) unsafe fn run<S: Simd>(s: S, a: &Args, thread: u64, threads: u64) {
         let count = TOGETHER.min(a.group - member).min(mine.end - at);
         unsafe {
             match count {
-                1 => s.vectorize(|| Token::<1> { a, head, member }.run(s)),
-                2 => s.vectorize(|| Token::<2> { a, head, member }.run(s)),
-                3 => s.vectorize(|| Token::<3> { a, head, member }.run(s)),
-                _ => s.vectorize(|| Token::<TOGETHER> { a, head, member }.run(s)),
+                1 => s.run(Token::<1> { a, head, member }),
+                2 => s.run(Token::<2> { a, head, member }),
+                3 => s.run(Token::<3> { a, head, member }),
+                _ => s.run(Token::<TOGETHER> { a, head, member }),
             }
         }
         at += count;
@@ -50,9 +50,9 @@ struct Running {
     total: f32,
 }
 
-impl<const G: usize> Token<'_, G> {
+impl<const G: usize> Work for Token<'_, G> {
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S) {
+    unsafe fn run<S: Simd>(self, s: S) {
         let mut running = [Running { most: LEAST, total: 0.0 }; G];
         unsafe {
             self.result(0).write_bytes(0, G * self.a.pv);
@@ -74,7 +74,9 @@ impl<const G: usize> Token<'_, G> {
             }
         }
     }
+}
 
+impl<const G: usize> Token<'_, G> {
     unsafe fn score(&self, row: usize) -> *mut f32 {
         unsafe { self.a.scratch.add(row * KEYS) }
     }
@@ -94,13 +96,13 @@ impl<const G: usize> Token<'_, G> {
                 let mut sums = [s.splat(0.0); G];
                 for c in (0..whole).step_by(LANES) {
                     let key = s.load(key.add(c));
-                    for (row, sum) in sums.iter_mut().enumerate() {
-                        *sum = s.fma(key, s.load(query(row).add(c)), *sum);
+                    for row in 0..G {
+                        sums[row] = s.fma(key, s.load(query(row).add(c)), sums[row]);
                     }
                 }
-                for (row, sum) in sums.iter().enumerate() {
+                for row in 0..G {
                     let rest: f32 = (whole..p).map(|c| *key.add(c) * *query(row).add(c)).sum();
-                    *self.score(row).add(j) = (s.sum(*sum) + rest) * scale;
+                    *self.score(row).add(j) = (s.sum(sums[row]) + rest) * scale;
                 }
             }
         }
@@ -145,13 +147,13 @@ impl<const G: usize> Token<'_, G> {
                 let mut sums = [s.splat(0.0); G];
                 for j in 0..count {
                     let value = s.load(self.a.value(from + j, self.head).add(c));
-                    for (row, sum) in sums.iter_mut().enumerate() {
-                        *sum = s.fma(s.splat(*self.score(row).add(j)), value, *sum);
+                    for row in 0..G {
+                        sums[row] = s.fma(s.splat(*self.score(row).add(j)), value, sums[row]);
                     }
                 }
-                for (row, sum) in sums.into_iter().enumerate() {
+                for row in 0..G {
                     let p = self.result(row).add(c);
-                    s.store(p, s.add(s.load(p), sum));
+                    s.store(p, s.add(s.load(p), sums[row]));
                 }
             }
             for c in whole..pv {

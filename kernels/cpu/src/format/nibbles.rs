@@ -151,9 +151,10 @@ impl<B: Block> Nibbles<B> {
     ) {
         let group = Self::element(step, half) / B::GROUP;
         let (scale, min) = unsafe { B::scale_min(s, block, group) };
+        let totals = sums.totals(s);
         for row in 0..M {
             let sum = s.splat(unsafe { *x.at(row, Self::SUMS_AT + 2 * step + half) });
-            acc[row] = s.fma(scale, sums.total(s, row), s.fma(min, sum, acc[row]));
+            acc[row] = s.fma(scale, totals[row], s.fma(min, sum, acc[row]));
         }
     }
 
@@ -207,7 +208,6 @@ impl<B: Block> Format for Nibbles<B> {
 
     #[inline(always)]
     unsafe fn prepare<S: Simd>(s: S, x: *const f32, out: *mut f32) {
-        let factors = Self::FACTORS.map(|part| part.map(|it| unsafe { s.load(it.as_ptr()) }));
         for step in 0..Self::STEPS {
             let mut sum = s.splat(0.0);
             for half in 0..2 {
@@ -215,10 +215,13 @@ impl<B: Block> Format for Nibbles<B> {
                     let at = Self::element(step, half) + at;
                     let x = unsafe { s.load(x.add(at)) };
                     sum = s.add(sum, x);
-                    unsafe { s.store(out.add(at), s.mul(x, factors[0][half])) };
-                    if B::HIGH.is_some() {
-                        let x = s.mul(x, factors[1][half]);
-                        unsafe { s.store(out.add(Self::HIGH_AT + at), x) };
+                    unsafe {
+                        let factor = s.load(Self::FACTORS[0][half].as_ptr());
+                        s.store(out.add(at), s.mul(x, factor));
+                        if B::HIGH.is_some() {
+                            let factor = s.load(Self::FACTORS[1][half].as_ptr());
+                            s.store(out.add(Self::HIGH_AT + at), s.mul(x, factor));
+                        }
                     }
                 }
                 unsafe { *out.add(Self::SUMS_AT + 2 * step + half) = s.sum(sum) };
@@ -374,24 +377,35 @@ impl Block for Q5_1 {
     }
 }
 
-/// Scale and minimum of Q4_K and Q5_K: six bits each, times `d` and `-m`. The bits are laid out as
-/// [`ir::storage::scale_and_min`] says, here for sixteen rows at once.
+/// The six-bit scales (`own = 0`, `low = 0`) or minima (`own = 1`, `low = 4`) of Q4_K and Q5_K. The
+/// bits are laid out as [`ir::storage::scale_and_min`] says, here for sixteen rows at once.
+///
+/// # Safety
+/// `s12` points to three times sixteen words.
+#[inline(always)]
+unsafe fn six_bits<S: Simd>(s: S, s12: *const u8, group: usize, own: usize, low: u32) -> S::F {
+    let byte = 8 * (group % 4) as u32;
+    let first = unsafe { s.load_words(s12.add(64 * own)) };
+    if group < 4 {
+        return s.to_f32(s.and(s.shr(first, byte), 63));
+    }
+    let last = unsafe { s.load_words(s12.add(128)) };
+    let upper = s.and(s.shr(first, byte + 6), 3);
+    s.to_f32(s.or(s.and(s.shr(last, byte + low), 15), s.shl(upper, 4)))
+}
+
+/// Scale and minimum of a group of Q4_K and Q5_K.
 ///
 /// # Safety
 /// `block` is a packed block of one of the two.
 #[inline(always)]
-unsafe fn six_bits<S: Simd>(s: S, block: *const u8, group: usize) -> (S::F, S::F) {
-    let word = |i| unsafe { s.load_words(block.add(64 + 64 * i)) };
-    let byte = 8 * (group % 4) as u32;
-    let value = |own: usize, low: u32| {
-        if group < 4 {
-            return s.to_f32(s.and(s.shr(word(own), byte), 63));
-        }
-        let upper = s.and(s.shr(word(own), byte + 6), 3);
-        s.to_f32(s.or(s.and(s.shr(word(2), byte + low), 15), s.shl(upper, 4)))
-    };
-    let (d, m) = unsafe { paired(s, block) };
-    (s.mul(d, value(0, 0)), s.mul(s.mul(m, s.splat(-1.0)), value(1, 4)))
+unsafe fn k_scale_min<S: Simd>(s: S, block: *const u8, group: usize) -> (S::F, S::F) {
+    unsafe {
+        let (d, m) = paired(s, block);
+        let (scale, min) =
+            (six_bits(s, block.add(64), group, 0, 0), six_bits(s, block.add(64), group, 1, 4));
+        (s.mul(d, scale), s.mul(s.mul(m, s.splat(-1.0)), min))
+    }
 }
 
 impl Block for Q4K {
@@ -406,7 +420,7 @@ impl Block for Q4K {
     }
     #[inline(always)]
     unsafe fn scale_min<S: Simd>(s: S, block: *const u8, group: usize) -> (S::F, S::F) {
-        unsafe { six_bits(s, block, group) }
+        unsafe { k_scale_min(s, block, group) }
     }
 }
 
@@ -427,7 +441,7 @@ impl Block for Q5K {
     }
     #[inline(always)]
     unsafe fn scale_min<S: Simd>(s: S, block: *const u8, group: usize) -> (S::F, S::F) {
-        unsafe { six_bits(s, block, group) }
+        unsafe { k_scale_min(s, block, group) }
     }
 }
 

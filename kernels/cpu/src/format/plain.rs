@@ -65,7 +65,7 @@ impl<E: Element> Format for E {
         for i in whole..k {
             unsafe { sums.add(s, 0, E::load(s, panel.add(i * row)), x, i) };
         }
-        std::array::from_fn(|row| sums.total(s, row))
+        sums.totals(s)
     }
 
     #[inline(always)]

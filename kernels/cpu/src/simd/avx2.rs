@@ -1,7 +1,7 @@
 //! Lanes as two 256-bit registers, with fused multiply-add and half-precision loads.
 #![expect(unsafe_code, reason = "intrinsics, allowed by the proof that a value of `Avx2` is")]
 
-use super::Simd;
+use super::{Simd, Work};
 use std::arch::x86_64::*;
 
 /// The CPU has AVX2, FMA and F16C.
@@ -14,8 +14,8 @@ macro_rules! both {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn compiled<T>(f: impl FnOnce() -> T) -> T {
-    f()
+unsafe fn compiled<W: Work>(s: Avx2, work: W) {
+    unsafe { work.run(s) }
 }
 
 impl Simd for Avx2 {
@@ -28,8 +28,8 @@ impl Simd for Avx2 {
         Avx2(())
     }
     #[inline(always)]
-    fn vectorize<T>(self, f: impl FnOnce() -> T) -> T {
-        unsafe { compiled(f) }
+    unsafe fn run(self, work: impl Work) {
+        unsafe { compiled(self, work) }
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Lanes as one 512-bit register.
 #![expect(unsafe_code, reason = "intrinsics, allowed by the proof that a value of `Avx512` is")]
 
-use super::Simd;
+use super::{Simd, Work};
 use std::arch::x86_64::*;
 
 /// The CPU has AVX-512 F.
@@ -9,8 +9,8 @@ use std::arch::x86_64::*;
 pub(crate) struct Avx512(());
 
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
-unsafe fn compiled<T>(f: impl FnOnce() -> T) -> T {
-    f()
+unsafe fn compiled<W: Work>(s: Avx512, work: W) {
+    unsafe { work.run(s) }
 }
 
 impl Simd for Avx512 {
@@ -23,8 +23,8 @@ impl Simd for Avx512 {
         Avx512(())
     }
     #[inline(always)]
-    fn vectorize<T>(self, f: impl FnOnce() -> T) -> T {
-        unsafe { compiled(f) }
+    unsafe fn run(self, work: impl Work) {
+        unsafe { compiled(self, work) }
     }
 
     #[inline(always)]

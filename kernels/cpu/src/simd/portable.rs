@@ -1,7 +1,7 @@
 //! Lanes in plain Rust, which the compiler vectorises for whatever machine it is built for.
 #![expect(unsafe_code, reason = "lanes are read from and written to raw pointers")]
 
-use super::{LANES, Simd};
+use super::{LANES, Simd, Work};
 
 /// No instruction set beyond the target's own.
 #[derive(Clone, Copy)]
@@ -27,8 +27,8 @@ impl Simd for Portable {
     unsafe fn assume() -> Self {
         Portable
     }
-    fn vectorize<T>(self, f: impl FnOnce() -> T) -> T {
-        f()
+    unsafe fn run(self, work: impl Work) {
+        unsafe { work.run(self) }
     }
 
     #[inline(always)]

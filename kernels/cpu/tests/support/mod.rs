@@ -99,7 +99,7 @@ fn bf16(value: f32) -> [u8; 2] {
 /// Scratch in lines of 64 bytes, as kernels want it.
 #[derive(Clone)]
 #[repr(align(64))]
-struct Line(#[expect(dead_code, reason = "written through a pointer")] [u8; 64]);
+pub(crate) struct Line(pub(crate) [u8; 64]);
 
 /// Runs a kernel on so many threads. A `scratch` word, always the last, is filled in here.
 pub(crate) fn call(kernel: &Kernel, mut args: Vec<u64>, threads: u64) {
