@@ -3,9 +3,13 @@
 //! To add a pass: write its file, then add its two lines here. What a pass promises is its
 //! [`Contract`]; the [`Manager`] checks it whenever the pass runs.
 
+mod canonicalise;
 mod check;
 mod contract;
+mod cost;
 mod diff;
+mod fold;
+mod hoist;
 mod incremental;
 mod inline;
 mod loops;
@@ -14,11 +18,15 @@ mod noise;
 mod pass;
 mod pipeline;
 mod rebuild;
+mod tail;
 
 use std::sync::Arc;
 
+pub use canonicalise::Canonicalise;
 pub use contract::{Contract, Recovers};
 pub use diff::diff;
+pub use fold::Fold;
+pub use hoist::Hoist;
 pub use incremental::Incremental;
 pub use inline::Inline;
 pub use loops::Loops;
@@ -26,8 +34,17 @@ pub use manager::{Failure, Manager, Record, Step};
 pub use noise::Noise;
 pub use pass::{Cx, Fault, Pass, PassOption};
 pub use pipeline::{Pipeline, Stage};
+pub use tail::Tail;
 
 /// Every pass that needs no knowledge of a target, by name.
 pub fn all() -> Vec<Arc<dyn Pass>> {
-    vec![Arc::new(Incremental), Arc::new(Inline::default()), Arc::new(Loops::default())]
+    vec![
+        Arc::new(Canonicalise),
+        Arc::new(Fold),
+        Arc::new(Hoist),
+        Arc::new(Incremental),
+        Arc::new(Inline::default()),
+        Arc::new(Loops::default()),
+        Arc::new(Tail),
+    ]
 }

@@ -1,9 +1,8 @@
 //! Which nodes run in one nest of loops.
 
-use ir::{
-    Axes, Axis, Function, Module, Node, Op,
-    ops::{BinaryFn, UnaryFn},
-};
+use ir::{Axes, Axis, Function, Module, Node, Op};
+
+use crate::cost::{is_costly, is_pointwise};
 
 use super::Kept;
 
@@ -206,17 +205,6 @@ fn is_append(module: &Module, function: &Function, node: &Node, parts: &[Axis]) 
 
 fn keeps_dtype(function: &Function, node: &Node) -> bool {
     function.ty(node.result()).dtype == function.ty(node.operands[0]).dtype
-}
-
-fn is_pointwise(op: &Op) -> bool {
-    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Select(_) | Op::Cast(_))
-}
-
-/// Whether computing an element again is worse than reading it back.
-fn is_costly(op: &Op) -> bool {
-    use UnaryFn::{Cos, Erf, Exp, Log, Rsqrt, Sin, Sqrt, Tanh};
-    let unary = matches!(op.as_unary(), Some(Cos | Erf | Exp | Log | Rsqrt | Sin | Sqrt | Tanh));
-    unary || matches!(op.as_binary(), Some(BinaryFn::Div | BinaryFn::Pow))
 }
 
 /// How many elements there are along `axes` at most.
