@@ -11,7 +11,7 @@ use ir::DType;
 use kernels_cpu::{Isa, Kernel, kernels_for, pack};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use support::{Line, Random, find, weights};
+use support::{Random, find, lines, weights};
 
 const THREADS: u64 = 2;
 
@@ -94,7 +94,7 @@ unsafe fn multiply_add(rounds: u64) {
 /// Best seconds of a kernel whose last word is its scratch.
 fn time(kernel: &Kernel, mut args: Vec<u64>, repeats: u64) -> f64 {
     args.push(0);
-    let mut scratch = vec![Line([0; 64]); kernel.scratch_bytes(&args) / 64 * THREADS as usize];
+    let mut scratch = lines(kernel.scratch_bytes(&args) * THREADS as usize);
     *args.last_mut().unwrap() = scratch.as_mut_ptr() as u64;
     best(repeats, |thread| unsafe { (kernel.run)(args.as_ptr(), thread, THREADS) })
 }
@@ -104,7 +104,7 @@ fn matmul(kernels: &'static [Kernel], peak: &Peak, dtype: DType, (m, n, k): (usi
     let (bytes, _) = weights(&mut Random::new(1), dtype, n, k);
     let size = pack::packed_bytes(dtype, n, k).unwrap();
     let copies = if m <= 16 { (64_usize << 20).div_ceil(size) } else { 1 };
-    let mut packed = vec![Line([0; 64]); (size * copies).div_ceil(64)];
+    let mut packed = lines(size * copies);
     let packed =
         unsafe { std::slice::from_raw_parts_mut(packed.as_mut_ptr().cast::<u8>(), size * copies) };
     let start = Instant::now();
@@ -118,10 +118,9 @@ fn matmul(kernels: &'static [Kernel], peak: &Peak, dtype: DType, (m, n, k): (usi
         let [m, n, k] = [m, n, k].map(|it| it as u64);
         vec![y, n, x, k, w, dtype as u64, m, n, k, 0, scratch]
     };
-    let mut scratch =
-        vec![Line([0; 64]); kernel.scratch_bytes(&words(0, 0)) / 64 * THREADS as usize];
+    let mut scratch = lines(kernel.scratch_bytes(&words(0, 0)) * THREADS as usize);
     let args: Vec<_> = (0..copies).map(|it| words(it, scratch.as_mut_ptr() as u64)).collect();
-    let seconds = best(if copies == 1 { 20 } else { 8 }, |thread| {
+    let seconds = best(if copies == 1 { 40 } else { 15 }, |thread| {
         for args in &args {
             unsafe { (kernel.run)(args.as_ptr(), thread, THREADS) };
         }

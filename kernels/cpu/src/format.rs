@@ -4,6 +4,10 @@
 //! without ever writing a decoded weight: the way for few rows, where memory is the limit.
 //! [`Format::decode`] writes a stretch of it as `f32`, `[k][16]`: the way for many rows.
 #![expect(unsafe_code, reason = "panels are raw pointers given by the caller of a kernel")]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "iterators are closures, which might stay outside the function with the instructions"
+)]
 
 mod nibbles;
 mod plain;
@@ -27,7 +31,7 @@ impl Rows {
     /// Row `i` and its element `at` lie in the buffer.
     #[inline(always)]
     pub(crate) unsafe fn at(self, row: usize, at: usize) -> *const f32 {
-        unsafe { self.first.add(row * self.stride + at) }
+        unsafe { self.first.add(row.wrapping_mul(self.stride).wrapping_add(at)) }
     }
 }
 

@@ -4,6 +4,10 @@
 //! For many rows a stretch of a panel is decoded to `f32`, small enough for the first cache, and
 //! all rows of a block that stays in the second cache pass over it.
 #![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "iterators are closures, which might stay outside the function with the instructions"
+)]
 
 use crate::format::{
     Bf16, F16, F32, Format, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Rows,
@@ -36,7 +40,8 @@ struct Args {
     scratch: *mut u8,
 }
 
-/// Up to this many rows are multiplied with weights as they are stored.
+/// This many rows are multiplied at a time with weights as they are stored; more than twice as many
+/// are worth decoding them.
 const FEW: usize = 4;
 /// Elements along `k` decoded at a time: a panel of them takes 20 KiB.
 const STRETCH: usize = 320;
@@ -93,17 +98,27 @@ pub(crate) unsafe extern "C" fn run<S: Simd>(args: *const u64, thread: u64, thre
 
 unsafe fn run_format<S: Simd, F: Format>(s: S, a: &Args, thread: u64, threads: u64) {
     let panels = pack::panels(a.n);
+    if 2 * FEW < a.m {
+        let (rows, panels) = split(a.m, panels, thread, threads);
+        return unsafe { many::<S, F>(s, a, rows, panels) };
+    }
+    let (panels, passes) = (share(panels, thread, threads), a.m.div_ceil(FEW));
+    for pass in 0..passes {
+        let rows = a.m * pass / passes..a.m * (pass + 1) / passes;
+        let x = unsafe { a.x.add(rows.start * a.x_stride) };
+        let y = unsafe { a.y.add(rows.start * a.y_stride) };
+        unsafe { few::<S, F>(s, &Args { x, y, m: rows.len(), ..*a }, panels.clone()) };
+    }
+}
+
+/// At most [`FEW`] rows times some panels.
+unsafe fn few<S: Simd, F: Format>(s: S, a: &Args, panels: Range<usize>) {
     unsafe {
         match a.m {
-            0 => (),
-            1 => s.run(Few::<F, 1>::new(a, share(panels, thread, threads))),
-            2 => s.run(Few::<F, 2>::new(a, share(panels, thread, threads))),
-            3 => s.run(Few::<F, 3>::new(a, share(panels, thread, threads))),
-            FEW => s.run(Few::<F, FEW>::new(a, share(panels, thread, threads))),
-            _ => {
-                let (rows, panels) = split(a.m, panels, thread, threads);
-                many::<S, F>(s, a, rows, panels);
-            }
+            1 => s.run(Few::<F, 1>::new(a, panels)),
+            2 => s.run(Few::<F, 2>::new(a, panels)),
+            3 => s.run(Few::<F, 3>::new(a, panels)),
+            _ => s.run(Few::<F, FEW>::new(a, panels)),
         }
     }
 }

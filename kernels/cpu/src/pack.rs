@@ -59,11 +59,11 @@ struct Fields {
     count: usize,
 }
 
-/// The fields of a block, in the order of the file. A row of a plain type counts as one block.
-fn fields(dtype: DType, k: usize) -> Option<[Fields; 3]> {
+/// The fields of a block, in the order of the file.
+fn fields(dtype: DType) -> Option<[Fields; 3]> {
     let (lead, words, trail) = match dtype {
-        DType::F32 => (0, k, 0),
-        DType::F16 | DType::BF16 => (k, 0, 0),
+        DType::F32 => (0, 1, 0),
+        DType::F16 | DType::BF16 => (1, 0, 0),
         DType::Q4_0 => (1, 4, 0),
         DType::Q4_1 => (2, 4, 0),
         DType::Q5_0 => (1, 5, 0),
@@ -85,7 +85,7 @@ pub fn panels(n: usize) -> usize {
 
 /// Bytes of one panel of rows with `k` elements; `None` if they cannot be packed.
 pub fn panel_bytes(dtype: DType, k: usize) -> Option<usize> {
-    fields(dtype, k)?;
+    fields(dtype)?;
     dtype.bytes(LANES, k)
 }
 
@@ -126,7 +126,7 @@ pub fn pack_panels(
             let at = (index * LANES + lane) * row;
             src.get(at..at + row).unwrap_or(&zeros)
         });
-        pack_panel(dtype, k, rows, dst);
+        pack_panel(dtype, rows, dst);
     }
     Ok(())
 }
@@ -136,19 +136,46 @@ fn check_length(want: Option<usize>, got: usize) -> Result<(), PackError> {
     if want == got { Ok(()) } else { Err(PackError::Length { want, got }) }
 }
 
-fn pack_panel(dtype: DType, k: usize, rows: [&[u8]; LANES], mut dst: &mut [u8]) {
-    let Some(fields) = fields(dtype, k) else { return };
-    let mut at = 0;
-    while !dst.is_empty() {
-        for Fields { bytes, count } in fields {
-            let (run, rest) = dst.split_at_mut(bytes * count * LANES);
-            let rows = rows.map(|row| &row[at..at + bytes * count]);
-            match bytes {
-                2 => interleave::<2, { 2 * LANES }>(rows, run),
-                _ => interleave::<4, { 4 * LANES }>(rows, run),
+fn pack_panel(dtype: DType, rows: [&[u8]; LANES], dst: &mut [u8]) {
+    match dtype {
+        DType::F32 => interleave::<4, { 4 * LANES }>(rows, dst),
+        DType::F16 | DType::BF16 => interleave::<2, { 2 * LANES }>(rows, dst),
+        DType::Q4_0 => interleave_blocks::<18, { 18 * LANES }, 1, 4>(rows, dst),
+        DType::Q4_1 => interleave_blocks::<20, { 20 * LANES }, 2, 4>(rows, dst),
+        DType::Q5_0 => interleave_blocks::<22, { 22 * LANES }, 1, 5>(rows, dst),
+        DType::Q5_1 => interleave_blocks::<24, { 24 * LANES }, 2, 5>(rows, dst),
+        DType::Q8_0 => interleave_blocks::<34, { 34 * LANES }, 1, 8>(rows, dst),
+        DType::Q4K => interleave_blocks::<144, { 144 * LANES }, 2, 35>(rows, dst),
+        DType::Q5K => interleave_blocks::<176, { 176 * LANES }, 2, 43>(rows, dst),
+        DType::Q6K => interleave_blocks::<210, { 210 * LANES }, 0, 52>(rows, dst),
+        DType::F64 | DType::I32 | DType::Bool | DType::Mixed => {
+            unreachable!("refused by panel_bytes")
+        }
+    }
+}
+
+/// Interleaves blocks of `B` bytes a row, `ALL` of all rows: so many halves, so many words, and
+/// halves again.
+fn interleave_blocks<const B: usize, const ALL: usize, const LEAD: usize, const WORDS: usize>(
+    rows: [&[u8]; LANES],
+    dst: &mut [u8],
+) {
+    let rows = rows.map(|row| row.as_chunks::<B>().0);
+    for (index, dst) in dst.as_chunks_mut::<ALL>().0.iter_mut().enumerate() {
+        for (lane, row) in rows.iter().enumerate() {
+            let block = &row[index];
+            let mut field = |at: usize, bytes: usize| {
+                dst[at * LANES + lane * bytes..][..bytes].copy_from_slice(&block[at..at + bytes]);
+            };
+            for i in 0..LEAD {
+                field(2 * i, 2);
             }
-            dst = rest;
-            at += bytes * count;
+            for i in 0..WORDS {
+                field(2 * LEAD + 4 * i, 4);
+            }
+            for at in (2 * LEAD + 4 * WORDS..B).step_by(2) {
+                field(at, 2);
+            }
         }
     }
 }
@@ -188,7 +215,7 @@ const MAX_BLOCK: usize = 210;
 /// The values of one row of a panel: puts each block together again and decodes it.
 fn decode_lane(dtype: DType, panel: &[u8], lane: usize, out: &mut [f32]) {
     let (length, bytes) = (dtype.block_len(), dtype.block_bytes());
-    let Some(fields) = fields(dtype, 1) else { return };
+    let Some(fields) = fields(dtype) else { return };
     let mut block = [0; MAX_BLOCK];
     for (packed, out) in panel.chunks_exact(bytes * LANES).zip(out.chunks_exact_mut(length)) {
         let (mut from, mut to) = (0, 0);

@@ -74,7 +74,7 @@ pub(crate) trait Simd: Copy {
     /// The values of signed words.
     fn to_f32(self, a: Self::I) -> Self::F;
     fn bits(self, a: Self::F) -> Self::I;
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn float_of_bits(self, a: Self::I) -> Self::F;
 
     /// # Safety
     /// 64 bytes can be read at `p`, of any alignment.

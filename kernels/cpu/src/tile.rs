@@ -1,5 +1,9 @@
 //! The register tile: the inner loop of every large matrix product.
 #![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "iterators are closures, which might stay outside the function with the instructions"
+)]
 
 use crate::simd::{LANES, Simd, Work};
 
@@ -41,17 +45,31 @@ unsafe fn tile<S: Simd, const R: usize, const P: usize>(
     out: Out,
 ) {
     let mut acc = [[s.splat(0.0); P]; R];
+    let (mut rows, mut panels) = ([left.first; R], [right.first; P]);
+    for row in 0..R {
+        rows[row] = unsafe { left.first.add(row * left.row_stride) };
+        // The results' lines come from far away, and are wanted when the loop has ended.
+        for panel in 0..P {
+            s.prefetch(out.first.wrapping_add(row * out.stride + panel * LANES).cast());
+        }
+    }
+    for panel in 0..P {
+        panels[panel] = unsafe { right.first.add(panel * right.panel_stride) };
+    }
+    // Offsets wrap, here and in the other inner loops, only so that they are not checked.
+    let mut at = 0_usize;
     for i in 0..k {
         let mut w = [s.splat(0.0); P];
         for panel in 0..P {
-            w[panel] = unsafe { s.load(right.first.add(panel * right.panel_stride + i * LANES)) };
+            w[panel] = unsafe { s.load(panels[panel].add(i.wrapping_mul(LANES))) };
         }
         for row in 0..R {
-            let x = unsafe { *left.first.add(row * left.row_stride + i * left.step) };
+            let x = s.splat(unsafe { *rows[row].add(at) });
             for panel in 0..P {
-                acc[row][panel] = s.fma(s.splat(x), w[panel], acc[row][panel]);
+                acc[row][panel] = s.fma(x, w[panel], acc[row][panel]);
             }
         }
+        at = at.wrapping_add(left.step);
     }
     for row in 0..R {
         for panel in 0..P {

@@ -2,6 +2,10 @@
 //!
 //! Lanes are elements of a head. Up to four query heads of a group share what is read.
 #![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "iterators are closures, which might stay outside the function with the instructions"
+)]
 
 use super::{Args, KEYS, LEAST};
 use crate::exp::exp;
@@ -89,19 +93,22 @@ impl<const G: usize> Token<'_, G> {
     unsafe fn scores<S: Simd>(&self, s: S, from: usize, count: usize) {
         let (p, scale) = (self.a.p, self.a.scale as f32);
         let whole = p / LANES * LANES;
+        let mut rows = [self.a.q; G];
+        for row in 0..G {
+            rows[row] = unsafe { self.a.query(0, self.head, self.member + row) };
+        }
         for j in 0..count {
             unsafe {
                 let key = self.a.key(from + j, self.head);
-                let query = |row| self.a.query(0, self.head, self.member + row);
                 let mut sums = [s.splat(0.0); G];
                 for c in (0..whole).step_by(LANES) {
                     let key = s.load(key.add(c));
                     for row in 0..G {
-                        sums[row] = s.fma(key, s.load(query(row).add(c)), sums[row]);
+                        sums[row] = s.fma(key, s.load(rows[row].add(c)), sums[row]);
                     }
                 }
                 for row in 0..G {
-                    let rest: f32 = (whole..p).map(|c| *key.add(c) * *query(row).add(c)).sum();
+                    let rest: f32 = (whole..p).map(|c| *key.add(c) * *rows[row].add(c)).sum();
                     *self.score(row).add(j) = (s.sum(sums[row]) + rest) * scale;
                 }
             }
@@ -145,11 +152,13 @@ impl<const G: usize> Token<'_, G> {
             for c in (0..whole).step_by(LANES) {
                 // One chain a row, so that sums do not depend on how many rows go together.
                 let mut sums = [s.splat(0.0); G];
+                let mut value = self.a.value(from, self.head).add(c);
                 for j in 0..count {
-                    let value = s.load(self.a.value(from + j, self.head).add(c));
+                    let lanes = s.load(value);
                     for row in 0..G {
-                        sums[row] = s.fma(s.splat(*self.score(row).add(j)), value, sums[row]);
+                        sums[row] = s.fma(s.splat(*self.score(row).add(j)), lanes, sums[row]);
                     }
+                    value = value.wrapping_add(self.a.v_stride);
                 }
                 for row in 0..G {
                     let p = self.result(row).add(c);

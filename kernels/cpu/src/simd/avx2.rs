@@ -119,7 +119,7 @@ impl Simd for Avx2 {
         both!(_mm256_castps_si256, a)
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn float_of_bits(self, a: Self::I) -> Self::F {
         both!(_mm256_castsi256_ps, a)
     }
 
@@ -146,7 +146,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const u8) -> Self::F {
         let bits = unsafe { [_mm_loadu_si128(p.cast()), _mm_loadu_si128(p.add(16).cast())] };
-        self.from_bits(self.shl(both!(_mm256_cvtepu16_epi32, bits), 16))
+        self.float_of_bits(self.shl(both!(_mm256_cvtepu16_epi32, bits), 16))
     }
     #[inline(always)]
     fn prefetch(self, p: *const u8) {

@@ -97,7 +97,7 @@ impl Simd for Avx512 {
         unsafe { _mm512_castps_si512(a) }
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn float_of_bits(self, a: Self::I) -> Self::F {
         unsafe { _mm512_castsi512_ps(a) }
     }
 
@@ -120,7 +120,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const u8) -> Self::F {
         let words = unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())) };
-        self.from_bits(self.shl(words, 16))
+        self.float_of_bits(self.shl(words, 16))
     }
     #[inline(always)]
     fn prefetch(self, p: *const u8) {

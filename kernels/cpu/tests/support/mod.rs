@@ -99,7 +99,14 @@ fn bf16(value: f32) -> [u8; 2] {
 /// Scratch in lines of 64 bytes, as kernels want it.
 #[derive(Clone)]
 #[repr(align(64))]
-pub(crate) struct Line(pub(crate) [u8; 64]);
+pub(crate) struct Line {
+    _bytes: [u8; 64],
+}
+
+/// Scratch for so many bytes.
+pub(crate) fn lines(bytes: usize) -> Vec<Line> {
+    vec![Line { _bytes: [255; 64] }; bytes.div_ceil(64)]
+}
 
 /// Runs a kernel on so many threads. A `scratch` word, always the last, is filled in here.
 pub(crate) fn call(kernel: &Kernel, mut args: Vec<u64>, threads: u64) {
@@ -110,7 +117,7 @@ pub(crate) fn call(kernel: &Kernel, mut args: Vec<u64>, threads: u64) {
         0
     };
     assert_eq!(args.len(), kernel.args.len());
-    let mut scratch = vec![Line([255; 64]); bytes / 64 * threads as usize];
+    let mut scratch = lines(bytes * threads as usize);
     if 0 < bytes {
         *args.last_mut().unwrap() = scratch.as_mut_ptr() as u64;
     }
