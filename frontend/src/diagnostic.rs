@@ -50,7 +50,7 @@ pub struct Diagnostic {
     /// Further sentences.
     pub notes: Vec<String>,
     /// A change that would help, if one is known.
-    pub suggestion: Option<Suggestion>,
+    pub suggestion: Option<Box<Suggestion>>,
 }
 
 impl Diagnostic {
@@ -92,7 +92,7 @@ impl Diagnostic {
         message: impl Into<String>,
     ) -> Diagnostic {
         let (message, replacement) = (message.into(), replacement.into());
-        self.suggestion = Some(Suggestion { message, span, replacement });
+        self.suggestion = Some(Box::new(Suggestion { message, span, replacement }));
         self
     }
 
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn shows_the_place_the_note_and_the_change() {
         let sources = Sources::of("a.tn", "axis E = 4\nlet x = lienar(y)\n");
-        let span = Span { source: 0, start: 19, end: 25 };
+        let span = Span { source: 1, start: 19, end: 25 };
         let diagnostic = Diagnostic::error("E0201", "no function is called `lienar`")
             .at(span, "unknown")
             .note("a note")

@@ -7,14 +7,15 @@ use crate::ast::{Binary, Expr, ExprKind, Item, LayersBody, Spec, Stmt, StmtKind}
 use crate::diagnostic::Diagnostic;
 use crate::lex::{Kind, Token, lex};
 use crate::parse::{RESERVED, parse};
+use crate::source::SPEC;
 
 /// A text in its layout, or why it cannot be read.
 pub fn format(text: &str) -> Result<String, Vec<Diagnostic>> {
-    let (spec, faults) = parse(0, text);
+    let (spec, faults) = parse(SPEC, text);
     if !faults.is_empty() {
         return Err(faults);
     }
-    let (tokens, _) = lex(0, text);
+    let (tokens, _) = lex(SPEC, text);
     let lines = lines(&tokens);
     let mut layout = Layout { text, starts: starts(&spec), open: Vec::new(), behind: [None; 2] };
     let written: Vec<Line> = lines.iter().map(|it| layout.line(it)).collect();
@@ -133,7 +134,9 @@ impl<'a> Layout<'a> {
     fn track(&mut self, token: Token) {
         let word = self.word(token);
         if is_open(word) {
-            let tight = word == "{" && self.behind[1].is_some_and(|it| self.word(it) == ".");
+            let is_path = self.starts.contains(&token.start)
+                || self.behind[1].is_some_and(|it| self.word(it) == ".");
+            let tight = word == "{" && is_path;
             self.open.push(Open { indents: true, tight });
         } else if is_close(word) {
             self.open.pop();

@@ -1,7 +1,7 @@
 //! Broken specs by the thousand: none may panic, and what can be laid out is laid out for good.
 
 use crate::lex::lex;
-use crate::{Sources, format, parse};
+use crate::{SPEC, Sources, format, parse};
 
 const TEXTS: [&str; 2] =
     [include_str!("../../models/prelude.tn"), include_str!("../../models/llama.tn")];
@@ -16,7 +16,7 @@ const SPICE: [&str; 24] = [
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,11 +25,12 @@ impl Random {
     }
 }
 
-/// A few lines of a real spec with a few of their words dropped, doubled, swapped or spiced.
+/// Some lines of a real spec, or all of them, with a few of their words dropped, doubled, swapped or spiced.
 pub(crate) fn broken(text: &str, most_lines: usize, random: &mut Random) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    let first = random.below(lines.len());
-    let last = (first + 1 + random.below(most_lines)).min(lines.len());
+    let n_lines = if most_lines < lines.len() { 1 + random.below(most_lines) } else { lines.len() };
+    let first = random.below(lines.len() - n_lines + 1);
+    let last = first + n_lines;
     let part = lines[first..last].join("\n");
     let (tokens, _) = lex(0, &part);
     let mut words: Vec<String> = tokens
@@ -60,7 +61,7 @@ fn hostile_texts_are_refused_and_sound_ones_have_one_layout() {
     let mut n_sound = 0;
     for case in 0..100_000 {
         let text = broken(TEXTS[case % 2], 8, &mut random);
-        let (_, faults) = parse(0, &text);
+        let (_, faults) = parse(SPEC, &text);
         if let Ok(once) = format(&text) {
             n_sound += 1;
             assert!(faults.is_empty());
@@ -79,7 +80,7 @@ fn hostile_texts_are_refused_and_sound_ones_have_one_layout() {
 fn every_prefix_of_a_spec_is_answered() {
     let text = TEXTS[1];
     for end in (0..text.len()).filter(|it| it % 7 == 0 && text.is_char_boundary(*it)) {
-        let _ = parse(0, &text[..end]);
+        let _ = parse(SPEC, &text[..end]);
     }
 }
 
@@ -99,7 +100,7 @@ fn deep_long_and_large_texts_are_told_so() {
         ("§ ".repeat(1000), "E0101"),
     ];
     for (text, code) in cases {
-        let (_, faults) = parse(0, &text);
+        let (_, faults) = parse(SPEC, &text);
         let found = faults.iter().any(|it| it.code == code);
         assert!(found, "{code} for {}", &text[..20]);
         assert!(faults.len() <= crate::MOST_DIAGNOSTICS + 1);

@@ -23,26 +23,41 @@ impl Span {
 /// One text with the name that diagnostics call it by.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// A path, or what stands for one: `<prelude>`.
+    /// A path, or what stands for one.
     pub name: String,
     /// The whole text.
     pub text: String,
 }
 
-/// The texts of one compilation.
-#[derive(Clone, Debug, Default)]
+impl Source {
+    /// What `use` calls it: its file's name without the ending.
+    pub fn stem(&self) -> &str {
+        let file = self.name.rsplit(['/', '\\']).next().unwrap_or("");
+        file.split('.').next().unwrap_or("")
+    }
+}
+
+/// Index of the prelude, which all sources begin with.
+pub const PRELUDE: u16 = 0;
+/// Index of the text that is compiled.
+pub const SPEC: u16 = 1;
+
+/// The texts of one compilation: the prelude, the spec, and files that it may use.
+#[derive(Clone, Debug)]
 pub struct Sources(Vec<Source>);
 
 impl Sources {
-    /// The sources of a compilation of one text.
+    /// The sources of a compilation of one text, which gets the index [`SPEC`].
     pub fn of(name: &str, text: &str) -> Sources {
-        let mut sources = Sources::default();
+        let prelude = include_str!("../../models/prelude.tn");
+        let mut sources = Sources(Vec::new());
+        sources.add("prelude.tn", prelude);
         sources.add(name, text);
         sources
     }
 
-    /// Adds a text and says its index. A compilation has at most 65,536 texts; any further one
-    /// takes the index of the last.
+    /// Adds a text that others may `use` by the stem of its name, and says its index. A compilation
+    /// has at most 65,536 texts; any further one takes the index of the last.
     pub fn add(&mut self, name: &str, text: &str) -> u16 {
         self.0.push(Source { name: name.into(), text: text.into() });
         u16::try_from(self.0.len() - 1).unwrap_or(u16::MAX)

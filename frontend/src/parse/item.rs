@@ -71,21 +71,23 @@ fn weight_rule(input: Tokens<'_>) -> Parsed<'_, WeightRule> {
 
 /// `layers[l].attention.{q, k}`. Parameters and stacks may be called like words of the language.
 fn path(input: Tokens<'_>) -> Parsed<'_, Vec<Segment>> {
-    let (mut rest, first) = any_word(input)?;
-    let mut path = vec![Segment::Name(first)];
+    let (mut rest, first) = path_names(input)?;
+    let mut path = vec![first];
     loop {
         let (after, segment) = match rest.peek(0) {
             "[" => {
                 let (after, layer) = preceded(symbol("["), name).parse(rest)?;
                 (symbol("]")(after)?.0, Segment::Layer(layer))
             }
-            "." => {
-                let group = map(list("{", name, "}"), Segment::Group);
-                alt((group, map(any_word, Segment::Name))).parse(rest.skip(1))?
-            }
+            "." => path_names(rest.skip(1))?,
             _ => return Ok((rest, path)),
         };
         path.push(segment);
         rest = after;
     }
+}
+
+fn path_names(input: Tokens<'_>) -> Parsed<'_, Segment> {
+    let group = map(list("{", name, "}"), Segment::Group);
+    alt((group, map(any_word, Segment::Name))).parse(input)
 }

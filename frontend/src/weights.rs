@@ -1,0 +1,321 @@
+//! Weight maps: where the numbers of each parameter come from in checkpoints of one format.
+
+use std::collections::BTreeMap;
+
+use ir::{Axis, Module};
+
+use crate::ast::{Binary, Call, Expr, ExprKind, Segment, WeightRule, Weights};
+use crate::diagnostic::Diagnostic;
+use crate::lower::Weight;
+use crate::source::Span;
+
+/// The rules of one `weights` section: one for each parameter of the entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightMap {
+    /// `hf`, `gguf`
+    pub format: String,
+    /// In the order of the entry's parameters.
+    pub rules: Vec<ParamRule>,
+}
+
+/// Where one parameter comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParamRule {
+    /// The parameter's name: `layers.attention.q`.
+    pub param: String,
+    /// For a bank, the number of the layer of each of its parts, in order.
+    pub layers: Option<Vec<usize>>,
+    /// What to read. In a bank, once for each layer, see [`TensorSource::of_layer`].
+    pub source: TensorSource,
+}
+
+/// An expression over the tensors of a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TensorSource {
+    /// A tensor by name. `{}` stands for the number of the layer.
+    Tensor(String),
+    /// The first of these whose tensors the checkpoint has.
+    FirstOf(Vec<TensorSource>),
+    /// A matrix with rows and columns swapped.
+    Transpose(Box<TensorSource>),
+    /// The rows from one to before another: a part along the first axis.
+    Rows(Box<TensorSource>, usize, usize),
+    /// Rows in runs of `width`, each with its even rows before its odd ones: what undoes the
+    /// interleaved layout of rotated queries and keys.
+    Unrotate(Box<TensorSource>, usize),
+    /// With a number added to each element: norms that are stored as the distance from 1.
+    Plus(Box<TensorSource>, f64),
+}
+
+impl TensorSource {
+    /// The source for one layer, with its number in the names.
+    pub fn of_layer(&self, layer: usize) -> TensorSource {
+        self.map_names(&|it| it.replace("{}", &layer.to_string()))
+    }
+
+    /// Every tensor that may be read.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            TensorSource::Tensor(name) => vec![name],
+            TensorSource::FirstOf(all) => all.iter().flat_map(TensorSource::names).collect(),
+            TensorSource::Transpose(of)
+            | TensorSource::Rows(of, ..)
+            | TensorSource::Unrotate(of, _)
+            | TensorSource::Plus(of, _) => of.names(),
+        }
+    }
+
+    fn map_names(&self, rule: &dyn Fn(&str) -> String) -> TensorSource {
+        let inner = |it: &TensorSource| Box::new(it.map_names(rule));
+        match self {
+            TensorSource::Tensor(name) => TensorSource::Tensor(rule(name)),
+            TensorSource::FirstOf(all) => {
+                TensorSource::FirstOf(all.iter().map(|it| it.map_names(rule)).collect())
+            }
+            TensorSource::Transpose(of) => TensorSource::Transpose(inner(of)),
+            TensorSource::Rows(of, from, to) => TensorSource::Rows(inner(of), *from, *to),
+            TensorSource::Unrotate(of, width) => TensorSource::Unrotate(inner(of), *width),
+            TensorSource::Plus(of, add) => TensorSource::Plus(inner(of), *add),
+        }
+    }
+}
+
+/// Reads one `weights` section against the parameters of the entry.
+pub(crate) fn weight_map(
+    section: &Weights,
+    module: &Module,
+    weights: &[Weight],
+    faults: &mut Vec<Diagnostic>,
+) -> WeightMap {
+    let mut reader = Reader { module, weights, layer: None, faults };
+    let mut found: BTreeMap<&str, TensorSource> = BTreeMap::new();
+    for rule in &section.rules {
+        for (weight, source) in reader.rule(rule).unwrap_or_default() {
+            if found.insert(&weight.name, source).is_some() {
+                let message = format!("`{}` has two rules", weight.name);
+                let diagnostic = Diagnostic::error("E0502", message);
+                reader.faults.push(diagnostic.at(rule.span, "again here"));
+            }
+        }
+    }
+    let lacking: Vec<&str> =
+        weights.iter().map(|it| &*it.name).filter(|it| !found.contains_key(it)).collect();
+    if !lacking.is_empty() {
+        let message = format!("the section says nothing of {}", listed(&lacking));
+        reader.faults.push(Diagnostic::error("E0502", message).at(section.format.span, ""));
+    }
+    let rules = weights.iter().filter_map(|it| {
+        let (param, layers) = (it.name.clone(), it.layers.clone());
+        Some(ParamRule { param, layers, source: found.remove(it.name.as_str())? })
+    });
+    WeightMap { format: section.format.text.clone(), rules: rules.collect() }
+}
+
+fn listed(names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(5).map(|it| format!("`{it}`")).collect();
+    let more =
+        if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+struct Reader<'a> {
+    module: &'a Module,
+    weights: &'a [Weight],
+    /// What the rule at hand calls the number of the layer.
+    layer: Option<&'a str>,
+    faults: &'a mut Vec<Diagnostic>,
+}
+
+impl<'a> Reader<'a> {
+    fn wrong<T>(
+        &mut self,
+        code: &'static str,
+        message: impl Into<String>,
+        span: Span,
+    ) -> Option<T> {
+        self.faults.push(Diagnostic::error(code, message).at(span, ""));
+        None
+    }
+
+    /// The parameters of a rule with their sources; nothing if it is faulty.
+    fn rule(&mut self, rule: &'a WeightRule) -> Option<Vec<(&'a Weight, TensorSource)>> {
+        self.layer = rule.path.iter().find_map(|it| match it {
+            Segment::Layer(name) => Some(name.text.as_str()),
+            Segment::Name(_) | Segment::Group(_) => None,
+        });
+        let weights = self.params(rule)?;
+        if let [one] = weights.as_slice() {
+            return Some(vec![(one, self.source(&rule.source)?)]);
+        }
+        let whole = self.shared(&rule.source)?;
+        let mut start = 0usize;
+        let mut parts = Vec::new();
+        for weight in weights {
+            let Some(end) = self.rows(weight).and_then(|it| start.checked_add(it)) else {
+                return self.wrong("E0504", format!("`{}` has no rows", weight.name), rule.span);
+            };
+            parts.push((weight, TensorSource::Rows(Box::new(whole.clone()), start, end)));
+            start = end;
+        }
+        Some(parts)
+    }
+
+    /// `split("name")`: a tensor that several parameters share, one after the other.
+    fn shared(&mut self, expr: &Expr) -> Option<TensorSource> {
+        match &expr.kind {
+            ExprKind::Call(call) if call.callee.text == "split" && call.args.len() == 1 => {
+                self.source(&call.args[0].value)
+            }
+            _ => {
+                let message = "several parameters take parts of one tensor: `split(\"name\")`";
+                self.wrong("E0503", message, expr.span)
+            }
+        }
+    }
+
+    /// The extent of the first axis of a parameter, or of one part of a bank.
+    fn rows(&self, weight: &Weight) -> Option<usize> {
+        let axis = weight.ty.axes.get(usize::from(weight.layers.is_some()))?;
+        self.module.axes.fixed(axis)
+    }
+
+    fn params(&mut self, rule: &'a WeightRule) -> Option<Vec<&'a Weight>> {
+        let mut paths = vec![String::new()];
+        for segment in &rule.path {
+            let names = match segment {
+                Segment::Name(name) => std::slice::from_ref(name),
+                Segment::Group(names) => names.as_slice(),
+                Segment::Layer(_) => continue,
+            };
+            let join = |path: &String| {
+                let dot = if path.is_empty() { "" } else { "." };
+                names.iter().map(move |it| format!("{path}{dot}{}", it.text)).collect::<Vec<_>>()
+            };
+            paths = paths.iter().flat_map(join).collect();
+        }
+        paths.iter().map(|it| self.param(it, rule.span)).collect()
+    }
+
+    fn param(&mut self, path: &str, span: Span) -> Option<&'a Weight> {
+        let weights = self.weights;
+        let Some(weight) = weights.iter().find(|it| it.name == *path) else {
+            let message = format!("there is no parameter `{path}`");
+            let diagnostic = Diagnostic::error("E0501", message).at(span, "");
+            let near = crate::suggest::nearest(path, weights.iter().map(|it| &*it.name));
+            self.faults.push(match near {
+                Some(near) => diagnostic.note(format!("did you mean `{near}`?")),
+                None => diagnostic,
+            });
+            return None;
+        };
+        match (self.layer, &weight.layers) {
+            (None, Some(_)) => {
+                let message = format!("`{path}` is one for each layer; name it: `layers[l]`");
+                self.wrong("E0501", message, span)
+            }
+            (Some(_), None) => self.wrong("E0501", format!("`{path}` is in no layers"), span),
+            _ => Some(weight),
+        }
+    }
+
+    fn source(&mut self, expr: &Expr) -> Option<TensorSource> {
+        match &expr.kind {
+            ExprKind::Text(text) => self.tensor(text, expr.span),
+            ExprKind::Binary(Binary::Or, sides) => {
+                let mut all = Vec::new();
+                for side in [&sides.0, &sides.1] {
+                    match self.source(side)? {
+                        TensorSource::FirstOf(more) => all.extend(more),
+                        one => all.push(one),
+                    }
+                }
+                Some(TensorSource::FirstOf(all))
+            }
+            ExprKind::Call(call) => self.change(call),
+            _ => self.wrong("E0503", "a tensor of the checkpoint is wanted here", expr.span),
+        }
+    }
+
+    /// The name of a tensor, with `{}` for the number of the layer.
+    fn tensor(&mut self, text: &str, span: Span) -> Option<TensorSource> {
+        let mut name = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (hole, after) = after.split_once('}').unwrap_or((after, ""));
+            if self.layer != Some(hole) {
+                let message = format!("`{{{hole}}}` is not what the path calls the layer");
+                return self.wrong("E0503", message, span);
+            }
+            name.push_str(before);
+            name.push_str("{}");
+            rest = after;
+        }
+        name.push_str(rest);
+        Some(TensorSource::Tensor(name))
+    }
+
+    /// A change of a source tensor.
+    fn change(&mut self, call: &Call) -> Option<TensorSource> {
+        let args: Vec<&Expr> = call.args.iter().map(|it| &it.value).collect();
+        match (&*call.callee.text, args.as_slice()) {
+            ("transpose", [of]) => Some(TensorSource::Transpose(Box::new(self.source(of)?))),
+            ("unrotate", [of, width]) => {
+                let width = self.count(width).filter(|it| it % 2 == 0 && *it > 0);
+                let Some(width) = width else {
+                    return self.wrong("E0503", "the width of a head is even", call.callee.span);
+                };
+                Some(TensorSource::Unrotate(Box::new(self.source(of)?), width))
+            }
+            ("plus", [of, number]) => match number.kind {
+                ExprKind::Number(add) => Some(TensorSource::Plus(Box::new(self.source(of)?), add)),
+                _ => self.wrong("E0503", "a number is added", number.span),
+            },
+            ("rows", [of, range]) => {
+                let ExprKind::Binary(Binary::Range, sides) = &range.kind else {
+                    return self.wrong("E0503", "rows are a range: `0..E`", range.span);
+                };
+                let (from, to) = (self.count(&sides.0)?, self.count(&sides.1)?);
+                if to <= from {
+                    return self.wrong("E0503", "this range holds no rows", range.span);
+                }
+                Some(TensorSource::Rows(Box::new(self.source(of)?), from, to))
+            }
+            (name, _) => {
+                let known = "they are: transpose(t), unrotate(t, P), rows(t, a..b), plus(t, 1)";
+                let message = format!("`{name}` is no such change of a tensor");
+                self.faults
+                    .push(Diagnostic::error("E0503", message).at(call.callee.span, "").note(known));
+                None
+            }
+        }
+    }
+
+    /// A number of rows, by the axes of the spec.
+    fn count(&mut self, expr: &Expr) -> Option<usize> {
+        let count = self.known_count(expr);
+        if count.is_none() {
+            return self.wrong("E0503", "a number of rows is wanted here", expr.span);
+        }
+        count
+    }
+
+    fn known_count(&self, expr: &Expr) -> Option<usize> {
+        match &expr.kind {
+            ExprKind::Number(number) if number.fract() == 0.0 && *number >= 0.0 => {
+                Some(*number as usize)
+            }
+            ExprKind::Axis(name) => self.module.axes.fixed(&Axis::atom(name.as_str())),
+            ExprKind::Binary(op, sides) => {
+                let (a, b) = (self.known_count(&sides.0)?, self.known_count(&sides.1)?);
+                match op {
+                    Binary::Add | Binary::Concat => a.checked_add(b),
+                    Binary::Subtract => a.checked_sub(b),
+                    Binary::Multiply => a.checked_mul(b),
+                    Binary::Divide if b > 0 => Some(a / b),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+}
