@@ -1,8 +1,8 @@
 //! Drops what does nothing: ops that give back an operand, parameters that nothing reads, functions
 //! that nothing calls.
 //!
-//! Each rule holds for every bit: `x + 0` stays, because it turns -0 into 0. Functions with an origin
-//! keep their parameters, by which kernels know them.
+//! Each rule holds for every bit: `x + 0` stays, because it turns -0 into 0. Functions with an
+//! origin keep their parameters, by which kernels know them.
 //!
 //! ```ir
 //! axis E = 4
@@ -84,11 +84,13 @@ impl Pass for Canonicalise {
 /// Another value, of the same type, for an op.
 fn simplify(f: &mut Function, scope: Scope<'_>, op: &Op, operands: &[Value]) -> Option<Vec<Value>> {
     let results = op.rules().infer(&f.operand_types(operands), scope).ok()?;
-    let same = |f: &Function, it: &Value| [f.ty(*it)] == *results.iter().collect::<Vec<_>>();
-    if let Some(value) = identity::operand_given_back(f, op, operands).filter(|it| same(f, it)) {
-        return Some(vec![value]);
+    let shorter = identity::shorter(f, op, operands).filter(|(op, operands)| {
+        op.rules().infer(&f.operand_types(operands), scope).is_ok_and(|it| it == results)
+    });
+    let (op, operands) = shorter.as_ref().map_or((op, operands), |(op, it)| (op, it.as_slice()));
+    let given_back = identity::operand_given_back(f, op, operands);
+    match given_back.filter(|&it| [f.ty(it).clone()] == *results) {
+        Some(value) => Some(vec![value]),
+        None => shorter.map(|(op, operands)| f.add_all(scope, op, &operands)),
     }
-    let (op, operands) = identity::shorter(f, op, operands)?;
-    let types = op.rules().infer(&f.operand_types(&operands), scope).ok()?;
-    (types == results).then(|| f.add_all(scope, op, &operands))
 }

@@ -1,5 +1,6 @@
 //! Computes while compiling what depends on nothing given at run time, as typed: each result is
-//! rounded as it would be then.
+//! rounded as it would be then. Cheap arithmetic on indices stays, unless something that costs more
+//! is made of it: a table would have to be read.
 //!
 //! ```ir
 //! axis E = 4
@@ -33,7 +34,10 @@ use ir::{
     Value, ops::Constant,
 };
 
-use crate::{Contract, Cx, Fault, Pass};
+use crate::{
+    Contract, Cx, Fault, Pass,
+    cost::{is_costly, is_pointwise},
+};
 
 /// The most elements that a table of constants may have.
 const MAX_ELEMENTS: usize = 16384;
@@ -56,13 +60,12 @@ impl Pass for Fold {
 
     fn run(&self, module: &Module, _: &mut Cx) -> Result<Module, Fault> {
         let sizes = fixed_sizes(module)?;
-        let fold = |done: &Module, function: &Function| {
+        let mut result = module.map(|done, function| {
             let run = Run { module, sizes: &sizes, typed: true };
-            let scope = done.scope();
-            let folded = function.rewrite(scope, |f, op, it| fold_node(f, scope, run, op, it));
-            folded.rewrite(scope, |_, _, _| None)
-        };
-        let mut result = module.map(fold);
+            let mut folding = Folding { scope: done.scope(), run, known: BTreeMap::new() };
+            let folded = function.rewrite(done.scope(), |f, op, it| folding.fold(f, op, it));
+            folded.rewrite(done.scope(), |_, _, _| None)
+        });
         result.prune();
         Ok(result)
     }
@@ -76,30 +79,55 @@ fn fixed_sizes(module: &Module) -> Result<Sizes, Fault> {
     module.axes.sizes(&given).map_err(Fault::new)
 }
 
-fn fold_node(
-    f: &mut Function,
-    scope: Scope<'_>,
-    run: Run<'_>,
-    op: &Op,
-    operands: &[Value],
-) -> Option<Vec<Value>> {
-    if matches!(op, Op::Constant(_) | Op::Call(_) | Op::Scan(_)) {
-        return None;
+/// A function being rewritten.
+struct Folding<'a> {
+    scope: Scope<'a>,
+    run: Run<'a>,
+    /// The elements of what depends on nothing given at run time.
+    known: BTreeMap<Value, Tensor>,
+}
+
+impl Folding<'_> {
+    fn fold(&mut self, f: &mut Function, op: &Op, operands: &[Value]) -> Option<Vec<Value>> {
+        let computed = self.compute(f, op, operands)?;
+        let values = match is_worth_a_table(f, op, operands, &computed) {
+            true => computed.iter().map(|it| f.add(self.scope, as_constant(it), &[])).collect(),
+            false => f.add_all(self.scope, op.clone(), operands),
+        };
+        self.known.extend(values.iter().copied().zip(computed));
+        Some(values)
     }
-    let types = f.operand_types(operands);
-    let results = op.rules().infer(&types, scope).ok()?;
-    let mut named: Vec<Axis> =
-        types.iter().chain(&results).flat_map(|it| it.axes.clone()).collect();
-    op.clone().visit_axes(&mut |it| named.push(it.clone()));
-    let is_small = |ty: &Type| elements(scope, ty).is_some_and(|it| it <= MAX_ELEMENTS);
-    if !named.iter().all(|it| is_known(scope, it)) || !types.iter().chain(&results).all(is_small) {
-        return None;
+
+    /// What `op` gives, if that can be known and is small.
+    fn compute(&self, f: &Function, op: &Op, operands: &[Value]) -> Option<Vec<Tensor>> {
+        if matches!(op, Op::Call(_) | Op::Scan(_)) {
+            return None;
+        }
+        let constants = operands.iter().map(|it| self.known.get(it));
+        let constants: Vec<&Tensor> = constants.collect::<Option<_>>()?;
+        let results = op.rules().infer(&f.operand_types(operands), self.scope).ok()?;
+        let mut named: Vec<Axis> = results.iter().flat_map(|it| it.axes.clone()).collect();
+        op.clone().visit_axes(&mut |it| named.push(it.clone()));
+        let is_small = |ty| elements(self.scope, ty).is_some_and(|it| it <= MAX_ELEMENTS);
+        let is_known = named.iter().all(|it| is_known(self.scope, it));
+        (is_known && results.iter().all(is_small)).then(|| {
+            let values = op.rules().eval(&constants, &results, self.run);
+            values.into_iter().map(Tensor::round).collect()
+        })
     }
-    let constants: Vec<Tensor> =
-        operands.iter().map(|&it| constant(f, run, it)).collect::<Option<_>>()?;
-    let values = op.rules().eval(&constants.iter().collect::<Vec<_>>(), &results, run);
-    let folded = values.into_iter().map(|it| f.add(scope, as_constant(it.round()), &[]));
-    Some(folded.collect())
+}
+
+/// Whether reading `computed` back is better than computing it in place.
+fn is_worth_a_table(f: &Function, op: &Op, operands: &[Value], computed: &[Tensor]) -> bool {
+    let is_table = |&it: &Value| match f.maker(it).map(|it| &it.op) {
+        Some(Op::Constant(it)) => it.values.len() != 1,
+        _ => false,
+    };
+    if matches!(op, Op::Constant(_)) {
+        return false;
+    }
+    let is_cheap = matches!(op, Op::Iota(_)) || (is_pointwise(op) && !is_costly(op));
+    !is_cheap || operands.iter().any(is_table) || computed.iter().all(|it| it.data.len() == 1)
 }
 
 /// Whether the extent of `axis`, and where its index begins, are known and stay as they are.
@@ -118,18 +146,11 @@ fn elements(scope: Scope<'_>, ty: &Type) -> Option<usize> {
     ty.axes.iter().try_fold(1usize, |product, it| product.checked_mul(scope.axes.fixed(it)?))
 }
 
-/// The elements of `value`, rounded to its type, if it is a constant.
-fn constant(f: &Function, run: Run<'_>, value: Value) -> Option<Tensor> {
-    let node = f.maker(value).filter(|it| matches!(it.op, Op::Constant(_)))?;
-    let result = node.op.rules().eval(&[], &[f.ty(value).clone()], run);
-    result.into_iter().next().map(Tensor::round)
-}
-
 /// One number where all are the same.
-fn as_constant(tensor: Tensor) -> Constant {
-    let mut values: Vec<Real> = tensor.data.into_iter().map(Real).collect();
+fn as_constant(tensor: &Tensor) -> Constant {
+    let mut values: Vec<Real> = tensor.data.iter().copied().map(Real).collect();
     if values.iter().all(|it| *it == values[0]) {
         values.truncate(1);
     }
-    Constant { dtype: tensor.ty.dtype, axes: tensor.ty.axes, values }
+    Constant { dtype: tensor.ty.dtype, axes: tensor.ty.axes.clone(), values }
 }

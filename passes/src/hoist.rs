@@ -54,7 +54,7 @@ use ir::{
 use crate::{
     Contract, Cx, Fault, Pass,
     cost::{is_costly, is_pointwise},
-    rebuild::{Rebuild, live_nodes},
+    rebuild::{Rebuild, define, live_nodes},
 };
 
 /// See the module.
@@ -99,9 +99,8 @@ fn hoist(result: &mut Module, module: &Module, function: &Function) -> Function 
         let shared = &operands[scan.carries + scan.banked..];
         let more = plan.outside(result.scope(), scan, &mut new.new, shared);
         operands.extend(more);
-        let name = fresh(result, module, &scan.body);
-        let body = plan.inside(result.scope(), &name);
-        result.functions.push(body);
+        let body = plan.inside(result.scope());
+        let name = replace(result, module, body);
         let scan = Scan { body: name, ..scan.clone() };
         let values = new.new.add_all(result.scope(), scan, &operands);
         new.set_results(node, &values);
@@ -110,17 +109,17 @@ fn hoist(result: &mut Module, module: &Module, function: &Function) -> Function 
     new.new
 }
 
-/// The name of the new body: that of the old one where no other loop runs it.
-fn fresh(result: &mut Module, module: &Module, body: &Name) -> Name {
+/// Adds the new form of a body in place of the old one, or under another name where another loop
+/// runs that; its name.
+fn replace(result: &mut Module, module: &Module, body: Function) -> Name {
+    let name = body.name.clone();
     let nodes = module.functions.iter().flat_map(Function::nodes);
-    let only = nodes.filter(|it| it.op.callee() == Some(body)).count() == 1;
-    if only {
-        result.functions.retain(|it| it.name != *body);
-        return body.clone();
+    if 1 < nodes.filter(|it| it.op.callee() == Some(&name)).count() {
+        return define(result, module, body, name.as_str());
     }
-    let mut numbered = (1..).map(|i| Name::from(format!("{body}.{i}")));
-    let taken = |it: &Name| [&*result, module].iter().any(|m| m.function(it.as_str()).is_some());
-    numbered.find(|it| !taken(it)).unwrap_or_default()
+    result.functions.retain(|it| it.name != name);
+    result.functions.push(body);
+    name
 }
 
 /// What can leave the body of a loop.
@@ -144,13 +143,14 @@ impl Plan {
                 moved.push(node.clone());
             }
         }
-        let is_moved = |it: &Value| moved.iter().any(|node| node.results().any(|r| r == *it));
-        let stay = live_nodes(body).filter(|it| !moved.contains(it));
+        let is_moved = |it: &Value| same.contains(it) && body.as_param(*it).is_none();
+        let stay = live_nodes(body).filter(|it| !it.results().all(|it| is_moved(&it)));
         let mut used: Vec<Value> = stay.flat_map(|it| it.operands.clone()).collect();
         used.extend(body.outputs.iter().map(|it| it.value));
         used.sort();
         used.dedup();
-        used.retain(|it| is_moved(it) && !is_free(body, *it));
+        let free = free_values(body);
+        used.retain(|it| is_moved(it) && !free.contains(it));
         (!used.is_empty()).then(|| Plan { body: body.clone(), moved, needed: used })
     }
 
@@ -181,8 +181,8 @@ impl Plan {
     }
 
     /// The body that is given what is needed.
-    fn inside(&self, scope: Scope<'_>, name: &Name) -> Function {
-        let mut new = Rebuild::new(&self.body, name);
+    fn inside(&self, scope: Scope<'_>) -> Function {
+        let mut new = Rebuild::new(&self.body, &self.body.name);
         self.body.param_values().for_each(|it| new.param(it));
         let mut given = Vec::new();
         for (i, &value) in self.needed.iter().enumerate() {
@@ -205,21 +205,25 @@ impl Plan {
     }
 }
 
-/// Whether a value costs next to nothing to have in every turn.
-fn is_free(body: &Function, value: Value) -> bool {
-    body.maker(value).is_none_or(|node| match &node.op {
-        Op::Split(_) | Op::Merge(_) | Op::Rename(_) => is_free(body, node.operands[0]),
-        _ => is_of_indices(body, value),
-    })
-}
-
-/// Whether a value is a number, an index or cheap arithmetic on those.
-fn is_of_indices(body: &Function, value: Value) -> bool {
-    body.maker(value).is_some_and(|node| match &node.op {
-        Op::Constant(_) | Op::ExtentOf(_) | Op::Iota(_) => true,
-        op if is_pointwise(op) && !is_costly(op) => {
-            node.operands.iter().all(|&it| is_of_indices(body, it))
-        }
-        _ => false,
-    })
+/// The values that cost next to nothing to have in every turn: parameters and their views, numbers,
+/// indices and cheap arithmetic on those.
+fn free_values(body: &Function) -> BTreeSet<Value> {
+    let mut of_indices: BTreeSet<Value> = BTreeSet::new();
+    let mut free: BTreeSet<Value> = body.param_values().collect();
+    for node in body.nodes() {
+        let (is_of_indices, is_free) = match &node.op {
+            Op::Constant(_) | Op::ExtentOf(_) | Op::Iota(_) => (true, true),
+            Op::Split(_) | Op::Merge(_) | Op::Rename(_) => {
+                (of_indices.contains(&node.operands[0]), free.contains(&node.operands[0]))
+            }
+            op if is_pointwise(op) && !is_costly(op) => {
+                let all = node.operands.iter().all(|it| of_indices.contains(it));
+                (all, all)
+            }
+            _ => (false, false),
+        };
+        of_indices.extend(node.results().filter(|_| is_of_indices));
+        free.extend(node.results().filter(|_| is_free));
+    }
+    free
 }

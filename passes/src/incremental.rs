@@ -1,9 +1,9 @@
 //! Turns a model over a whole sequence into a step that takes the next positions and what earlier
 //! steps left.
 //!
-//! Where positions get an index of their own to be looked back at (a `rename` of `S` to an axis that
-//! is as long), the earlier ones come from a state, and a recurrence along `S` begins with what the
-//! last step carried. States go through calls and loops to the entry. The axis `Past` counts the
+//! Where positions get an index of their own to be looked back at (a `rename` of `S` to an axis
+//! that is as long), the earlier ones come from a state, and a recurrence along `S` begins with what
+//! the last step carried. States go through calls and loops to the entry. The axis `Past` counts the
 //! positions before the first of `S`, so that `iota` tells true positions.
 //!
 //! ```ir

@@ -1,4 +1,5 @@
-//! Expands calls, except of functions that a kernel claims whole. The bodies of loops stay functions.
+//! Expands calls, except of functions that a kernel claims whole. The bodies of loops stay
+//! functions.
 //!
 //! ```ir
 //! axis E = 4
@@ -87,14 +88,25 @@ impl Pass for Inline {
 
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
         let expands = |callee: &Function| !self.keeps(callee, cx);
-        let mut result = module.map(|done, function| expand(done.scope(), function, &expands));
+        let mut result = Module { axes: module.axes.clone(), functions: Vec::new() };
+        for function in &module.functions {
+            let expanded = expand(result.scope(), function, &expands)?;
+            result.functions.push(expanded);
+        }
         result.prune();
         Ok(result)
     }
 }
 
+/// The most nodes that a function may become.
+const MAX_NODES: usize = 1 << 16;
+
 /// `function` with those calls expanded that `expands` tells.
-fn expand(scope: Scope<'_>, function: &Function, expands: &dyn Fn(&Function) -> bool) -> Function {
+fn expand(
+    scope: Scope<'_>,
+    function: &Function,
+    expands: &dyn Fn(&Function) -> bool,
+) -> Result<Function, Fault> {
     let mut new = Rebuild::new(function, &function.name);
     function.param_values().for_each(|it| new.param(it));
     for node in live_nodes(function) {
@@ -103,6 +115,10 @@ fn expand(scope: Scope<'_>, function: &Function, expands: &dyn Fn(&Function) -> 
             _ => None,
         };
         match callee.filter(|it| expands(it)) {
+            Some(callee) if MAX_NODES < new.new.nodes().len() + callee.nodes().len() => {
+                let name = &function.name;
+                return Err(Fault::new(format!("@{name} would have more than {MAX_NODES} nodes")));
+            }
             Some(callee) => {
                 let operands = new.operands(node);
                 let arguments = as_params(scope, &mut new.new, callee, &operands);
@@ -113,7 +129,7 @@ fn expand(scope: Scope<'_>, function: &Function, expands: &dyn Fn(&Function) -> 
         }
     }
     new.outputs();
-    new.new
+    Ok(new.new)
 }
 
 /// `arguments` as the parameters of `callee` read them: narrower storage reads as `f32`.

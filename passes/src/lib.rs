@@ -8,6 +8,7 @@ mod check;
 mod contract;
 mod cost;
 mod diff;
+mod effort;
 mod fold;
 mod hoist;
 mod incremental;

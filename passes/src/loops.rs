@@ -60,7 +60,10 @@ use std::{
 
 use ir::{Function, Module, Name, Node, Op, Origin, Role, Value, ops::Call};
 
-use crate::{Contract, Cx, Fault, Pass, rebuild::Rebuild};
+use crate::{
+    Contract, Cx, Fault, Pass,
+    rebuild::{Rebuild, define},
+};
 
 use groups::Groups;
 
@@ -138,7 +141,8 @@ fn outline(result: &mut Module, module: &Module, function: &Function, kept: &Kep
             new.copy(result.scope(), node);
         } else if groups.is_root(i) {
             let (group, arguments) = loop_function(module, function, &groups, i);
-            let call = Call { function: define(result, module, group) };
+            let stem = format!("loop.{}", node.op.rules().name());
+            let call = Call { function: define(result, module, group, &stem) };
             let arguments: Vec<Value> = arguments.into_iter().map(|it| new.get(it)).collect();
             let value = new.new.add(result.scope(), call, &arguments);
             new.set(node.result(), value);
@@ -177,23 +181,4 @@ fn loop_function(
     }
     group.output("y", new[&function.nodes()[root].result()]);
     (group, arguments)
-}
-
-/// Adds `group` to `result`, or finds the loop that does the same; its name.
-fn define(result: &mut Module, module: &Module, mut group: Function) -> Name {
-    for known in result.functions.iter().filter(|it| it.origin == group.origin) {
-        group.name = known.name.clone();
-        if group == *known {
-            return group.name;
-        }
-    }
-    let root = group.maker(group.outputs[0].value).map_or("", |it| it.op.rules().name());
-    let stem = format!("loop.{root}");
-    let taken = |it: &Name| [result, module].iter().any(|m| m.function(it.as_str()).is_some());
-    let mut names = std::iter::once(stem.clone()).chain((1..).map(|i| format!("{stem}.{i}")));
-    group.name =
-        names.find_map(|it| Some(Name::from(it)).filter(|it| !taken(it))).unwrap_or_default();
-    let name = group.name.clone();
-    result.functions.push(group);
-    name
 }

@@ -10,6 +10,7 @@ use ir::Module;
 use crate::{
     Contract, Fault, Pipeline, Stage,
     check::{check, run_verified},
+    effort::is_too_much,
 };
 
 /// Runs passes: verifies after each, checks its contract, and measures.
@@ -77,7 +78,8 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Manager {
-    /// Runs `pipeline` on `module`. `observe` sees each pass with what it took and made.
+    /// Runs `pipeline` on `module`, which has no faults. `observe` sees each pass with what it took
+    /// and made.
     ///
     /// # Errors
     ///
@@ -111,10 +113,7 @@ impl Manager {
         let time = start.elapsed();
         let start = Instant::now();
         if self.check {
-            let small = ir::shrink(before).map_err(|faults| {
-                let message = format!("can not be checked over small axes: {}", faults.join("\n"));
-                failure(Fault::new(message), before)
-            })?;
+            let small = small(before).map_err(|fault| failure(fault, before))?;
             check(stage, &small, self.seed).map_err(|fault| failure(fault, &small))?;
         }
         let record = Record {
@@ -126,6 +125,17 @@ impl Manager {
             nodes_after: n_nodes(&after),
         };
         Ok((after, record))
+    }
+}
+
+/// The module that a contract is checked on.
+fn small(module: &Module) -> Result<Module, Fault> {
+    let small = ir::shrink(module).map_err(|faults| {
+        Fault::new(format!("can not be checked over small axes: {}", faults.join("\n")))
+    })?;
+    match is_too_much(&small) {
+        true => Err(Fault::new("can not be checked: even over small axes it is too much work")),
+        false => Ok(small),
     }
 }
 

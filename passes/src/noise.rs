@@ -1,6 +1,6 @@
 //! Random arguments for small modules, the same in every run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ir::{Axis, DType, Extent, Module, Name, Op, Param, Sizes, Tensor};
 
@@ -34,13 +34,16 @@ impl Noise {
         (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
-    /// Extents for the run-time axes of `module`: at least 1, within their bounds, and such that
-    /// every slice lies within what it is cut from.
+    /// Extents for the run-time axes of `module`: within their bounds, at least 1 but for what
+    /// comes before another axis, and such that every slice lies within what it is cut from.
     pub fn extents(&mut self, module: &Module) -> BTreeMap<Name, usize> {
+        let origins: BTreeSet<&Name> =
+            module.axes.iter().filter_map(|(_, decl)| decl.origin.as_ref()).collect();
         let mut extents = BTreeMap::new();
         for (name, decl) in module.axes.iter() {
             if let Extent::Runtime { max } = decl.extent {
-                extents.insert(name.clone(), (1 + self.below(max)).min(max));
+                let least = usize::from(!origins.contains(name)).min(max);
+                extents.insert(name.clone(), least + self.below(max - least + 1));
             }
         }
         for (part, whole) in tails(module) {

@@ -1,6 +1,6 @@
 //! A function made anew from another one, when its signature changes too.
 
-use ir::{Function, Name, Node, Scope, Value};
+use ir::{Function, Module, Name, Node, Scope, Value};
 
 /// The new function, and where the values of the old one went.
 pub(crate) struct Rebuild<'a> {
@@ -61,4 +61,26 @@ impl<'a> Rebuild<'a> {
 /// The nodes that an output needs.
 pub(crate) fn live_nodes(function: &Function) -> impl Iterator<Item = &Node> {
     function.nodes().iter().zip(function.live()).filter(|(_, live)| *live).map(|(node, _)| node)
+}
+
+/// Adds `function` to `done` under a name made from `stem` that neither module has, or finds the
+/// function there that is the same but for its name; its name.
+pub(crate) fn define(
+    done: &mut Module,
+    taken: &Module,
+    mut function: Function,
+    stem: &str,
+) -> Name {
+    for known in &done.functions {
+        function.name = known.name.clone();
+        if function == *known {
+            return function.name;
+        }
+    }
+    let is_free = |it: &str| [&*done, taken].iter().all(|module| module.function(it).is_none());
+    let numbered = (1..).map(|i| format!("{stem}.{i}"));
+    let mut names = std::iter::once(stem.to_owned()).chain(numbered);
+    function.name = names.find(|it| is_free(it)).unwrap_or_default().into();
+    done.functions.push(function.clone());
+    function.name
 }

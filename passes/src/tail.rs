@@ -1,8 +1,8 @@
 //! Gives the outputs at the last positions only: a model that is asked for the next token need not
 //! compute logits for all the others.
 //!
-//! The cut moves towards the inputs through whatever treats each position alone, and through calls of
-//! functions that do: these get a copy over fewer positions, of the same origin. It stops where
+//! The cut moves towards the inputs through whatever treats each position alone, and through calls
+//! of functions that do: these get a copy over fewer positions, of the same origin. It stops where
 //! positions meet.
 //!
 //! ```ir
