@@ -1,1 +1,139 @@
-//! kernels
+//! What kernels may compute in place of generated loops.
+//!
+//! A kernel is a pair of siblings: code for the device (`cpu/src/matmul.rs`) and a file here of the
+//! same name that says which nodes the kernel may [`Kernel::claim`] and which words to call it with
+//! ([`Kernel::words`]). [`cover`] chooses among the claims and makes each chosen one a function of
+//! its own, whose body is what the kernel has to compute: the graph keeps its meaning, and can be
+//! run by the reference before and after.
+
+mod attention;
+mod cover;
+mod gather;
+mod layer_norm;
+mod matmul;
+mod rms_norm;
+mod softmax;
+mod stored;
+
+pub use cover::cover;
+pub use stored::Stored;
+
+use ir::{Axis, Function, Node, Op, Origin, Scope};
+
+/// What is known of the graph around a node.
+pub struct Site<'a> {
+    /// Axes and functions.
+    pub scope: Scope<'a>,
+    /// The function that the node is in.
+    pub function: &'a Function,
+    /// How often each value of it is used.
+    pub uses: &'a [usize],
+    /// Which of its parameters are weights.
+    pub stored: &'a [bool],
+}
+
+impl Site<'_> {
+    /// Whether `value` is a weight.
+    pub fn is_stored(&self, value: ir::Value) -> bool {
+        self.stored.get(value.index()).is_some_and(|it| *it)
+    }
+
+    /// The origin of the function that `node` calls.
+    pub fn origin_of_call(&self, node: &Node) -> Option<&Origin> {
+        let Op::Call(call) = &node.op else { return None };
+        self.scope.function(call.function.as_str())?.origin.as_ref()
+    }
+}
+
+/// One word of a kernel's arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Where the output goes.
+    Output,
+    /// Where operand `i` lies: of a weight with a `Format` its packed bytes.
+    Operand(usize),
+    /// The storage format of an operand, which is a packed table.
+    Format {
+        /// Which operand.
+        operand: usize,
+        /// The axes that count its rows.
+        rows: Vec<Axis>,
+        /// The axes along a row.
+        columns: Vec<Axis>,
+    },
+    /// The product of the extents of these axes.
+    Size(Vec<Axis>),
+    /// A number.
+    Bits(u64),
+    /// Scratch memory of the calling thread group.
+    Scratch,
+}
+
+impl Word {
+    /// A real number.
+    pub fn real(value: f64) -> Word {
+        Word::Bits(value.to_bits())
+    }
+
+    /// A truth value.
+    pub fn flag(value: bool) -> Word {
+        Word::Bits(u64::from(value))
+    }
+}
+
+/// A kernel as the compiler sees it.
+pub trait Kernel: Sync {
+    /// Its name among the kernels of the device.
+    fn name(&self) -> &'static str;
+
+    /// The nodes, by their places in the function and ending with `root`, that the kernel can
+    /// compute at once. Values inside them are used nowhere else.
+    fn claim(&self, site: &Site<'_>, root: usize) -> Option<Vec<usize>>;
+
+    /// The words to call the kernel with, for a function that [`cover`] made of a claim.
+    fn words(&self, scope: Scope<'_>, function: &Function) -> Vec<Word>;
+
+    /// The operand that the output may overwrite.
+    fn in_place(&self, _function: &Function) -> Option<usize> {
+        None
+    }
+}
+
+/// Every kernel. Of claims that cover equally many nodes the first kernel's wins.
+pub const ALL: &[&dyn Kernel] = &[
+    &matmul::MatMul,
+    &attention::Attention,
+    &rms_norm::RmsNorm,
+    &layer_norm::LayerNorm,
+    &softmax::Softmax,
+    &gather::Gather,
+];
+
+/// The kernel that a function of [`cover`] is for.
+pub fn of_function(function: &Function) -> Option<&'static dyn Kernel> {
+    let name = function.origin.as_ref()?.function.strip_prefix("kernel::")?;
+    ALL.iter().copied().find(|it| it.name() == name)
+}
+
+/// The axes of a type but its last `n`.
+fn rows(axes: &[Axis], n: usize) -> Vec<Axis> {
+    axes[..axes.len() - n].to_vec()
+}
+
+/// The function that the only node of `function` calls.
+fn callee<'a>(scope: Scope<'a>, function: &Function) -> &'a Function {
+    let callee = function.nodes().iter().find_map(|it| it.op.callee());
+    callee.and_then(|it| scope.function(it.as_str())).expect("a claimed call")
+}
+
+/// A number that the callee of `function` was made with.
+fn number(callee: &Function, name: &str) -> f64 {
+    callee.origin.as_ref().and_then(|it| it.numbers.get(name)).map_or(0.0, |it| it.0)
+}
+
+/// Whether some kernel may claim calls of `function`, so that it is not to be expanded.
+pub fn is_claimable(function: &Function) -> bool {
+    const CALLED: [&str; 4] =
+        ["prelude::attention", "prelude::rms_norm", "prelude::layer_norm", "prelude::softmax"];
+    function.origin.as_ref().is_some_and(|it| CALLED.contains(&it.function.as_str()))
+}

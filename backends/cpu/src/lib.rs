@@ -1,1 +1,199 @@
-//! cpu
+//! The CPU backend: from a graph in step form to a program that the runtime executes.
+//!
+//! [`kernels::cover`] has chosen kernels and the passes have grouped the rest into loops. Here the
+//! plan is made ([`plan`]), memory and barriers are decided, and Cranelift turns the loops and the
+//! plan itself into machine code that needs no linking.
+
+mod assemble;
+mod barriers;
+mod host;
+mod loops;
+mod memory;
+pub mod plan;
+mod planner;
+
+use ir::{DType, Extent, Function, Module, Name, Role};
+use plan::{CAPACITY, Plan, Word};
+use runtime::{ExtentRole, ExtentSlot, Port, Program, StateSlot, WeightSlot};
+
+/// What a run-time axis counts in a step, by its name.
+pub struct StepAxes {
+    /// New positions.
+    pub new: Name,
+    /// Positions of earlier steps.
+    pub past: Name,
+    /// The positions for which outputs are wanted.
+    pub last: Name,
+}
+
+/// A compiled module.
+pub struct Compiled {
+    /// What the runtime executes; its weights are yet to be bound.
+    pub program: Program,
+    /// The plan it was made from.
+    pub plan: Plan,
+}
+
+/// Compiles `module`, whose functions hold only calls of kernels and loops, scans, views, appends
+/// to states and tables of constants.
+///
+/// # Errors
+///
+/// What this backend can not run, in a sentence.
+pub fn compile(module: &Module, axes: &StepAxes) -> Result<Compiled, String> {
+    let isa = assemble::target()?;
+    let mut codes: Vec<(Name, loops::LoopCode)> = Vec::new();
+    let plan = planner::plan(module, &mut |module: &Module, function: &Function| {
+        if let Some((_, code)) = codes.iter().find(|(name, _)| *name == function.name) {
+            return Ok(code.words.clone());
+        }
+        let code = loops::generate(module, function, &*isa)
+            .map_err(|why| format!("@{}: {why}", function.name))?;
+        let words = code.words.clone();
+        codes.push((function.name.clone(), code));
+        Ok(words)
+    })?;
+    let mut functions = Vec::new();
+    for name in &plan.loops {
+        let at = codes.iter().position(|(it, _)| it == name).expect("generated while planning");
+        functions.push(codes.swap_remove(at).1.clif);
+    }
+    functions.push(host::generate(module, &plan, &*isa));
+    let blob = assemble::assemble(functions, &isa)?;
+    let program = Program {
+        abi: runtime::abi::ABI,
+        name: module.entry().name.to_string(),
+        code: blob.code,
+        entry: blob.entry,
+        kernels: plan.kernels.clone(),
+        constants: plan.constants.clone(),
+        extents: extents(module, axes, &plan)?,
+        vocabulary: vocabulary(module),
+        inputs: ports(module, &plan, true),
+        outputs: ports(module, &plan, false),
+        states: states(&plan),
+        weights: weights(&plan),
+        arena_bytes: plan.arena_bytes,
+        scratch_bytes: scratch_bytes(module, &plan),
+        graph: module.to_string(),
+        plan: plan.to_string(),
+        ..Program::default()
+    };
+    Ok(Compiled { program, plan })
+}
+
+fn extents(module: &Module, axes: &StepAxes, plan: &Plan) -> Result<Vec<ExtentSlot>, String> {
+    let bound = |name: &Name| module.axes.bound(&ir::Axis::atom(name)).unwrap_or(0) as u64;
+    let slot = |name: &Name| {
+        let role = match name {
+            it if *it == axes.new => ExtentRole::New,
+            it if *it == axes.past => ExtentRole::Past,
+            it if *it == axes.last => ExtentRole::Last,
+            it if *it == CAPACITY => ExtentRole::Capacity,
+            other => return Err(format!("nothing says at run time how long `{other}` is")),
+        };
+        let max = if role == ExtentRole::Capacity { bound(&axes.past) } else { bound(name) };
+        Ok(ExtentSlot { name: name.to_string(), role, max })
+    };
+    plan.extents.iter().map(slot).collect()
+}
+
+/// How many rows the table has that the entry's input looks up.
+fn vocabulary(module: &Module) -> u64 {
+    let entry = module.entry();
+    let is_input = |it: &ir::Value| entry.as_param(*it).is_some_and(|it| it.role == Role::Input);
+    let lookup = entry.nodes().iter().filter(|it| it.operands.iter().any(is_input));
+    let tables = lookup.flat_map(|it| &it.operands).filter_map(|it| entry.as_param(*it));
+    let mut weights = tables.filter(|it| it.role == Role::Weight);
+    let table = weights.next().and_then(|it| it.ty.axes.first());
+    table.and_then(|it| module.axes.fixed(it)).map_or(i32::MAX as u64, |it| it as u64)
+}
+
+/// The inputs, or the outputs that are no states.
+fn ports(module: &Module, plan: &Plan, inputs: bool) -> Vec<Port> {
+    let entry = module.entry();
+    let is_state = |name: &Name| plan.states.iter().any(|it| it.name == *name);
+    let named: Vec<(&Name, &ir::Type)> = if inputs {
+        let inputs = entry.params.iter().filter(|it| it.role == Role::Input);
+        inputs.map(|it| (&it.name, &it.ty)).collect()
+    } else {
+        let outputs = entry.outputs.iter().filter(|it| !is_state(&it.name));
+        outputs.map(|it| (&it.name, entry.ty(it.value))).collect()
+    };
+    let port = |(name, ty): (&Name, &ir::Type)| {
+        let runtime = |it: &ir::Axis| {
+            let atom = it.as_atom().filter(|atom| {
+                matches!(
+                    module.axes.get(atom.as_str()).map(|it| &it.extent),
+                    Some(Extent::Runtime { .. })
+                )
+            })?;
+            plan.extents.iter().position(|it| it == atom)
+        };
+        let row: usize = ty.axes.iter().filter_map(|it| module.axes.fixed(it)).product();
+        Port {
+            name: name.to_string(),
+            ty: ty.to_string(),
+            element_bytes: 4,
+            row: row as u64,
+            rows: ty.axes.iter().find_map(runtime),
+        }
+    };
+    named.into_iter().map(port).collect()
+}
+
+fn states(plan: &Plan) -> Vec<StateSlot> {
+    let slot = |it: &plan::State| StateSlot {
+        name: it.name.to_string(),
+        banks: it.banks,
+        position_bytes: it.position_bytes,
+        fixed_bytes: it.fixed_bytes,
+    };
+    plan.states.iter().map(slot).collect()
+}
+
+/// A slot for each layer of each bank; formats and places are decided when weights are bound.
+fn weights(plan: &Plan) -> Vec<WeightSlot> {
+    let slots = |bank: &plan::Bank| {
+        let bank = bank.clone();
+        (0..bank.layers).map(move |layer| WeightSlot {
+            name: bank.param.to_string(),
+            layer,
+            dtype: DType::F32,
+            shape: bank.shape,
+            packed: bank.packed,
+            offset: 0,
+            bytes: 0,
+        })
+    };
+    plan.banks.iter().flat_map(slots).collect()
+}
+
+/// The most scratch memory that a kernel of the plan asks for, for one thread.
+fn scratch_bytes(module: &Module, plan: &Plan) -> u64 {
+    fn launches<'a>(steps: &'a [plan::Step], found: &mut Vec<&'a plan::Launch>) {
+        for step in steps {
+            match step {
+                plan::Step::Launch(launch) => found.push(launch),
+                plan::Step::Loop { steps, .. } => launches(steps, found),
+                plan::Step::Barrier => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    launches(&plan.steps, &mut found);
+    let bytes = found.into_iter().filter_map(|launch| {
+        let name = plan.callee_name(launch.callee);
+        let kernel = kernels_cpu::kernels().iter().find(|it| it.name == name)?;
+        let word = |it: &Word| match it {
+            Word::Size(axes) => {
+                axes.iter().map(|it| module.axes.bound(it).unwrap_or(0)).product::<usize>() as u64
+            }
+            Word::Bits(bits) => *bits,
+            _ => 0,
+        };
+        let words: Vec<u64> = launch.words.iter().map(word).collect();
+        Some(kernel.scratch_bytes(&words) as u64)
+    });
+    bytes.max().unwrap_or(0)
+}

@@ -1,0 +1,83 @@
+//! Functions as one piece of machine code that runs wherever it is mapped.
+
+use cranelift_codegen::{
+    Context, FinalizedRelocTarget,
+    binemit::Reloc,
+    control::ControlPlane,
+    entity::PrimaryMap,
+    ir::{ExternalName, Function as Clif, UserExternalName, UserExternalNameRef},
+    isa::{self, OwnedTargetIsa},
+    settings::{self, Configurable},
+};
+
+/// Functions begin at multiples of this many bytes.
+const ALIGN: usize = 64;
+
+/// The processor that code is made for: x86-64 with SSE4.2, which every machine has that this
+/// backend runs on. Wider vectors are the kernels' business.
+///
+/// # Errors
+///
+/// Never on a sound build of Cranelift.
+pub(crate) fn target() -> Result<OwnedTargetIsa, String> {
+    let mut flags = settings::builder();
+    let fixed = [("opt_level", "speed"), ("is_pic", "true"), ("enable_probestack", "false")];
+    for (name, value) in fixed {
+        flags.set(name, value).map_err(|it| it.to_string())?;
+    }
+    let mut isa = isa::lookup_by_name("x86_64-unknown-linux-gnu").map_err(|it| it.to_string())?;
+    for feature in ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"] {
+        isa.enable(feature).map_err(|it| it.to_string())?;
+    }
+    isa.finish(settings::Flags::new(flags)).map_err(|it| it.to_string())
+}
+
+/// Code and where its last function begins.
+pub(crate) struct Blob {
+    /// The bytes.
+    pub(crate) code: Vec<u8>,
+    /// Where the last function begins.
+    pub(crate) entry: usize,
+}
+
+/// Compiles `functions` and joins them. Function `i` is known to the others as user function `i` of
+/// namespace 0.
+///
+/// # Errors
+///
+/// What Cranelift refuses, or a relocation other than a call within the blob.
+pub(crate) fn assemble(functions: Vec<Clif>, isa: &OwnedTargetIsa) -> Result<Blob, String> {
+    let mut code = Vec::new();
+    let mut starts = Vec::new();
+    let mut calls = Vec::new();
+    for function in functions {
+        let mut context = Context::for_function(function);
+        let names = context.func.params.user_named_funcs().clone();
+        let compiled = context
+            .compile(&**isa, &mut ControlPlane::default())
+            .map_err(|it| format!("{:?}", it.inner))?;
+        code.resize(code.len().next_multiple_of(ALIGN), 0xcc);
+        let start = code.len();
+        starts.push(start);
+        code.extend_from_slice(compiled.code_buffer());
+        for reloc in compiled.buffer.relocs() {
+            calls.push((start + reloc.offset as usize, reloc.addend, callee(&names, reloc)?));
+        }
+    }
+    for (at, addend, callee) in calls {
+        let distance = starts[callee] as i64 + addend - at as i64;
+        let distance = i32::try_from(distance).map_err(|_| "the code is too large".to_owned())?;
+        code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+    }
+    Ok(Blob { entry: starts.last().copied().unwrap_or(0), code })
+}
+
+/// The function that a relocation calls.
+fn callee(function: &Clif, reloc: &cranelift_codegen::FinalizedMachReloc) -> Result<usize, String> {
+    match (&reloc.kind, &reloc.target) {
+        (Reloc::X86CallPCRel4, FinalizedRelocTarget::ExternalName(ExternalName::User(name))) => {
+            Ok(names[*name].index as usize)
+        }
+        (kind, target) => Err(format!("generated code may not need {kind:?} of {target:?}")),
+    }
+}

@@ -1,0 +1,282 @@
+//! The host program: the plan as machine code.
+//!
+//! Every thread runs it with the same frame. It computes addresses and extents, writes a launch's
+//! words to its stack and calls; barriers keep the threads together.
+
+use cranelift_codegen::ir::{
+    AbiParam, ExtFuncData, ExternalName, Function as Clif, InstBuilder, MemFlagsData, SigRef,
+    Signature, StackSlotData, StackSlotKind, UserExternalName, UserFuncName, Value,
+    condcodes::IntCC, types::I64,
+};
+use cranelift_codegen::isa::{CallConv, TargetIsa};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use ir::{Axis, Extent, Module};
+use std::collections::BTreeMap;
+
+use crate::plan::{Base, Callee, Counter, Launch, Place, Plan, Step, Stride, Word};
+
+/// Words of `runtime::abi::Frame`.
+mod frame {
+    pub(super) const BARRIER: i32 = 0;
+    pub(super) const KERNELS: i32 = 8;
+    pub(super) const WEIGHTS: i32 = 16;
+    pub(super) const CONSTANTS: i32 = 24;
+    pub(super) const ARENA: i32 = 32;
+    pub(super) const STATES: i32 = 40;
+    pub(super) const INPUTS: i32 = 48;
+    pub(super) const OUTPUTS: i32 = 56;
+    pub(super) const EXTENTS: i32 = 64;
+    pub(super) const SCRATCH: i32 = 72;
+}
+
+/// Bytes of a `runtime::abi::WeightRef`.
+const WEIGHT_REF: i64 = 16;
+
+/// The code of `plan`. It calls loop `i` as the user function `i` of namespace 0.
+pub(crate) fn generate(module: &Module, plan: &Plan, isa: &dyn TargetIsa) -> Clif {
+    let mut signature = Signature::new(CallConv::SystemV);
+    signature.params.extend([AbiParam::new(I64); 3]);
+    let mut clif = Clif::with_name_signature(UserFuncName::default(), signature.clone());
+    let mut context = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(&mut clif, &mut context);
+    let block = b.create_block();
+    b.append_block_params_for_function_params(block);
+    b.switch_to_block(block);
+    let [frame, thread, threads] = b.block_params(block)[..] else { unreachable!("three words") };
+    let kernel = b.import_signature(signature);
+    let mut barrier = Signature::new(CallConv::SystemV);
+    barrier.params.extend([AbiParam::new(I64); 2]);
+    let barrier = b.import_signature(barrier);
+    let n_words = longest(&plan.steps) as u32;
+    let data = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * n_words.max(1), 3);
+    let slot = b.create_sized_stack_slot(data);
+    let words = b.ins().stack_addr(I64, slot, 0);
+    let mut host = Host {
+        b,
+        module,
+        plan,
+        frame,
+        thread,
+        threads,
+        words,
+        kernel,
+        barrier,
+        counters: BTreeMap::new(),
+    };
+    host.steps(&plan.steps);
+    let mut b = host.b;
+    b.ins().return_(&[]);
+    b.seal_all_blocks();
+    b.finalize(isa.frontend_config());
+    clif
+}
+
+fn longest(steps: &[Step]) -> usize {
+    let length = |it: &Step| match it {
+        Step::Barrier => 0,
+        Step::Launch(launch) => launch.words.len(),
+        Step::Loop { steps, .. } => longest(steps),
+    };
+    steps.iter().map(length).max().unwrap_or(0)
+}
+
+struct Host<'a> {
+    b: FunctionBuilder<'a>,
+    module: &'a Module,
+    plan: &'a Plan,
+    frame: Value,
+    thread: Value,
+    threads: Value,
+    words: Value,
+    kernel: SigRef,
+    barrier: SigRef,
+    counters: BTreeMap<usize, Value>,
+}
+
+impl Host<'_> {
+    fn steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            match step {
+                Step::Launch(launch) => self.launch(launch),
+                Step::Barrier => {
+                    let barrier = self.frame_word(frame::BARRIER);
+                    self.b.ins().call_indirect(self.barrier, barrier, &[self.frame, self.thread]);
+                }
+                Step::Loop { id, axis, reverse, steps } => self.repeat(*id, axis, *reverse, steps),
+            }
+        }
+    }
+
+    fn repeat(&mut self, id: usize, axis: &Axis, reverse: bool, steps: &[Step]) {
+        let size = self.size(std::slice::from_ref(axis));
+        let [head, inside, after] = [(); 3].map(|()| self.b.create_block());
+        let i = self.b.append_block_param(head, I64);
+        let zero = self.int(0);
+        self.b.ins().jump(head, &[zero.into()]);
+        self.b.switch_to_block(head);
+        let more = self.b.ins().icmp(IntCC::SignedLessThan, i, size);
+        self.b.ins().brif(more, inside, &[], after, &[]);
+        self.b.switch_to_block(inside);
+        let one = self.int(1);
+        let next = self.b.ins().iadd(i, one);
+        let place = if reverse { self.b.ins().isub(size, next) } else { i };
+        self.counters.insert(id, place);
+        self.steps(steps);
+        self.b.ins().jump(head, &[next.into()]);
+        self.b.switch_to_block(after);
+    }
+
+    fn launch(&mut self, launch: &Launch) {
+        for (at, word) in (0..).step_by(8).zip(&launch.words) {
+            let value = self.word(word);
+            self.b.ins().store(MemFlagsData::trusted(), value, self.words, at);
+        }
+        let arguments = [self.words, self.thread, self.threads];
+        match launch.callee {
+            Callee::Kernel(i) => {
+                let kernel = self.kernel_address(i);
+                self.b.ins().call_indirect(self.kernel, kernel, &arguments);
+            }
+            Callee::Loop(i) => {
+                let name = UserExternalName { namespace: 0, index: i as u32 };
+                let name = self.b.func.declare_imported_user_function(name);
+                let function = self.b.import_function(ExtFuncData {
+                    name: ExternalName::user(name),
+                    signature: self.kernel,
+                    colocated: true,
+                    patchable: false,
+                });
+                self.b.ins().call(function, &arguments);
+            }
+        }
+    }
+
+    fn word(&mut self, word: &Word) -> Value {
+        match word {
+            Word::Address(place) => self.address(place),
+            Word::Format(place) => {
+                let entry = self.weight_entry(place);
+                self.b.ins().load(I64, MemFlagsData::trusted(), entry, 8)
+            }
+            Word::Size(axes) => self.size(axes),
+            Word::Bits(bits) => self.int(*bits as i64),
+            Word::Helper(i) => self.kernel_address(*i),
+            Word::Scratch => self.frame_word(frame::SCRATCH),
+        }
+    }
+
+    fn address(&mut self, place: &Place) -> Value {
+        let mut address = match &place.base {
+            Base::Arena(i) => self.beyond(frame::ARENA, self.plan.buffers[*i].offset),
+            Base::Constant(at) => self.beyond(frame::CONSTANTS, *at),
+            Base::Weight(..) => {
+                let entry = self.weight_entry(place);
+                self.b.ins().load(I64, MemFlagsData::trusted(), entry, 0)
+            }
+            Base::State(i) => self.listed(frame::STATES, *i),
+            Base::Input(i) => self.listed(frame::INPUTS, *i),
+            Base::Output(i) => self.listed(frame::OUTPUTS, *i),
+        };
+        for term in &place.terms {
+            let index = match &term.index {
+                Counter::Loop(id) => self.counters[id],
+                Counter::Extent(name) => self.extent(name.as_str()),
+            };
+            let stride = self.stride(&term.stride);
+            let bytes = self.b.ins().imul(index, stride);
+            address = self.b.ins().iadd(address, bytes);
+        }
+        address
+    }
+
+    fn stride(&mut self, stride: &Stride) -> Value {
+        match stride {
+            Stride::Elements(bytes, axes) => {
+                let (bytes, elements) = (self.int(*bytes as i64), self.size(axes));
+                self.b.ins().imul(bytes, elements)
+            }
+            Stride::Bank(state) => {
+                let state = &self.plan.states[*state];
+                let (fixed, each) = (state.fixed_bytes as i64, state.position_bytes as i64);
+                let capacity = self.extent(crate::plan::CAPACITY);
+                let each = self.int(each);
+                let grown = self.b.ins().imul(capacity, each);
+                let fixed = self.int(fixed);
+                self.b.ins().iadd(grown, fixed)
+            }
+        }
+    }
+
+    /// The address of a weight's entry.
+    fn weight_entry(&mut self, place: &Place) -> Value {
+        let Base::Weight(bank, layer) = place.base else {
+            unreachable!("only weights have formats")
+        };
+        let table = self.frame_word(frame::WEIGHTS);
+        let first = self.int(self.plan.banks[bank].first as i64 * WEIGHT_REF);
+        let mut entry = self.b.ins().iadd(table, first);
+        if let Some(id) = layer {
+            let size = self.int(WEIGHT_REF);
+            let offset = self.b.ins().imul(self.counters[&id], size);
+            entry = self.b.ins().iadd(entry, offset);
+        }
+        entry
+    }
+
+    fn size(&mut self, axes: &[Axis]) -> Value {
+        let mut product = self.int(1);
+        for axis in axes {
+            let size = self.size_of(axis);
+            product = self.b.ins().imul(product, size);
+        }
+        product
+    }
+
+    fn size_of(&mut self, axis: &Axis) -> Value {
+        if let Some(size) = self.module.axes.fixed(axis) {
+            return self.int(size as i64);
+        }
+        let mut total = self.int(0);
+        for segment in self.module.axes.resolve(axis).segments() {
+            let mut product = self.int(1);
+            for atom in segment {
+                let size = match self.module.axes.get(atom.as_str()).map(|it| &it.extent) {
+                    Some(Extent::Fixed { size, .. }) => self.int(*size as i64),
+                    _ => self.extent(atom.as_str()),
+                };
+                product = self.b.ins().imul(product, size);
+            }
+            total = self.b.ins().iadd(total, product);
+        }
+        total
+    }
+
+    fn extent(&mut self, name: &str) -> Value {
+        let at = self.plan.extents.iter().position(|it| *it == name).expect("a run-time extent");
+        self.listed(frame::EXTENTS, at)
+    }
+
+    fn kernel_address(&mut self, i: usize) -> Value {
+        self.listed(frame::KERNELS, i)
+    }
+
+    /// Entry `i` of a table of the frame.
+    fn listed(&mut self, table: i32, i: usize) -> Value {
+        let table = self.frame_word(table);
+        self.b.ins().load(I64, MemFlagsData::trusted(), table, 8 * i as i32)
+    }
+
+    /// So many bytes into a memory of the frame.
+    fn beyond(&mut self, memory: i32, offset: u64) -> Value {
+        let (memory, offset) = (self.frame_word(memory), self.int(offset as i64));
+        self.b.ins().iadd(memory, offset)
+    }
+
+    fn frame_word(&mut self, offset: i32) -> Value {
+        self.b.ins().load(I64, MemFlagsData::trusted().with_readonly(), self.frame, offset)
+    }
+
+    fn int(&mut self, value: i64) -> Value {
+        self.b.ins().iconst(I64, value)
+    }
+}

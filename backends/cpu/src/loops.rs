@@ -1,0 +1,14 @@
+//! Machine code for loop functions: whatever no kernel claims.
+//!
+//! A loop function has one output. Its code is a nest of loops over the axes of that output, and in
+//! the middle the expression for one element, found by walking from the output towards the
+//! parameters ([`element`]): a view changes the index, arithmetic is emitted, a reduction opens
+//! loops of its own. The innermost axis runs in vectors of four where the expression allows it.
+//! Threads divide the outermost axis.
+
+mod element;
+mod index;
+mod math;
+mod nest;
+
+pub(crate) use nest::{LoopCode, LoopWord, generate};

@@ -1,0 +1,276 @@
+//! The loops around an element, and the function around the loops.
+
+use std::collections::BTreeMap;
+
+use cranelift_codegen::ir::{
+    AbiParam, Function as Clif, InstBuilder, MemFlagsData, Signature, UserFuncName, Value,
+    condcodes::IntCC, types::I64,
+};
+use cranelift_codegen::isa::{CallConv, TargetIsa};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use ir::{Axis, DType, Extent, Function, Module, Name, Op};
+
+use super::{element::Scope, index::Index, math};
+
+/// Lanes of a vector: Cranelift has 128-bit vectors.
+pub(super) const LANES: u32 = 4;
+
+/// One argument word of a loop.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LoopWord {
+    /// Where the output goes.
+    Output,
+    /// Where operand `i` lies.
+    Operand(usize),
+    /// The extent of a run-time atom.
+    Extent(Name),
+    /// A function of the runtime.
+    Helper(&'static str),
+}
+
+/// A loop ready to be compiled.
+pub(crate) struct LoopCode {
+    /// The code.
+    pub(crate) clif: Clif,
+    /// What the caller passes, in order.
+    pub(crate) words: Vec<LoopWord>,
+}
+
+/// The code of `function`, whose only output is stored densely, 4 bytes an element.
+///
+/// # Errors
+///
+/// What the CPU backend can not compute: element types other than `f32`, `i32` and `bool`.
+pub(crate) fn generate(
+    module: &Module,
+    function: &Function,
+    isa: &dyn TargetIsa,
+) -> Result<LoopCode, String> {
+    for value in function.values() {
+        let ty = function.ty(value);
+        if !matches!(ty.dtype, DType::F32 | DType::I32 | DType::Bool) {
+            return Err(format!("the CPU computes in f32, i32 and bool, not {ty}"));
+        }
+    }
+    let words = words(module, function);
+    let mut signature = Signature::new(CallConv::SystemV);
+    signature.params.extend([AbiParam::new(I64); 3]);
+    let mut clif = Clif::with_name_signature(UserFuncName::default(), signature);
+    let mut context = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(&mut clif, &mut context);
+    let block = b.create_block();
+    b.append_block_params_for_function_params(block);
+    b.switch_to_block(block);
+    let [args, thread, threads] = b.block_params(block)[..] else { unreachable!("three words") };
+    let loaded: BTreeMap<LoopWord, Value> = (0..)
+        .step_by(8)
+        .zip(&words)
+        .map(|(at, word)| (word.clone(), b.ins().load(I64, MemFlagsData::trusted(), args, at)))
+        .collect();
+    let mut scope = Scope::new(b, module, function, loaded);
+    store_output(&mut scope, thread, threads);
+    let mut b = scope.finish();
+    b.ins().return_(&[]);
+    b.seal_all_blocks();
+    b.finalize(isa.frontend_config());
+    Ok(LoopCode { clif, words })
+}
+
+/// Everything that the code of `function` needs to be told.
+fn words(module: &Module, function: &Function) -> Vec<LoopWord> {
+    let mut words = vec![LoopWord::Output];
+    words.extend((0..function.params.len()).map(LoopWord::Operand));
+    let mut atoms: Vec<Name> = Vec::new();
+    let mut name_atoms = |axis: &Axis| {
+        for atom in module.axes.resolve(axis).atoms() {
+            let decl = module.axes.get(atom.as_str());
+            atoms.extend(decl.and_then(|it| it.origin.clone()));
+            if decl.is_some_and(|it| matches!(it.extent, Extent::Runtime { .. })) {
+                atoms.push(atom.clone());
+            }
+        }
+    };
+    for value in function.values() {
+        function.ty(value).axes.iter().for_each(&mut name_atoms);
+    }
+    for node in function.nodes() {
+        node.op.clone().visit_axes(&mut |it| name_atoms(it));
+    }
+    atoms.sort();
+    atoms.dedup();
+    words.extend(atoms.into_iter().map(LoopWord::Extent));
+    let helper = |op: &Op| match op {
+        Op::Unary(it) => math::unary_helper(it.function),
+        Op::Binary(it) => math::binary_helper(it.function),
+        _ => None,
+    };
+    let mut helpers: Vec<&str> = function.nodes().iter().filter_map(|it| helper(&it.op)).collect();
+    helpers.sort_unstable();
+    helpers.dedup();
+    words.extend(helpers.into_iter().map(LoopWord::Helper));
+    words
+}
+
+/// Computes and stores every element of the share of `thread`. The parts of a concatenation are
+/// stored one after the other, so that no element asks which part it is in.
+fn store_output(scope: &mut Scope<'_>, thread: Value, threads: Value) {
+    let function = scope.function;
+    let output = function.outputs[0].value;
+    let axes = &function.ty(output).axes;
+    match function.maker(output).map(|it| (&it.op, &it.operands)) {
+        Some((Op::Concat(concat), operands)) => {
+            let at = function.ty(output).position(&concat.whole()).expect("the concatenation");
+            let mut offset = scope.b.ins().iconst(I64, 0);
+            for (operand, part) in operands.iter().zip(&concat.parts) {
+                let placed = Placed { value: *operand, at, offset };
+                store_part(scope, axes, placed, thread, threads);
+                let size = scope.size(part);
+                offset = scope.b.ins().iadd(offset, size);
+            }
+        }
+        _ => {
+            let offset = scope.b.ins().iconst(I64, 0);
+            store_part(scope, axes, Placed { value: output, at: 0, offset }, thread, threads);
+        }
+    }
+}
+
+/// A value that fills part of the output: its places along axis `at` lie `offset` ahead.
+struct Placed {
+    value: ir::Value,
+    at: usize,
+    offset: Value,
+}
+
+fn store_part(scope: &mut Scope<'_>, output: &[Axis], part: Placed, thread: Value, threads: Value) {
+    let axes = scope.function.ty(part.value).axes.clone();
+    let strides = scope.strides(output);
+    let Some((outer, inner)) = axes.split_first() else {
+        scope.only_first(thread, |scope| store_element(scope, &part, &strides, &[], 1));
+        return;
+    };
+    let size = scope.size(outer);
+    let from = share(scope, size, thread, threads);
+    let one = scope.b.ins().iconst(I64, 1);
+    let next = scope.b.ins().iadd(thread, one);
+    let to = share(scope, size, next, threads);
+    let nest = Nest { part, strides };
+    if inner.is_empty() {
+        nest.innermost(scope, outer, from, to, &[]);
+    } else {
+        scope.count(from, to, 1, |scope, i| nest.run(scope, inner, &[Index::uniform(i)]));
+    }
+}
+
+/// `size * thread / threads`.
+fn share(scope: &mut Scope<'_>, size: Value, thread: Value, threads: Value) -> Value {
+    let product = scope.b.ins().imul(size, thread);
+    scope.b.ins().udiv(product, threads)
+}
+
+struct Nest {
+    part: Placed,
+    strides: Vec<Value>,
+}
+
+impl Nest {
+    /// Loops over `axes`, inside the loops that gave `outer`.
+    fn run(&self, scope: &mut Scope<'_>, axes: &[Axis], outer: &[Index]) {
+        let (axis, inner) = axes.split_first().expect("an axis");
+        let from = scope.b.ins().iconst(I64, 0);
+        let to = scope.size(axis);
+        if inner.is_empty() {
+            self.innermost(scope, axis, from, to, outer);
+        } else {
+            scope.count(from, to, 1, |scope, i| {
+                self.run(scope, inner, &[outer, &[Index::uniform(i)]].concat());
+            });
+        }
+    }
+
+    /// Runs along the last axis in vectors, and over the rest, which does not fill one, by element.
+    fn innermost(
+        &self,
+        scope: &mut Scope<'_>,
+        axis: &Axis,
+        from: Value,
+        to: Value,
+        outer: &[Index],
+    ) {
+        let mut steps = vec![0; outer.len()];
+        steps.push(1);
+        let mut from = from;
+        let long_enough = scope.module.axes.bound(axis).is_some_and(|it| LANES as usize <= it);
+        if long_enough && scope.is_vectorizable(self.part.value, &steps) {
+            let length = scope.b.ins().isub(to, from);
+            let mask = scope.b.ins().iconst(I64, -i64::from(LANES));
+            let whole = scope.b.ins().band(length, mask);
+            let end = scope.b.ins().iadd(from, whole);
+            scope.count(from, end, i64::from(LANES), |scope, i| {
+                let index = [outer, &[Index { first: i, step: 1 }]].concat();
+                store_element(scope, &self.part, &self.strides, &index, LANES);
+            });
+            from = end;
+        }
+        scope.count(from, to, 1, |scope, i| {
+            let index = [outer, &[Index::uniform(i)]].concat();
+            store_element(scope, &self.part, &self.strides, &index, 1);
+        });
+    }
+}
+
+fn store_element(
+    scope: &mut Scope<'_>,
+    part: &Placed,
+    strides: &[Value],
+    index: &[Index],
+    lanes: u32,
+) {
+    let element = scope.element_of(part.value, index, lanes);
+    let mut place = scope.b.ins().iconst(I64, 0);
+    for (i, (index, stride)) in index.iter().zip(strides).enumerate() {
+        let mut along = index.first;
+        if i == part.at {
+            along = scope.b.ins().iadd(along, part.offset);
+        }
+        let bytes = scope.b.ins().imul(along, *stride);
+        place = scope.b.ins().iadd(place, bytes);
+    }
+    let output = scope.word(&LoopWord::Output);
+    let address = scope.b.ins().iadd(output, place);
+    scope.b.ins().store(MemFlagsData::trusted(), element, address, 0);
+}
+
+impl Scope<'_> {
+    /// Emits `body` for `from`, `from + step` and so on, below `to`.
+    pub(super) fn count(
+        &mut self,
+        from: Value,
+        to: Value,
+        step: i64,
+        body: impl FnOnce(&mut Self, Value),
+    ) {
+        let [head, inside, after] = [(); 3].map(|()| self.b.create_block());
+        let i = self.b.append_block_param(head, I64);
+        self.b.ins().jump(head, &[from.into()]);
+        self.b.switch_to_block(head);
+        let more = self.b.ins().icmp(IntCC::SignedLessThan, i, to);
+        self.b.ins().brif(more, inside, &[], after, &[]);
+        self.b.switch_to_block(inside);
+        self.in_new_block(|scope| body(scope, i));
+        let step = self.b.ins().iconst(I64, step);
+        let next = self.b.ins().iadd(i, step);
+        self.b.ins().jump(head, &[next.into()]);
+        self.b.switch_to_block(after);
+    }
+
+    /// Emits `body` for thread 0 alone.
+    fn only_first(&mut self, thread: Value, body: impl FnOnce(&mut Self)) {
+        let [inside, after] = [(); 2].map(|()| self.b.create_block());
+        self.b.ins().brif(thread, after, &[], inside, &[]);
+        self.b.switch_to_block(inside);
+        self.in_new_block(body);
+        self.b.ins().jump(after, &[]);
+        self.b.switch_to_block(after);
+    }
+}

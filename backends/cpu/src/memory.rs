@@ -1,0 +1,90 @@
+//! Where intermediate values lie: those that are never alive at once share memory.
+
+use crate::plan::{Base, Launch, Place, Plan, Step};
+
+const ALIGN: u64 = 64;
+
+/// When a buffer is in use, counted in launches.
+#[derive(Clone, Copy)]
+struct Life {
+    first: usize,
+    last: usize,
+}
+
+/// Gives every buffer its offset: in the order in which they come alive, each the lowest gap that
+/// no living buffer reaches into.
+pub(crate) fn assign(plan: &mut Plan) {
+    let lives = lives(plan);
+    let mut order: Vec<usize> = (0..plan.buffers.len()).filter(|&it| lives[it].is_some()).collect();
+    order.sort_by_key(|&it| (lives[it].map(|life| life.first), it));
+    let mut placed: Vec<usize> = Vec::new();
+    for &i in &order {
+        let life = lives[i].expect("only used buffers are ordered");
+        let overlaps = |&&other: &&usize| {
+            lives[other].is_some_and(|it| it.first <= life.last && life.first <= it.last)
+        };
+        let mut taken: Vec<(u64, u64)> = placed
+            .iter()
+            .filter(overlaps)
+            .map(|&it| (plan.buffers[it].offset, plan.buffers[it].offset + plan.buffers[it].bytes))
+            .collect();
+        taken.sort_unstable();
+        let bytes = plan.buffers[i].bytes;
+        plan.buffers[i].offset = lowest_gap(&taken, bytes);
+        placed.push(i);
+    }
+    let ends = placed.iter().map(|&it| plan.buffers[it].offset + plan.buffers[it].bytes);
+    plan.arena_bytes = ends.max().unwrap_or(0).next_multiple_of(ALIGN);
+}
+
+/// The first room of `bytes` between the taken ranges, which are in order.
+fn lowest_gap(taken: &[(u64, u64)], bytes: u64) -> u64 {
+    let mut at = 0u64;
+    for &(from, to) in taken {
+        if at + bytes <= from {
+            return at;
+        }
+        at = at.max(to.next_multiple_of(ALIGN));
+    }
+    at
+}
+
+fn lives(plan: &Plan) -> Vec<Option<Life>> {
+    let mut lives = vec![None; plan.buffers.len()];
+    let mut now = 0;
+    visit(&plan.steps, &mut now, &mut lives);
+    lives
+}
+
+fn visit(steps: &[Step], now: &mut usize, lives: &mut [Option<Life>]) {
+    for step in steps {
+        match step {
+            Step::Barrier => {}
+            Step::Launch(launch) => {
+                *now += 1;
+                for buffer in buffers(launch) {
+                    let life = lives[buffer].get_or_insert(Life { first: *now, last: *now });
+                    life.last = *now;
+                }
+            }
+            Step::Loop { steps, .. } => {
+                let begin = *now;
+                visit(steps, now, lives);
+                // What was there before the loop is needed by its every step.
+                for life in lives.iter_mut().flatten() {
+                    if life.first <= begin && begin < life.last {
+                        life.last = *now;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The buffers that a launch touches.
+fn buffers(launch: &Launch) -> impl Iterator<Item = usize> {
+    launch.reads.iter().chain([&launch.writes]).filter_map(|it: &Place| match it.base {
+        Base::Arena(i) => Some(i),
+        _ => None,
+    })
+}

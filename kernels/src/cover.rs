@@ -1,0 +1,153 @@
+//! Chooses kernels.
+
+use std::collections::BTreeMap;
+
+use ir::{Function, Module, Name, Origin, Role, Value, ops::Call};
+
+use crate::{Kernel, Site, Stored};
+
+/// Makes each chosen claim of `kernels` a function with the origin `kernel::NAME` and a call of it.
+///
+/// Outputs first: a node that no chosen claim holds yet takes the claim that covers the most nodes.
+pub fn cover(module: &Module, kernels: &[&dyn Kernel]) -> Module {
+    let stored = Stored::new(module);
+    let mut result = Module { axes: module.axes.clone(), functions: Vec::new() };
+    for function in &module.functions {
+        let scope = module.scope();
+        let uses = uses(function);
+        let params = stored.params(&function.name);
+        let site = Site { scope, function, uses: &uses, stored: params };
+        let is_library = function.origin.is_some();
+        let chosen = if is_library { BTreeMap::new() } else { choose(&site, kernels) };
+        let rebuilt = outline(&mut result, function, &chosen);
+        result.functions.push(rebuilt);
+    }
+    result
+}
+
+/// A claim that was chosen.
+struct Chosen {
+    kernel: &'static str,
+    nodes: Vec<usize>,
+}
+
+/// How often each value is used; outputs are uses.
+fn uses(function: &Function) -> Vec<usize> {
+    let mut uses = vec![0; function.n_values()];
+    let live = function.live();
+    let nodes = function.nodes().iter().zip(live).filter(|(_, live)| *live).map(|(it, _)| it);
+    let operands = nodes.flat_map(|it| it.operands.iter().copied());
+    operands.chain(function.outputs.iter().map(|it| it.value)).for_each(|it| uses[it.index()] += 1);
+    uses
+}
+
+/// The chosen claims, by their last node.
+fn choose(site: &Site<'_>, kernels: &[&dyn Kernel]) -> BTreeMap<usize, Chosen> {
+    let mut taken = vec![false; site.function.nodes().len()];
+    let mut chosen = BTreeMap::new();
+    for root in (0..taken.len()).rev().filter(|&it| site.function.live()[it]) {
+        let claims = kernels.iter().filter_map(|kernel| {
+            let nodes = site_claim(site, *kernel, root)?;
+            let free = nodes.iter().all(|&it| !taken[it]);
+            free.then(|| Chosen { kernel: kernel.name(), nodes })
+        });
+        // `max_by_key` would prefer the last of equals; the first kernel is to win.
+        let best = claims.reduce(|a, b| if a.nodes.len() < b.nodes.len() { b } else { a });
+        if let Some(best) = best {
+            best.nodes.iter().for_each(|&it| taken[it] = true);
+            chosen.insert(root, best);
+        }
+    }
+    chosen
+}
+
+/// A claim whose inner values are used nowhere else.
+fn site_claim(site: &Site<'_>, kernel: &dyn Kernel, root: usize) -> Option<Vec<usize>> {
+    let nodes = kernel.claim(site, root)?;
+    let function = site.function;
+    let inside = |value: Value| {
+        let users = nodes.iter().flat_map(|&it| &function.nodes()[it].operands);
+        users.filter(|it| **it == value).count()
+    };
+    let private = |&it: &usize| {
+        it == root || function.nodes()[it].results().all(|v| site.uses[v.index()] == inside(v))
+    };
+    nodes.iter().all(private).then_some(nodes)
+}
+
+/// Rebuilds `function` with calls for the chosen claims, whose functions go to `module`.
+fn outline(module: &mut Module, function: &Function, chosen: &BTreeMap<usize, Chosen>) -> Function {
+    let mut result = function.signature();
+    let mut new: Vec<Value> = function.values().collect();
+    let inner: Vec<usize> = chosen
+        .iter()
+        .flat_map(|(root, it)| it.nodes.iter().filter(move |node| *node != root).copied())
+        .collect();
+    let live = function.live();
+    for (i, node) in function.nodes().iter().enumerate() {
+        if !live[i] || inner.contains(&i) {
+            continue;
+        }
+        let values = match chosen.get(&i) {
+            None => {
+                let operands: Vec<Value> = node.operands.iter().map(|it| new[it.index()]).collect();
+                result.add_all(module.scope(), node.op.clone(), &operands)
+            }
+            Some(claim) => {
+                let (name, operands) = define(module, function, claim);
+                let operands: Vec<Value> = operands.iter().map(|it| new[it.index()]).collect();
+                result.add_all(module.scope(), Call { function: name }, &operands)
+            }
+        };
+        node.results().zip(values).for_each(|(old, value)| new[old.index()] = value);
+    }
+    for output in &function.outputs {
+        result.output(&output.name, new[output.value.index()]);
+    }
+    result
+}
+
+/// Adds a function of the claimed nodes, or finds an equal one; its name and operands.
+fn define(module: &mut Module, function: &Function, claim: &Chosen) -> (Name, Vec<Value>) {
+    let nodes: Vec<_> = claim.nodes.iter().map(|&it| &function.nodes()[it]).collect();
+    let made: Vec<Value> = nodes.iter().flat_map(|it| it.results()).collect();
+    let mut operands: Vec<Value> = Vec::new();
+    for &value in nodes.iter().flat_map(|it| &it.operands) {
+        if !made.contains(&value) && !operands.contains(&value) {
+            operands.push(value);
+        }
+    }
+    let mut body = Function::new("body");
+    body.origin =
+        Some(Origin { function: format!("kernel::{}", claim.kernel), ..Origin::default() });
+    let mut new: Vec<Value> = function.values().collect();
+    for (i, &operand) in operands.iter().enumerate() {
+        let ty = function.ty(operand);
+        let stored = ty.with_dtype(ty.dtype.value_type());
+        let ty = if ty.dtype.is_float() { stored.with_dtype(float_of(ty.dtype)) } else { stored };
+        new[operand.index()] = body.param(format!("x{i}"), Role::Value, ty);
+    }
+    for node in &nodes {
+        let operands: Vec<Value> = node.operands.iter().map(|it| new[it.index()]).collect();
+        let values = body.add_all(module.scope(), node.op.clone(), &operands);
+        node.results().zip(values).for_each(|(old, value)| new[old.index()] = value);
+    }
+    let root = made.last().expect("a claim has nodes");
+    body.output("y", new[root.index()]);
+    let same = module.functions.iter().find(|it| {
+        body.name = it.name.clone();
+        **it == body
+    });
+    if let Some(same) = same {
+        return (same.name.clone(), operands);
+    }
+    body.name = module.fresh(claim.kernel);
+    let name = body.name.clone();
+    module.functions.push(body);
+    (name, operands)
+}
+
+/// The element type of a parameter that takes `dtype` and every narrower storage.
+fn float_of(dtype: ir::DType) -> ir::DType {
+    if dtype == ir::DType::F64 { dtype } else { ir::DType::F32 }
+}

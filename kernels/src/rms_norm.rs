@@ -1,0 +1,38 @@
+//! Root-mean-square normalisation of rows: `cpu/src/norm.rs`.
+
+use ir::{Function, Scope};
+
+use crate::{Kernel, Site, Word, callee, number, rows};
+
+/// Claims calls of `prelude::rms_norm` whose last axis is the normalised one.
+pub(crate) struct RmsNorm;
+
+impl Kernel for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn claim(&self, site: &Site<'_>, root: usize) -> Option<Vec<usize>> {
+        let node = &site.function.nodes()[root];
+        let is_norm = site.origin_of_call(node)?.function == "prelude::rms_norm";
+        let [x, weight] = node.operands[..] else { return None };
+        let dense = site.function.ty(x).axes.ends_with(&site.function.ty(weight).axes);
+        (is_norm && dense).then(|| vec![root])
+    }
+
+    fn words(&self, scope: Scope<'_>, function: &Function) -> Vec<Word> {
+        let operands = &function.nodes().first().expect("the call").operands;
+        let (x, weight) = (operands[0], operands[1]);
+        let row = function.ty(weight).axes.clone();
+        vec![
+            Word::Output,
+            Word::Size(row.clone()),
+            Word::Operand(x.index()),
+            Word::Size(row.clone()),
+            Word::Operand(weight.index()),
+            Word::Size(rows(&function.ty(x).axes, row.len())),
+            Word::Size(row),
+            Word::real(number(callee(scope, function), "eps")),
+        ]
+    }
+}
