@@ -7,12 +7,12 @@
 /// The version of this interface; a program made for another one is refused.
 pub const ABI: u32 = 1;
 
-/// The host program: runs one step. Returns 0, or the number of the fault (see [`Frame::fault`]).
+/// The host program: runs one step.
 pub type HostFn = unsafe extern "C" fn(frame: *const Frame, thread: u64, threads: u64);
 
 /// A kernel or a generated loop: does the share of `thread`. `args` are words whose meaning the
 /// kernel documents.
-pub type KernelFn = unsafe extern "C" fn(args: *const u64, thread: u64, threads: u64);
+pub use kernels_cpu::KernelFn;
 
 /// Where one weight lies.
 #[repr(C)]

@@ -1,6 +1,35 @@
 //! What an executable needs at run time; no compiler inside.
 
 pub mod abi;
+mod barrier;
+mod builtin;
+mod check;
+mod code;
+pub mod commands;
+mod compiled;
+mod container;
+mod cores;
+mod fault;
+mod generate;
+mod manifest;
+mod measure;
+mod memory;
+mod model;
+mod pool;
 mod program;
+mod session;
+pub mod verify;
+mod workspace;
 
+pub use code::Code;
+pub use compiled::Compiled;
+pub use container::{Container, write_executable};
+pub use cores::default_threads;
+pub use fault::{CODES, Fault};
+pub use generate::{Ending, Generated, chat_prompt, generate, plain_prompt};
+pub use manifest::{Costs, Manifest};
+pub use memory::Pages;
+pub use model::Model;
+pub use pool::{MAX_THREADS, Pool, Task};
 pub use program::{ExtentRole, ExtentSlot, Port, Program, StateSlot, WeightSlot};
+pub use session::Session;

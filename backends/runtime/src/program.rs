@@ -20,6 +20,8 @@ pub struct Program {
     pub constants: Vec<u8>,
     /// The run-time extents, in the order in which the frame holds them.
     pub extents: Vec<ExtentSlot>,
+    /// Tokens are below this number.
+    pub vocabulary: u64,
     /// What a step takes.
     pub inputs: Vec<Port>,
     /// What a step gives.
@@ -88,6 +90,19 @@ pub struct StateSlot {
     pub position_bytes: u64,
     /// Bytes of a bank besides; a state begins as zeros.
     pub fixed_bytes: u64,
+}
+
+impl StateSlot {
+    /// Bytes of one bank with room for `capacity` positions; bank follows bank. `None` when the
+    /// number overflows.
+    pub fn bank_bytes(&self, capacity: u64) -> Option<u64> {
+        self.position_bytes.checked_mul(capacity)?.checked_add(self.fixed_bytes)
+    }
+
+    /// Bytes of all banks.
+    pub fn bytes(&self, capacity: u64) -> Option<u64> {
+        self.bank_bytes(capacity)?.checked_mul(self.banks)
+    }
 }
 
 /// One matrix or vector of a bank.

@@ -1,0 +1,100 @@
+//! `chat`: a conversation, turn by turn.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use clap::Args;
+use text::Message;
+
+use super::{MachineArgs, SamplerArgs};
+use crate::commands::run::write_statistics;
+use crate::generate::{chat_prompt, generate};
+use crate::{Compiled, Fault, Session};
+
+/// Talk, turn by turn
+#[derive(Args, Clone, Debug)]
+pub struct ChatArgs {
+    /// What the model is told before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Tokens of an answer at most [default: until the context is full]
+    #[arg(short, long)]
+    pub n: Option<usize>,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampler: SamplerArgs,
+    /// How the machine is used.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Positions to make room for [default: 4096, or what the model can]
+    #[arg(long)]
+    pub context: Option<u64>,
+    /// Print figures to standard error after each answer
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// Positions to make room for unless told otherwise.
+const CONTEXT: u64 = 4096;
+
+impl ChatArgs {
+    /// Does it: each line of standard input is a message.
+    pub fn execute(&self, model: &Compiled, out: &mut dyn Write) -> Result<(), Fault> {
+        let tokenizer = model.tokenizer()?;
+        let none = || Fault::new("R0602", "the model has no chat template");
+        let template = model.chat_template()?.ok_or_else(none)?;
+        let mut sampler = self.sampler.sampler()?;
+        let context = self.context.unwrap_or(CONTEXT.min(model.manifest().program.capacity()));
+        let mut session = model.session(self.machine.threads, Some(context))?;
+        let mut messages = Vec::new();
+        messages.extend(self.system.as_ref().map(|text| message("system", text)));
+        let mut read = Vec::new();
+        while let Some(line) = next_line(out)? {
+            messages.push(message("user", &line));
+            let prompt = chat_prompt(&tokenizer, &template, &messages)?;
+            keep_common(&mut session, &read, &prompt);
+            let limit = self.n.unwrap_or(usize::MAX);
+            let emit: &mut dyn FnMut(&str) -> Result<(), Fault> = &mut |text: &str| {
+                out.write_all(text.as_bytes())?;
+                Ok(out.flush()?)
+            };
+            let done = generate(&mut session, &tokenizer, &prompt, limit, &mut sampler, emit)?;
+            writeln!(out)?;
+            if self.stats {
+                write_statistics(&done)?;
+            }
+            messages.push(message("assistant", &done.text));
+            read = prompt;
+            read.extend(done.tokens);
+        }
+        Ok(())
+    }
+}
+
+fn message(role: &str, content: &str) -> Message {
+    Message { role: role.into(), content: content.into() }
+}
+
+/// The next line that says something; `None` at the end of the input.
+fn next_line(out: &mut dyn Write) -> Result<Option<String>, Fault> {
+    let input = std::io::stdin();
+    loop {
+        if input.is_terminal() {
+            write!(out, "> ")?;
+            out.flush()?;
+        }
+        let mut line = String::new();
+        if input.lock().read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        if !line.trim().is_empty() {
+            return Ok(Some(line.trim_end().to_owned()));
+        }
+    }
+}
+
+/// Forgets what differs between the tokens read so far and the next prompt. At least one token of
+/// the prompt is left to read, since its logits are wanted.
+fn keep_common(session: &mut Session, read: &[u32], prompt: &[u32]) {
+    let common = read.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+    session.rewind(common.min(prompt.len().saturating_sub(1)) as u64);
+}

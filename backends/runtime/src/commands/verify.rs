@@ -1,0 +1,51 @@
+//! `verify`: compares the model with golden outputs, and the file with its digests.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{MachineArgs, write_json};
+use crate::verify::{Golden, verify};
+use crate::{Compiled, Fault};
+
+/// Compare with golden outputs
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArgs {
+    /// A safetensors file with `input_ids`, `logits` and, perhaps, `greedy`
+    #[arg(long, value_name = "FILE")]
+    pub golden: PathBuf,
+    /// The greatest error allowed, relative to the greatest logit of the position
+    #[arg(long, default_value_t = 1e-4)]
+    pub tolerance: f64,
+    /// How the machine is used.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Print figures as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl VerifyArgs {
+    /// Does it; disagreement is a fault.
+    pub fn execute(&self, model: &Compiled, out: &mut dyn Write) -> Result<(), Fault> {
+        if let Compiled::File(container) = model {
+            container.check()?;
+        }
+        let golden = Golden::read(&self.golden)?;
+        let mut session = model.session(self.machine.threads, None)?;
+        let found = verify(&mut session, &golden)?;
+        if self.json {
+            write_json(out, &json!(found))?;
+        } else {
+            writeln!(out, "{found}")?;
+        }
+        if found.within(self.tolerance) {
+            return Ok(());
+        }
+        let message = "the model does not agree with its golden outputs";
+        let help = format!("the tolerance is {:e}", self.tolerance);
+        Err(Fault::new("R0502", message).help(help))
+    }
+}

@@ -1,0 +1,387 @@
+//! A model at work: its memory, its threads, and how far it has read.
+
+#![expect(unsafe_code, reason = "runs generated code")]
+
+use std::sync::Arc;
+
+use crate::abi::{Frame, HostFn};
+use crate::code::Code;
+use crate::memory::Pages;
+use crate::pool::Pool;
+use crate::program::{ExtentRole, ExtentSlot, Program};
+use crate::workspace::Workspace;
+use crate::{Fault, Model};
+
+/// Capacities are multiples of this, so that every bank of a state begins at a cache line.
+const CAPACITY_STEP: u64 = 16;
+
+/// A model that reads tokens and gives logits.
+pub struct Session {
+    host: HostFn,
+    /// What `host` points into.
+    _code: Option<Code>,
+    workspace: Workspace,
+    pool: Pool,
+    extents: Vec<ExtentSlot>,
+    /// States that each step changes as a whole: they must be zeros at the beginning.
+    fixed_states: Vec<usize>,
+    logits: Logits,
+    bounds: Bounds,
+    past: u64,
+}
+
+/// What is known of the first output.
+#[derive(Clone, Copy, Debug)]
+struct Logits {
+    /// Logits of one position.
+    row: usize,
+    /// Which extent counts the positions.
+    rows: Option<usize>,
+}
+
+/// What a step may ask for.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Positions of one step.
+    new: u64,
+    /// Positions of one step whose logits can be had.
+    last: u64,
+    /// Positions in all.
+    capacity: u64,
+    /// Tokens are below it.
+    vocabulary: u64,
+}
+
+impl Session {
+    /// Makes a program ready to run, with room for at least `capacity` positions, or for as many as
+    /// it was made for.
+    pub fn new(
+        program: &Program,
+        code: Code,
+        weights: Arc<Pages>,
+        pool: Pool,
+        capacity: Option<u64>,
+    ) -> Result<Session, Fault> {
+        program.check(code.len() as u64, weights.len() as u64)?;
+        let outside = || Fault::new("R0201", "the program begins outside its code");
+        let host = code.host(program.entry).ok_or_else(outside)?;
+        let session = Session::with_host(program, host, weights, pool, capacity)?;
+        Ok(Session { _code: Some(code), ..session })
+    }
+
+    /// Runs `host` instead of the program's code.
+    fn with_host(
+        program: &Program,
+        host: HostFn,
+        weights: Arc<Pages>,
+        pool: Pool,
+        capacity: Option<u64>,
+    ) -> Result<Session, Fault> {
+        let bounds = bounds(program, capacity)?;
+        let output = program.outputs.first();
+        Ok(Session {
+            host,
+            _code: None,
+            workspace: Workspace::new(program, weights, pool.threads(), bounds.capacity)?,
+            pool,
+            extents: program.extents.clone(),
+            fixed_states: (0..program.states.len())
+                .filter(|&it| 0 < program.states[it].fixed_bytes)
+                .collect(),
+            logits: Logits {
+                row: output.map_or(0, |it| it.row as usize),
+                rows: output.and_then(|it| it.rows),
+            },
+            bounds,
+            past: 0,
+        })
+    }
+
+    /// Positions read since the beginning.
+    pub fn past(&self) -> u64 {
+        self.past
+    }
+
+    /// Positions that there is room for in all.
+    pub fn capacity(&self) -> u64 {
+        self.bounds.capacity
+    }
+
+    /// Tokens are below this number.
+    pub fn vocabulary(&self) -> u64 {
+        self.bounds.vocabulary
+    }
+
+    /// Threads that run each step.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The session's threads and weights, for measuring what the machine could do with them.
+    pub(crate) fn threads_and_weights(&mut self) -> (&mut Pool, &[u8]) {
+        (&mut self.pool, self.workspace.weights())
+    }
+
+    /// Reads a text of any length, in as many steps as it takes: the logits that follow it.
+    pub fn prefill(&mut self, tokens: &[i32]) -> Result<&[f32], Fault> {
+        self.check_room(tokens.len() as u64)?;
+        let split = tokens.len().saturating_sub(1) / self.bounds.new as usize;
+        let (whole, rest) = tokens.split_at(split * self.bounds.new as usize);
+        for part in whole.chunks(self.bounds.new as usize) {
+            self.step(part, 1)?;
+        }
+        self.step(rest, 1)
+    }
+
+    /// Forgets what was read after the first `positions`, or everything where a state mixes
+    /// positions. How many are left.
+    pub fn rewind(&mut self, positions: u64) -> u64 {
+        if self.fixed_states.is_empty() {
+            self.past = self.past.min(positions);
+        } else if positions < self.past {
+            self.reset();
+        }
+        self.past
+    }
+
+    /// Generated code must not see what it was not made for.
+    fn check_step(&self, tokens: &[i32], last: u64) -> Result<(), Fault> {
+        let new = tokens.len() as u64;
+        let Bounds { new: most, last: most_last, vocabulary, .. } = self.bounds;
+        if !(1..=most).contains(&new) {
+            let message = format!("a step of {new} tokens, where 1 to {most} can be read");
+            return Err(Fault::new("R0303", message));
+        }
+        if !(1..=most_last.min(new)).contains(&last) {
+            let most = most_last.min(new);
+            let message = format!("logits of {last} positions, where 1 to {most} can be had");
+            return Err(Fault::new("R0303", message));
+        }
+        if let Some(token) =
+            tokens.iter().find(|it| !(0..vocabulary as i64).contains(&i64::from(**it)))
+        {
+            let message = format!("token {token} is not in the vocabulary of {vocabulary}");
+            return Err(Fault::new("R0301", message));
+        }
+        self.check_room(new)
+    }
+
+    fn check_room(&self, new: u64) -> Result<(), Fault> {
+        let (past, capacity) = (self.past, self.bounds.capacity);
+        if new <= capacity - past {
+            return Ok(());
+        }
+        let message = format!("{past} + {new} tokens do not fit into a context of {capacity}");
+        Err(Fault::new("R0302", message).help("a larger `--context`, or a shorter text"))
+    }
+
+    fn set_extents(&mut self, new: u64, last: u64) {
+        for (value, slot) in self.workspace.extents.iter_mut().zip(&self.extents) {
+            *value = match slot.role {
+                ExtentRole::New => new,
+                ExtentRole::Past => self.past,
+                ExtentRole::Last => last,
+                ExtentRole::Capacity => self.bounds.capacity,
+            };
+        }
+    }
+
+    fn run(&mut self) {
+        let frame = Lent(self.workspace.frame(&self.pool));
+        let host = self.host;
+        self.pool.run(&|thread, threads| {
+            // SAFETY: the frame is as the program's description says, and the step was checked
+            // against it. That the code keeps to the description is the compiler's promise.
+            unsafe { host(frame.get(), thread as u64, threads as u64) };
+        });
+    }
+}
+
+impl Model for Session {
+    fn reset(&mut self) {
+        for &state in &self.fixed_states {
+            self.workspace.states.pages[state].fill(0);
+        }
+        self.past = 0;
+    }
+
+    fn step(&mut self, tokens: &[i32], last: usize) -> Result<&[f32], Fault> {
+        self.check_step(tokens, last as u64)?;
+        let input = self.workspace.inputs.pages[0].chunks_exact_mut(4);
+        input.zip(tokens).for_each(|(to, token)| to.copy_from_slice(&token.to_ne_bytes()));
+        self.set_extents(tokens.len() as u64, last as u64);
+        self.run();
+        if self.extents.iter().any(|it| it.role == ExtentRole::Past) {
+            self.past += tokens.len() as u64;
+        }
+        let rows = self.logits.rows.map_or(1, |it| self.workspace.extents[it] as usize);
+        let bytes = &self.workspace.outputs.pages[0];
+        // SAFETY: every bit pattern is an `f32`, and the pages are aligned.
+        let (_, logits, _) = unsafe { bytes.align_to::<f32>() };
+        Ok(&logits[rows.saturating_sub(last) * self.logits.row..rows * self.logits.row])
+    }
+
+    fn longest_step(&self) -> usize {
+        self.bounds.new.min(self.bounds.last) as usize
+    }
+}
+
+/// What a checked program allows.
+fn bounds(program: &Program, capacity: Option<u64>) -> Result<Bounds, Fault> {
+    let new = program.bound(ExtentRole::New).unwrap_or(0);
+    let most = program.capacity();
+    let wanted = capacity.unwrap_or(most);
+    if !(1..=most).contains(&wanted) {
+        let message = format!("a context of {wanted}, where 1 to {most} is possible");
+        return Err(Fault::new("R0302", message));
+    }
+    let rows = program.outputs.first().and_then(|it| it.rows);
+    let last = program.bound(ExtentRole::Last).unwrap_or(rows.map_or(1, |_| new));
+    let capacity = wanted.next_multiple_of(CAPACITY_STEP).min(most);
+    Ok(Bounds { new: new.min(capacity), last, capacity, vocabulary: program.vocabulary })
+}
+
+/// A frame that threads read at once.
+struct Lent(Frame);
+
+// SAFETY: the frame itself is only read; who may write where it points is what barriers order.
+unsafe impl Sync for Lent {}
+
+impl Lent {
+    fn get(&self) -> *const Frame {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::{Port, StateSlot};
+
+    const VOCABULARY: u64 = 5;
+    const MOST_NEW: u64 = 4;
+
+    /// Logits are the token, how many were read before it, and the sum of all so far, which each
+    /// thread but the first computes from what the first has left behind a barrier.
+    unsafe extern "C" fn host(frame: *const Frame, thread: u64, threads: u64) {
+        // SAFETY: the frame is made for the program below.
+        unsafe {
+            let frame_ref = &*frame;
+            let [new, past, last] = *frame_ref.extents.cast::<[u64; 3]>();
+            let tokens = (*frame_ref.inputs).cast::<i32>();
+            let sums = frame_ref.arena.cast::<f32>();
+            if thread == 0 {
+                let total = (*frame_ref.states).cast::<f32>();
+                for i in 0..new as usize {
+                    *total += *tokens.add(i) as f32;
+                    *sums.add(i) = *total;
+                }
+            }
+            (frame_ref.barrier)(frame, thread);
+            let logits = (*frame_ref.outputs).cast::<f32>();
+            for row in (0..last).filter(|row| row % threads == thread) {
+                let at = (new - last + row) as usize;
+                let row = logits.add((row * VOCABULARY) as usize);
+                *row = *tokens.add(at) as f32;
+                *row.add(1) = past as f32 + at as f32;
+                *row.add(2) = *sums.add(at);
+            }
+        }
+    }
+
+    fn program() -> Program {
+        let extent = |role, max| ExtentSlot { name: format!("{role:?}"), role, max };
+        let port = |rows, row, ty: &str| Port {
+            name: ty.into(),
+            ty: ty.into(),
+            element_bytes: 4,
+            row,
+            rows: Some(rows),
+        };
+        Program {
+            extents: vec![
+                extent(ExtentRole::New, MOST_NEW),
+                extent(ExtentRole::Past, 32),
+                extent(ExtentRole::Last, MOST_NEW),
+                extent(ExtentRole::Capacity, 32),
+            ],
+            vocabulary: VOCABULARY,
+            inputs: vec![port(0, 1, "i32[S]")],
+            outputs: vec![port(2, VOCABULARY, "f32[O, V]")],
+            states: vec![StateSlot {
+                name: "total".into(),
+                banks: 1,
+                position_bytes: 0,
+                fixed_bytes: 4,
+            }],
+            arena_bytes: 4 * MOST_NEW,
+            ..Program::default()
+        }
+    }
+
+    fn session(threads: usize) -> Session {
+        let weights = Arc::new(Pages::zeroed(0).unwrap());
+        let pool = Pool::new(Some(threads)).unwrap();
+        Session::with_host(&program(), host, weights, pool, None).unwrap()
+    }
+
+    #[test]
+    fn steps_go_on_where_the_last_one_ended() {
+        for threads in 1..=4 {
+            let mut session = session(threads);
+            let logits = session.step(&[1, 2, 3], 2).unwrap();
+            assert_eq!(logits, [2.0, 1.0, 3.0, 0.0, 0.0, 3.0, 2.0, 6.0, 0.0, 0.0]);
+            assert_eq!(session.step(&[4], 1).unwrap(), [4.0, 3.0, 10.0, 0.0, 0.0]);
+            assert_eq!(session.past(), 4);
+            session.reset();
+            assert_eq!(session.step(&[4], 1).unwrap(), [4.0, 0.0, 4.0, 0.0, 0.0]);
+        }
+    }
+
+    #[test]
+    fn long_texts_are_read_in_parts() {
+        for length in 1..=13 {
+            let tokens: Vec<i32> = (0..length).map(|it| it % 5).collect();
+            let sum = tokens.iter().sum::<i32>() as f32;
+            let mut session = session(2);
+            let logits = session.prefill(&tokens).unwrap();
+            assert_eq!(logits[1..3], [length as f32 - 1.0, sum]);
+        }
+    }
+
+    #[test]
+    fn what_the_program_was_not_made_for_is_refused() {
+        let mut session = session(2);
+        let code = |outcome: Result<&[f32], Fault>| outcome.unwrap_err().code;
+        assert_eq!(code(session.step(&[5], 1)), "R0301");
+        assert_eq!(code(session.step(&[-1], 1)), "R0301");
+        assert_eq!(code(session.step(&[], 1)), "R0303");
+        assert_eq!(code(session.step(&[0; 5], 1)), "R0303");
+        assert_eq!(code(session.step(&[0], 0)), "R0303");
+        assert_eq!(code(session.step(&[0], 2)), "R0303");
+        assert_eq!(code(session.prefill(&[])), "R0303");
+        assert_eq!(code(session.prefill(&[0; 33])), "R0302");
+        assert_eq!(session.past(), 0);
+        session.prefill(&[0; 32]).unwrap();
+        assert_eq!(code(session.step(&[0], 1)), "R0302");
+    }
+
+    #[test]
+    fn a_state_that_mixes_positions_is_forgotten_whole() {
+        let mut session = session(1);
+        session.prefill(&[1, 1, 1]).unwrap();
+        assert_eq!(session.rewind(3), 3);
+        assert_eq!(session.rewind(2), 0);
+        assert_eq!(session.step(&[2], 1).unwrap()[2], 2.0);
+    }
+
+    #[test]
+    fn capacities_are_rounded_up_and_bounded() {
+        let bounds = |capacity| bounds(&program(), capacity).map(|it| it.capacity);
+        assert_eq!(bounds(None), Ok(32));
+        assert_eq!(bounds(Some(3)), Ok(16));
+        assert_eq!(bounds(Some(17)), Ok(32));
+        assert_eq!(bounds(Some(33)).unwrap_err().code, "R0302");
+        assert_eq!(bounds(Some(0)).unwrap_err().code, "R0302");
+    }
+}

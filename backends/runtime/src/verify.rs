@@ -1,0 +1,259 @@
+//! Comparing a model with outputs that others computed.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::Serialize;
+
+use crate::{Fault, Model};
+
+/// What a model should answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Golden {
+    /// Texts as tokens.
+    pub texts: Vec<Vec<i32>>,
+    /// The logits that follow each token of each text: `f32[texts, tokens, vocabulary]`.
+    pub logits: Vec<f32>,
+    /// Logits of one token.
+    pub vocabulary: usize,
+    /// The most probable continuation of the first text; may be empty.
+    pub greedy: Vec<i32>,
+}
+
+/// How well a model agrees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Agreement {
+    /// The greatest error of a text read in long steps, see [`error`].
+    pub prompt_error: f64,
+    /// The greatest error of a text read token by token.
+    pub token_error: f64,
+    /// Tokens of the greedy continuation that the model chose too, before the first difference.
+    pub greedy_same: usize,
+    /// Tokens of the greedy continuation.
+    pub greedy_tokens: usize,
+}
+
+impl Agreement {
+    /// Whether errors are at most `tolerance` and the continuation is the same.
+    pub fn within(&self, tolerance: f64) -> bool {
+        // Also false when an error is not a number.
+        self.prompt_error <= tolerance
+            && self.token_error <= tolerance
+            && self.greedy_same == self.greedy_tokens
+    }
+}
+
+impl fmt::Display for Agreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Agreement { prompt_error, token_error, greedy_same, greedy_tokens } = self;
+        writeln!(f, "error of a text read at once       {prompt_error:.2e}")?;
+        writeln!(f, "error of a text read by token      {token_error:.2e}")?;
+        write!(f, "greedy tokens that are the same    {greedy_same} of {greedy_tokens}")
+    }
+}
+
+impl Golden {
+    /// Reads `input_ids i64[B, S]`, `logits f32[B, S, V]` and, where there is one,
+    /// `greedy i64[1, N]` from a safetensors file.
+    pub fn read(path: &Path) -> Result<Golden, Fault> {
+        let bytes = fs::read(path).map_err(|error| Fault::reading(path, &error))?;
+        Golden::parse(&bytes).map_err(|why| {
+            Fault::new("R0501", format!("`{}` is no golden file: {why}", path.display()))
+        })
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Golden, String> {
+        let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+        let tensor = |name: &str| file.tensor(name).map_err(|_| format!("it has no `{name}`"));
+        let (ids, logits) = (tensor("input_ids")?, tensor("logits")?);
+        let (&[texts, tokens], &[logit_texts, logit_tokens, vocabulary]) =
+            (ids.shape(), logits.shape())
+        else {
+            return Err("`input_ids` is not [B, S] or `logits` not [B, S, V]".into());
+        };
+        if [texts, tokens] != [logit_texts, logit_tokens] || texts * tokens * vocabulary == 0 {
+            return Err(format!("shapes {:?} and {:?}", ids.shape(), logits.shape()));
+        }
+        let greedy = tensor("greedy").ok().map(|it| integers(&it)).transpose()?;
+        Ok(Golden {
+            texts: integers(&ids)?.chunks(tokens).map(<[i32]>::to_vec).collect(),
+            logits: floats(&logits)?,
+            vocabulary,
+            greedy: greedy.unwrap_or_default(),
+        })
+    }
+}
+
+fn integers(tensor: &TensorView<'_>) -> Result<Vec<i32>, String> {
+    if tensor.dtype() != Dtype::I64 {
+        return Err(format!("tokens are {:?}, not i64", tensor.dtype()));
+    }
+    let (chunks, _) = tensor.data().as_chunks();
+    let token = |bytes: &[u8; 8]| i32::try_from(i64::from_le_bytes(*bytes));
+    chunks.iter().map(token).collect::<Result<_, _>>().map_err(|_| "a token is too large".into())
+}
+
+fn floats(tensor: &TensorView<'_>) -> Result<Vec<f32>, String> {
+    if tensor.dtype() != Dtype::F32 {
+        return Err(format!("logits are {:?}, not f32", tensor.dtype()));
+    }
+    let (chunks, _) = tensor.data().as_chunks();
+    Ok(chunks.iter().map(|bytes: &[u8; 4]| f32::from_le_bytes(*bytes)).collect())
+}
+
+/// Asks `model` for all that `golden` knows.
+pub fn verify(model: &mut dyn Model, golden: &Golden) -> Result<Agreement, Fault> {
+    let long = model.longest_step();
+    let (greedy_same, greedy_tokens) = (same_greedy(model, golden)?, golden.greedy.len());
+    Ok(Agreement {
+        prompt_error: greatest_error(model, golden, long)?,
+        token_error: greatest_error(model, golden, 1)?,
+        greedy_same,
+        greedy_tokens,
+    })
+}
+
+/// The greatest error over all texts, read `step` tokens at a time.
+fn greatest_error(model: &mut dyn Model, golden: &Golden, step: usize) -> Result<f64, Fault> {
+    let mut expected = golden.logits.chunks(golden.vocabulary);
+    let mut greatest = 0.0;
+    for text in &golden.texts {
+        model.reset();
+        for part in text.chunks(step.max(1)) {
+            let logits = model.step(part, part.len())?;
+            if logits.len() != part.len() * golden.vocabulary {
+                let per_token = logits.len() / part.len();
+                let message = format!(
+                    "the golden logits are {} a token, the model's {per_token}",
+                    golden.vocabulary
+                );
+                return Err(Fault::new("R0501", message));
+            }
+            for (row, expected) in logits.chunks(golden.vocabulary).zip(&mut expected) {
+                greatest = greater(greatest, error(row, expected));
+            }
+        }
+    }
+    Ok(greatest)
+}
+
+/// The greatest difference, relative to the greatest magnitude expected.
+pub fn error(found: &[f32], expected: &[f32]) -> f64 {
+    let pairs = found.iter().zip(expected).map(|(a, b)| (f64::from(*a), f64::from(*b)));
+    let difference = pairs.filter(|(a, b)| a != b).map(|(a, b)| (a - b).abs()).fold(0.0, greater);
+    let scale = expected.iter().map(|it| f64::from(it.abs())).fold(0.0, greater);
+    if difference == 0.0 { 0.0 } else { difference / scale }
+}
+
+/// Unlike `f64::max`, does not overlook what is not a number.
+fn greater(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b < a { a } else { b }
+}
+
+fn same_greedy(model: &mut dyn Model, golden: &Golden) -> Result<usize, Fault> {
+    let Some(text) = golden.texts.first().filter(|_| !golden.greedy.is_empty()) else {
+        return Ok(0);
+    };
+    model.reset();
+    let mut next = 0;
+    for part in text.chunks(model.longest_step().max(1)) {
+        next = most_probable(model.step(part, 1)?);
+    }
+    for (same, &expected) in golden.greedy.iter().enumerate() {
+        if next != expected {
+            return Ok(same);
+        }
+        if same + 1 < golden.greedy.len() {
+            next = most_probable(model.step(&[next], 1)?);
+        }
+    }
+    Ok(golden.greedy.len())
+}
+
+/// The first of the greatest logits.
+fn most_probable(logits: &[f32]) -> i32 {
+    let mut best = (f32::NEG_INFINITY, 0);
+    for (&logit, token) in logits.iter().zip(0..) {
+        if best.0 < logit {
+            best = (logit, token);
+        }
+    }
+    best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prefers the token after the last one, modulo its vocabulary.
+    struct Successor {
+        vocabulary: usize,
+        logits: Vec<f32>,
+    }
+
+    impl Model for Successor {
+        fn reset(&mut self) {}
+
+        fn step(&mut self, tokens: &[i32], last: usize) -> Result<&[f32], Fault> {
+            self.logits = vec![0.0; last * self.vocabulary];
+            for (row, token) in tokens[tokens.len() - last..].iter().enumerate() {
+                let next = (*token as usize + 1) % self.vocabulary;
+                self.logits[row * self.vocabulary + next] = 2.0;
+            }
+            Ok(&self.logits)
+        }
+
+        fn longest_step(&self) -> usize {
+            2
+        }
+    }
+
+    fn successor() -> Successor {
+        Successor { vocabulary: 3, logits: Vec::new() }
+    }
+
+    fn golden() -> Golden {
+        let texts = vec![vec![0, 1, 2], vec![2, 2, 1]];
+        let next = [1, 2, 0, 0, 0, 2];
+        let row = |next: &usize| (0..3).map(|it| if it == *next { 2.0 } else { 0.0 }).collect();
+        let logits = next.iter().flat_map(|it| -> Vec<f32> { row(it) }).collect();
+        Golden { texts, logits, vocabulary: 3, greedy: vec![0, 1, 2, 0] }
+    }
+
+    #[test]
+    fn a_model_agrees_with_itself() {
+        let found = verify(&mut successor(), &golden()).unwrap();
+        assert!(found.within(0.0), "{found}");
+        assert_eq!(found.greedy_same, 4);
+    }
+
+    #[test]
+    fn every_kind_of_difference_is_seen() {
+        let mut wrong = golden();
+        wrong.logits[7] += 0.5;
+        let found = verify(&mut successor(), &wrong).unwrap();
+        assert!(!found.within(0.1) && found.within(0.3), "{found}");
+        let mut wrong = golden();
+        wrong.logits[17] = f32::NAN;
+        assert!(!verify(&mut successor(), &wrong).unwrap().within(f64::INFINITY));
+        let wrong = Golden { greedy: vec![0, 1, 1], ..golden() };
+        let found = verify(&mut successor(), &wrong).unwrap();
+        assert_eq!((found.greedy_same, found.greedy_tokens), (2, 3));
+        assert!(!found.within(1.0));
+    }
+
+    #[test]
+    fn another_vocabulary_is_refused() {
+        let mut model = Successor { vocabulary: 4, logits: Vec::new() };
+        assert_eq!(verify(&mut model, &golden()).unwrap_err().code, "R0501");
+    }
+
+    #[test]
+    fn hostile_files_are_refused() {
+        for bytes in [&b""[..], b"{}", &[0xff; 64]] {
+            assert!(Golden::parse(bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Executables as files: written, found, cut off, stripped and run. The runtime in them is this test.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ir::DType;
+use runtime::{
+    Compiled, Container, ExtentRole, ExtentSlot, Manifest, Model, Port, Program, WeightSlot,
+    write_executable,
+};
+
+/// Thread 0 copies the first token's bits to the first logit.
+#[rustfmt::skip]
+const CODE: &[u8] = &[
+    0x48, 0x85, 0xF6,       // test rsi, rsi
+    0x75, 0x12,             // jnz end
+    0x48, 0x8B, 0x47, 0x30, // mov rax, [rdi + 48]  inputs
+    0x48, 0x8B, 0x00,       // mov rax, [rax]
+    0x8B, 0x00,             // mov eax, [rax]
+    0x48, 0x8B, 0x4F, 0x38, // mov rcx, [rdi + 56]  outputs
+    0x48, 0x8B, 0x09,       // mov rcx, [rcx]
+    0x89, 0x01,             // mov [rcx], eax
+    0xC3,                   // end: ret
+];
+
+const WEIGHTS: &[u8] = &[7; 1000];
+
+fn manifest() -> Manifest {
+    let extent = ExtentSlot { name: "S".into(), role: ExtentRole::New, max: 8 };
+    let port =
+        |ty: &str, row, rows| Port { name: ty.into(), ty: ty.into(), element_bytes: 4, row, rows };
+    let weight = WeightSlot {
+        name: "w".into(),
+        layer: 0,
+        dtype: DType::F32,
+        shape: [1, 234],
+        packed: false,
+        offset: 64,
+        bytes: 936,
+    };
+    let program = Program {
+        abi: runtime::abi::ABI,
+        name: "tiny".into(),
+        code: CODE.to_vec(),
+        vocabulary: 10,
+        kernels: vec!["matmul".into()],
+        extents: vec![extent],
+        inputs: vec![port("i32[S]", 1, Some(0))],
+        outputs: vec![port("f32[V]", 10, None)],
+        weights: vec![weight],
+        ..Program::default()
+    };
+    Manifest { program, spec: "model tiny() {}".into(), ..Manifest::default() }
+}
+
+/// A folder of its own for a test, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("treen-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    fn write(&self, name: &str) -> PathBuf {
+        let path = self.0.join(name);
+        write_executable(&path, manifest(), |out| out.write_all(WEIGHTS)).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs [`finds_its_own_model`] in an executable.
+fn runs(path: &Path) -> bool {
+    let mut command = Command::new(path);
+    command.args(["--ignored", "--exact", "finds_its_own_model"]);
+    command.output().unwrap().status.success()
+}
+
+#[test]
+#[ignore = "run by the other tests in a copy that holds a model"]
+fn finds_its_own_model() {
+    let container = Container::of_this_program().unwrap().expect("a model");
+    container.check().unwrap();
+    let model = Compiled::File(container);
+    assert_eq!(model.manifest().program.name, "tiny");
+    for threads in 1..=2 {
+        let mut session = model.session(Some(threads), None).unwrap();
+        for token in [3, 9] {
+            let logits = session.step(&[token], 1).unwrap();
+            assert_eq!(logits.len(), 10);
+            assert_eq!(logits[0].to_bits(), token as u32);
+        }
+    }
+}
+
+#[test]
+fn the_bare_runtime_holds_no_model() {
+    assert!(Container::of_this_program().unwrap().is_none());
+    assert_eq!(Container::open(Path::new("/proc/self/exe")).err().unwrap().code, "R0102");
+    assert_eq!(Container::open(Path::new("/proc/self/maps")).err().unwrap().code, "R0102");
+    assert_eq!(Container::open(Path::new("/nowhere")).err().unwrap().code, "R0101");
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let folder = Folder::new("round-trip");
+    let path = folder.write("app");
+    let container = Container::open(&path).unwrap();
+    container.check().unwrap();
+    let mut expected = manifest();
+    expected.program.code.clear();
+    assert_eq!(*container.manifest(), expected);
+    assert_eq!(container.weight_bytes(), 1000);
+    assert_eq!(container.digest().len(), 64);
+    assert!(runs(&path));
+}
+
+#[test]
+fn equal_inputs_give_equal_bytes_and_nothing_else() {
+    let folder = Folder::new("equal");
+    let (one, two) = (folder.write("one"), folder.write("two"));
+    assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap());
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 2);
+}
+
+#[test]
+fn a_failure_leaves_nothing_behind() {
+    let folder = Folder::new("failure");
+    let path = folder.0.join("app");
+    let full = |_: &mut dyn std::io::Write| Err(std::io::ErrorKind::StorageFull.into());
+    assert_eq!(write_executable(&path, manifest(), full).unwrap_err().code, "R0105");
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+}
+
+#[test]
+fn a_truncated_file_is_refused_at_every_length() {
+    let folder = Folder::new("truncated");
+    let path = folder.write("app");
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    let length = file.metadata().unwrap().len();
+    for length in (length - 20_000..length).rev() {
+        file.set_len(length).unwrap();
+        let fault = Container::open(&path).err().unwrap();
+        assert!(["R0102", "R0103"].contains(&fault.code), "{fault}");
+    }
+}
+
+#[test]
+fn a_changed_byte_is_found() {
+    let folder = Folder::new("changed");
+    let path = folder.write("app");
+    let bytes = fs::read(&path).unwrap();
+    let base = fs::metadata("/proc/self/exe").unwrap().len().next_multiple_of(4096) as usize;
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    let mut found = 0;
+    for at in base..bytes.len() {
+        file.write_all_at(&[bytes[at] ^ 0x41], at as u64).unwrap();
+        found += usize::from(Container::open(&path).and_then(|it| it.check()).is_err());
+        file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+    }
+    // All of manifest, code and weights, and what says where they are; not the padding.
+    assert!(1200 < found, "{found}");
+}
+
+#[test]
+fn other_versions_are_named() {
+    let folder = Folder::new("version");
+    let path = folder.write("app");
+    let bytes = fs::read(&path).unwrap();
+    let magic = bytes.windows(8).rposition(|it| it == b"TREENEXE").unwrap();
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&[9], magic as u64 - 8).unwrap();
+    let fault = Container::open(&path).err().unwrap();
+    assert_eq!(fault.code, "R0104");
+    assert!(fault.message.contains("format 9") && fault.message.contains("format 1"), "{fault}");
+}
+
+#[test]
+fn stripping_keeps_the_model() {
+    let folder = Folder::new("strip");
+    let path = folder.write("app");
+    let copy = folder.0.join("stripped");
+    // GNU strip, where there is one.
+    let strip = Command::new("strip").arg(&path).arg("-o").arg(&copy).status();
+    if strip.is_ok_and(|it| it.success()) {
+        assert!(fs::metadata(&copy).unwrap().len() < fs::metadata(&path).unwrap().len());
+        assert!(runs(&copy));
+    }
+}
