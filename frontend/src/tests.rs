@@ -242,3 +242,28 @@ fn work_is_bounded() {
     assert_eq!(faults(&text, &[]), ["E0205"]);
     assert_eq!(crate::parse(SPEC, &text).1, []);
 }
+
+#[test]
+fn deep_calls_end_before_the_stack_does() {
+    for kind in ["fn", "inline fn"] {
+        let mut text = String::from("axis S <= 8\nfn f0(x[..]) -> [..] { x + 1 }\n");
+        for i in 1..400 {
+            let (open, close) = ("(1 + -".repeat(20), ")".repeat(20));
+            text += &format!("{kind} f{i}(x[..]) -> [..] {{ {open}f{}(x){close} }}\n", i - 1);
+        }
+        text += "model m(x[S]: f32) { f399(x) }\n";
+        assert_eq!(faults(&text, &[]), ["E0205"]);
+    }
+}
+
+#[test]
+fn blocks_that_nothing_calls_are_checked() {
+    let text = "
+axis S <= 8, E = 4
+block unused(x[S, E], scale = 2) { param w[E]  x * v * scale }
+block generic(x[S, Q]) { x }
+model m(x[S, E]: f32) { x }
+";
+    assert_eq!(faults(text, &[]), ["E0201"]);
+    assert!(compiled(&text.replace("* v", "* w"), &[]).module.functions.len() == 1);
+}

@@ -144,7 +144,7 @@ impl<'a> Lower<'a> {
     }
 
     /// The argument of a parameter without axes: known when compiling.
-    fn known_for(&mut self, param: &'a Param, place: Option<&'a Expr>) -> Result<Bound> {
+    pub(super) fn known_for(&mut self, param: &'a Param, place: Option<&'a Expr>) -> Result<Bound> {
         if param.dtype.as_ref().is_some_and(|it| it.text == "axis") {
             let Some(expr) = place else { return Err(super::Reported) };
             return self.axis(expr).map(Bound::Axis);
@@ -231,7 +231,7 @@ impl<'a> Lower<'a> {
 
     /// The axis of a part of a parameter's shape, if it is known. The axes of the spec stand for
     /// themselves in a block, and are names like others in a function.
-    fn bound_axis(&mut self, frame: &Frame, expr: &'a Expr) -> Result<Option<Axis>> {
+    pub(super) fn bound_axis(&mut self, frame: &Frame, expr: &'a Expr) -> Result<Option<Axis>> {
         let is_generic = matches!(frame.kind, FunctionKind::Plain | FunctionKind::Inline);
         match &expr.kind {
             ExprKind::Rest => Ok(None),

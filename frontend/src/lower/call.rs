@@ -154,7 +154,7 @@ impl<'a> Lower<'a> {
         made
     }
 
-    fn make(
+    pub(super) fn make(
         &mut self,
         function: &'a Function,
         inputs: &[(String, Type)],

@@ -118,7 +118,14 @@ impl<'a> Lower<'a> {
     }
 
     fn binary(&mut self, op: Binary, a: &'a Expr, b: &'a Expr, span: Span) -> Result<Bound> {
-        let left = self.expr(a)?;
+        let left = match self.expr(a) {
+            Ok(left) => left,
+            Err(reported) => {
+                // What is wrong with the other side is told as well.
+                self.expr(b)?;
+                return Err(reported);
+            }
+        };
         if let (Bound::Word(word), Binary::Equal | Binary::NotEqual) = (&left, op) {
             let same = self.word(b, &word.of)?.text == word.text;
             return Ok(Bound::Truth(same == (op == Binary::Equal)));

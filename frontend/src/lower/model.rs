@@ -38,7 +38,9 @@ impl<'a> Lower<'a> {
     ) -> std::result::Result<Lowered, Vec<Diagnostic>> {
         self.declare_axes();
         self.declare_values();
-        match self.entry(definition) {
+        let entry = self.entry(definition);
+        self.check_other_blocks();
+        match entry {
             Ok(weights) if self.faults.is_empty() => {
                 self.module.prune();
                 Ok(Lowered { module: self.module, weights })
@@ -84,6 +86,37 @@ impl<'a> Lower<'a> {
                 it.outputs(bound, &function.name)
             })?;
         Ok(made.extras.into_iter().map(Weight::from).collect())
+    }
+
+    /// Lowers the blocks that no call has reached, for what is wrong with them.
+    fn check_other_blocks(&mut self) {
+        let n_functions = self.module.functions.len();
+        for (index, definition) in self.program.functions.iter().enumerate() {
+            let key = format!("{index} ");
+            let is_block = definition.function.kind == FunctionKind::Block;
+            if is_block && !self.instances.keys().any(|it| it.starts_with(&key)) {
+                // Whatever stands in the way has been reported, or needs a caller to decide it.
+                let _ = self.check_block(*definition);
+            }
+        }
+        self.module.functions.truncate(n_functions);
+    }
+
+    fn check_block(&mut self, definition: Definition<'a>) -> Result<()> {
+        let mut frame = Frame::new(definition.source, FunctionKind::Block);
+        let mut inputs = Vec::new();
+        for param in &definition.function.params {
+            let name = param.name.text.clone();
+            let Some(shape) = &param.shape else {
+                let bound = self.known_for(param, None)?;
+                frame.names.push((name, bound));
+                continue;
+            };
+            let axes = shape.iter().map(|it| self.bound_axis(&frame, it)?.ok_or(Reported));
+            let axes = axes.collect::<Result<Vec<_>>>()?;
+            inputs.push((name, self.sound(Type::new(DType::F32, axes), param.name.span)?));
+        }
+        self.make(definition.function, &inputs, frame).map(drop)
     }
 
     /// The inputs, which are indices unless they say otherwise.

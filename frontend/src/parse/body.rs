@@ -156,7 +156,7 @@ fn over(input: Tokens<'_>) -> Parsed<'_, Expr> {
     let (rest, over) = opt(alt((axis, text, name))).parse(input)?;
     match over {
         Some(over) => Ok((rest, over)),
-        None => input.expected("an axis, or a pattern in quotes,"),
+        None => input.expected("an axis or a pattern in quotes"),
     }
 }
 
