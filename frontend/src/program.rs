@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ast::{AxisDecl, Function, FunctionKind, Item, Name, Setting, Spec, ValueDecl, Weights};
+use crate::ast::{AxisDecl, Function, FunctionKind, Item, Name, Spec, ValueDecl, Weights};
 use crate::diagnostic::Diagnostic;
 use crate::parse;
 use crate::source::{SPEC, Sources};
@@ -22,7 +22,6 @@ pub(crate) struct Program<'a> {
     pub(crate) functions: Vec<Definition<'a>>,
     pub(crate) weights: Vec<&'a Weights>,
     pub(crate) tokenizer: Option<&'a Name>,
-    pub(crate) train: Vec<&'a Setting>,
     /// What functions are called by their origin: the stem of each file's name.
     pub(crate) stems: BTreeMap<u16, String>,
 }
@@ -74,13 +73,12 @@ impl<'a> Program<'a> {
 
     fn add(&mut self, source: u16, item: &'a Item) {
         match item {
-            Item::Use(_) => {}
+            Item::Use(_) | Item::Train(_) => {}
             Item::Axes(decls) => self.axes.extend(decls),
             Item::Values(decls) => self.values.extend(decls),
             Item::Function(function) => self.functions.push(Definition { source, function }),
             Item::Weights(weights) => self.weights.push(weights),
             Item::Tokenizer(path) => self.tokenizer = self.tokenizer.or(Some(path)),
-            Item::Train(settings) => self.train.extend(settings),
         }
     }
 
