@@ -3,6 +3,7 @@
 //! The `tokenizers` crate's own model builds three hash maps of owned strings, which takes longer
 //! than an executable may take to its first token. This one looks merges up where they lie.
 
+use crate::numbers::Numbers;
 use crate::vocab::Vocab;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -23,10 +24,10 @@ pub struct Merge {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Merges {
     /// Where the group of each left token begins, and where the last ends.
-    starts: Vec<u32>,
-    rights: Vec<u32>,
-    ranks: Vec<u32>,
-    results: Vec<u32>,
+    starts: Numbers,
+    rights: Numbers,
+    ranks: Numbers,
+    results: Numbers,
 }
 
 impl Merges {

@@ -7,6 +7,7 @@
 mod added;
 mod bpe;
 mod error;
+mod numbers;
 mod sampler;
 mod spec;
 mod stream;

@@ -51,26 +51,25 @@ impl Sampler {
         let SamplerSettings { temperature, top_k, top_p, min_p, .. } = self.settings;
         let best = greedy(logits);
         let peak = logits.get(best as usize).copied().unwrap_or(0.0);
-        if !(0.0 < temperature && temperature.is_finite()) || !peak.is_finite() {
+        let is_warm = 0.0 < temperature && temperature.is_finite();
+        if !(is_warm && peak.is_finite()) {
             return best;
         }
-        let weight = |logit: f32| ((logit - peak) / temperature).exp();
         let candidates = &mut self.candidates;
         candidates.clear();
         if 0 < top_k && top_k < logits.len() {
-            let all = logits.iter().zip(0..).map(|(&weight, token)| Candidate { weight, token });
-            candidates.extend(all.filter(|it| !it.weight.is_nan()));
-            keep_heaviest(candidates, top_k);
-            candidates.iter_mut().for_each(|it| it.weight = weight(it.weight));
+            collect_heaviest(candidates, logits, top_k);
         } else {
-            let all = logits.iter().zip(0..);
-            let all = all.map(|(&logit, token)| Candidate { weight: weight(logit), token });
-            candidates.extend(all.filter(|it| 0.0 < it.weight));
+            let all = logits.iter().zip(0..).filter(|(logit, _)| !logit.is_nan());
+            candidates.extend(all.map(|(&weight, token)| Candidate { weight, token }));
+        }
+        for it in candidates.iter_mut() {
+            it.weight = ((it.weight - peak) / temperature).exp();
         }
         if top_p < 1.0 {
             keep_nucleus(candidates, top_p);
         }
-        candidates.retain(|it| min_p <= it.weight);
+        candidates.retain(|it| min_p <= it.weight && 0.0 < it.weight);
         draw(candidates, self.random.unit()).unwrap_or(best)
     }
 }
@@ -91,18 +90,31 @@ fn heavier(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     b.weight.total_cmp(&a.weight).then(a.token.cmp(&b.token))
 }
 
-/// Keeps the `n` heaviest, in order. Only those are sorted.
-fn keep_heaviest(candidates: &mut Vec<Candidate>, n: usize) {
-    if n < candidates.len() {
-        candidates.select_nth_unstable_by(n, heavier);
-        candidates.truncate(n);
+/// Collects the `n` greatest logits, in order. Few logits get past the least of those found so far.
+fn collect_heaviest(candidates: &mut Vec<Candidate>, logits: &[f32], n: usize) {
+    let mut floor = f32::NEG_INFINITY;
+    for (&weight, token) in logits.iter().zip(0..) {
+        if weight <= floor || weight.is_nan() {
+            continue;
+        }
+        candidates.push(Candidate { weight, token });
+        if candidates.len() == n.saturating_mul(2).saturating_add(256) {
+            candidates.select_nth_unstable_by(n - 1, heavier);
+            candidates.truncate(n);
+            floor = candidates[n - 1].weight;
+        }
     }
     candidates.sort_unstable_by(heavier);
+    candidates.truncate(n);
 }
 
 /// Keeps the fewest heaviest that together have `top_p` of the weight, and at least one.
 fn keep_nucleus(candidates: &mut Vec<Candidate>, top_p: f32) {
-    let wanted = f64::from(top_p) * total(candidates);
+    let total = total(candidates);
+    let wanted = f64::from(top_p.max(0.0)) * total;
+    // All those below this weight together have less than the nucleus leaves out.
+    let floor = (total - wanted) / candidates.len() as f64;
+    candidates.retain(|it| floor <= f64::from(it.weight));
     // The nucleus is mostly small: look for it among few, then among more.
     let mut sorted = 0;
     let mut reached = 0.0;

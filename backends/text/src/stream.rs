@@ -14,12 +14,14 @@ pub struct DecodeStream<'a> {
     window: Vec<u32>,
     /// How many of them were there when the text was last complete.
     settled: usize,
+    /// How many tokens in a row have given nothing.
+    waiting: usize,
     /// The text of the window that has been given.
     given: String,
 }
 
-/// An unfinished character is at most so many bytes.
-const MAX_PENDING: usize = 4;
+/// A character has at most so many bytes, and so at most so many tokens.
+const MAX_BYTES: usize = 4;
 
 impl<'a> DecodeStream<'a> {
     /// Starts after `context`, the end of which decides about a space before the first word.
@@ -31,9 +33,16 @@ impl<'a> DecodeStream<'a> {
         context: &[u32],
         show_special: bool,
     ) -> Result<DecodeStream<'a>, Error> {
-        let window = context[context.len().saturating_sub(MAX_PENDING)..].to_vec();
+        let window = context[context.len().saturating_sub(MAX_BYTES)..].to_vec();
         let given = tokenizer.decode(&window, show_special)?;
-        Ok(DecodeStream { tokenizer, show_special, settled: window.len(), window, given })
+        Ok(DecodeStream {
+            tokenizer,
+            show_special,
+            settled: window.len(),
+            waiting: 0,
+            window,
+            given,
+        })
     }
 
     /// The text that this token completes; may be empty.
@@ -44,16 +53,23 @@ impl<'a> DecodeStream<'a> {
         self.window.push(token);
         let text = self.tokenizer.decode(&self.window, self.show_special)?;
         let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
-        let pending = (text.len() - whole.len()) / char::REPLACEMENT_CHARACTER.len_utf8();
-        if 0 < pending && pending <= MAX_PENDING {
+        if whole.len() < text.len() && self.waiting + 1 < MAX_BYTES {
             let new = new_text(&self.given, whole).to_owned();
+            self.waiting = if new.is_empty() { self.waiting + 1 } else { 0 };
             self.given.push_str(&new);
             return Ok(new);
         }
         let new = new_text(&self.given, &text).to_owned();
-        self.window.drain(..self.settled);
+        // A decoder may strip the beginning of a text, which the window must not become.
+        let tail = self.tokenizer.decode(&self.window[self.settled..], self.show_special)?;
+        if tail.is_empty() {
+            self.given = text;
+        } else {
+            self.window.drain(..self.settled);
+            self.given = tail;
+        }
         self.settled = self.window.len();
-        self.given = self.tokenizer.decode(&self.window, self.show_special)?;
+        self.waiting = 0;
         Ok(new)
     }
 

@@ -1,5 +1,6 @@
 //! A vocabulary that needs no building: one text, and two lists of numbers.
 
+use crate::numbers::Numbers;
 use serde::{Deserialize, Serialize};
 
 /// Tokens by number and by text.
@@ -8,22 +9,25 @@ pub struct Vocab {
     /// All tokens, one after another.
     text: String,
     /// Where each token ends in `text`.
-    ends: Vec<u32>,
+    ends: Numbers,
     /// The numbers of all tokens, in the order of their texts.
-    by_text: Vec<u32>,
+    by_text: Numbers,
 }
 
 impl Vocab {
     /// Lays out a vocabulary. Token 0 is the first. `None` when it has more than 4 GB of text.
     pub fn new<'a>(tokens: impl IntoIterator<Item = &'a str>) -> Option<Vocab> {
-        let mut vocab = Vocab::default();
+        let mut text = String::new();
+        let mut ends = Vec::new();
         for token in tokens {
-            vocab.text.push_str(token);
-            vocab.ends.push(u32::try_from(vocab.text.len()).ok()?);
+            text.push_str(token);
+            ends.push(u32::try_from(text.len()).ok()?);
         }
-        let mut by_text: Vec<u32> = (0..u32::try_from(vocab.ends.len()).ok()?).collect();
+        let mut by_text: Vec<u32> = (0..u32::try_from(ends.len()).ok()?).collect();
+        let ends = ends.into_iter().collect();
+        let mut vocab = Vocab { text, ends, by_text: Numbers::default() };
         by_text.sort_by_key(|&id| vocab.token(id));
-        vocab.by_text = by_text;
+        vocab.by_text = by_text.into_iter().collect();
         Some(vocab)
     }
 

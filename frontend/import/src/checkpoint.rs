@@ -76,6 +76,13 @@ impl Checkpoint {
         &self.metadata
     }
 
+    /// A value of a GGUF file's metadata.
+    pub fn gguf_value(&self, key: &str) -> Option<&Value> {
+        let Metadata::Gguf(metadata) = &self.metadata else { return None };
+        let found = metadata.binary_search_by(|(name, _)| name.as_str().cmp(key));
+        found.ok().map(|index| &metadata[index].1)
+    }
+
     /// The tensors, in the order of their names.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = &Entry> {
         self.entries.iter().map(|(_, entry)| entry)
@@ -187,16 +194,22 @@ fn is_file_name(name: &str) -> bool {
     Path::new(name).file_name().is_some_and(|file| file == name)
 }
 
-/// The largest JSON file that is read: an index of a million tensors.
-const MAX_JSON_BYTES: usize = 256 << 20;
+/// The longest text file that is read: an index of a million tensors.
+const MAX_TEXT_BYTES: usize = 256 << 20;
 
 pub(crate) fn read_json(path: &Path) -> Result<Json<String, serde_json::Value>, Error> {
+    let fault = |error| Error::new("T0309", format!("not valid JSON: {error}")).in_file(path);
+    serde_json::from_str(&read_text(path)?).map_err(fault)
+}
+
+pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     let file = Map::open(path)?;
-    let fault = |what: String| Error::new("T0309", what).at(path.display().to_string());
-    if MAX_JSON_BYTES < file.bytes().len() {
-        return Err(fault("the file is too long".into()));
+    let fault = |what: &str| Error::new("T0309", what).in_file(path);
+    if MAX_TEXT_BYTES < file.bytes().len() {
+        return Err(fault("the file is too long"));
     }
-    serde_json::from_slice(file.bytes()).map_err(|error| fault(format!("not valid JSON: {error}")))
+    let text = std::str::from_utf8(file.bytes()).map_err(|_| fault("the file is not UTF-8"))?;
+    Ok(text.to_owned())
 }
 
 #[derive(Default)]

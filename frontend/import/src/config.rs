@@ -212,10 +212,7 @@ fn gguf_setting(value: &Value) -> Setting<'_> {
 /// `T0312` when the checkpoint does not say.
 pub fn architecture(checkpoint: &Checkpoint) -> Result<&str, Error> {
     let name = match checkpoint.metadata() {
-        Metadata::Gguf(metadata) => metadata
-            .binary_search_by(|(key, _)| key.as_str().cmp("general.architecture"))
-            .ok()
-            .and_then(|found| metadata[found].1.as_str()),
+        Metadata::Gguf(_) => checkpoint.gguf_value("general.architecture").and_then(Value::as_str),
         Metadata::HuggingFace(map) => {
             map.get("architectures").and_then(|list| list.get(0)).and_then(|name| name.as_str())
         }

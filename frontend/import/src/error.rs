@@ -29,6 +29,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("T0310", "A setting that the model needs is missing from the configuration."),
     ("T0311", "The configuration asks for something that the importer of the family does not do."),
     ("T0312", "No importer knows the architecture."),
+    ("T0313", "A tokenizer does something that cannot be expressed, or contradicts itself."),
 ];
 
 impl Error {

@@ -11,9 +11,11 @@ pub mod families;
 pub mod gguf;
 mod map;
 pub mod safetensors;
+mod tokenizer;
 
 pub use checkpoint::{Checkpoint, Metadata, Tensor};
 pub use config::{Config, architecture};
 pub use entry::{Entry, Stored};
 pub use error::{CODES, Error};
 pub use families::{Settings, settings};
+pub use tokenizer::{chat_template, tokenizer, tokenizer_from_json};

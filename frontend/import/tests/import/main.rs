@@ -3,3 +3,4 @@
 mod hostile;
 mod read;
 mod support;
+mod tokenizers;

@@ -35,6 +35,16 @@ pub(crate) fn texts(key: &'static str, values: &[&str]) -> Pair {
     Pair { key, kind: 9, value }
 }
 
+pub(crate) fn i32s(key: &'static str, values: &[i32]) -> Pair {
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+    Pair { key, kind: 9, value: list(5, values.len()).into_iter().chain(bytes).collect() }
+}
+
+pub(crate) fn f32s(key: &'static str, values: &[f32]) -> Pair {
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+    Pair { key, kind: 9, value: list(6, values.len()).into_iter().chain(bytes).collect() }
+}
+
 pub(crate) fn list(kind: u32, count: usize) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &(count as u64).to_le_bytes()].concat()
 }

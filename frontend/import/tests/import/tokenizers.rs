@@ -1,0 +1,174 @@
+//! Tokenizers of each kind against the `tokenizers` package, and those of GGUF files against what
+//! llama.cpp's rules say.
+
+use crate::support::{Pair, Row, f32s, gguf_bytes, i32s, text, texts, u32};
+use import::{Checkpoint, chat_template, tokenizer, tokenizer_from_json};
+use serde_json::Value as Json;
+use std::path::{Path, PathBuf};
+use text::{DecodeStream, Encoding, Tokenizer, TokenizerSpec};
+
+const FRAMED: Encoding = Encoding { framed: true, parse_special: true };
+
+fn fixtures() -> Vec<Json> {
+    serde_json::from_str(include_str!("../fixtures/tokenizers.json")).expect("it is JSON")
+}
+
+/// The tokenizer after a trip through the form that an executable holds.
+fn load(spec: &TokenizerSpec) -> Tokenizer {
+    let bytes = postcard::to_allocvec(spec).expect("it serializes");
+    let loaded: TokenizerSpec = postcard::from_bytes(&bytes).expect("it reads");
+    assert_eq!(&loaded, spec);
+    Tokenizer::new(loaded).expect("its parts parse")
+}
+
+fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+    let mut stream = DecodeStream::new(tokenizer, &[], false).expect("it decodes");
+    let mut out = String::new();
+    for &id in ids {
+        out.push_str(&stream.push(id).expect("it decodes"));
+    }
+    out + &stream.finish().expect("it decodes")
+}
+
+#[test]
+fn the_tokenizers_package_agrees() {
+    for fixture in fixtures() {
+        let spec = tokenizer_from_json(&fixture["tokenizer"].to_string(), None);
+        let tokenizer = load(&spec.expect("it can be expressed"));
+        for case in fixture["cases"].as_array().expect("there are cases") {
+            let name = format!("{}: {}", fixture["name"], case["text"]);
+            let (text, decoded) = (case["text"].as_str(), case["decoded"].as_str());
+            let ids = tokenizer.encode(text.expect("a text"), FRAMED).expect("it encodes");
+            assert_eq!(serde_json::json!(ids), case["ids"], "{name}");
+            let back = tokenizer.decode(&ids, false).expect("it decodes");
+            assert_eq!(Some(&*back), decoded, "{name}");
+            assert_eq!(streamed(&tokenizer, &ids), back, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_user_cannot_write_markup() {
+    let spec = tokenizer_from_json(&fixtures()[0]["tokenizer"].to_string(), None);
+    let tokenizer = load(&spec.expect("it can be expressed"));
+    let plain = tokenizer.encode("<s>", Encoding::default()).expect("it encodes");
+    let markup = tokenizer.encode("<s>", Encoding { parse_special: true, framed: false });
+    assert_eq!(markup.expect("it encodes"), [1]);
+    assert!(!plain.contains(&1));
+    assert_eq!(tokenizer.decode(&plain, false).expect("it decodes"), "<s>");
+    assert_eq!(tokenizer.decode(&[1], false).expect("it decodes"), "");
+    assert_eq!(tokenizer.decode(&[1], true).expect("it decodes"), "<s>");
+}
+
+#[test]
+fn a_stream_never_gives_half_a_character() {
+    for fixture in &fixtures()[..2] {
+        let spec = tokenizer_from_json(&fixture["tokenizer"].to_string(), None);
+        let tokenizer = load(&spec.expect("it can be expressed"));
+        let text = "a🚀🚀𝄞é\u{200d}字 end";
+        let ids = tokenizer.encode(text, Encoding::default()).expect("it encodes");
+        let mut stream = DecodeStream::new(&tokenizer, &[], false).expect("it decodes");
+        let parts = ids.iter().map(|&id| stream.push(id).expect("it decodes"));
+        let parts: Vec<String> = parts.collect();
+        assert!(parts.iter().all(|part| !part.contains('\u{FFFD}')), "{parts:?}");
+        assert_eq!(parts.concat(), text);
+        // A character that never ends is given as U+FFFD, and what follows it is not held back.
+        let half = ids[1..3].iter().chain(&ids[ids.len() - 2..]).copied().collect::<Vec<_>>();
+        let shown = streamed(&tokenizer, &half);
+        assert!(shown.starts_with('\u{FFFD}') && shown.ends_with('d'), "{shown}");
+    }
+}
+
+fn broken(change: impl Fn(&mut Json)) -> String {
+    let mut tokenizer = fixtures().swap_remove(0)["tokenizer"].take();
+    change(&mut tokenizer);
+    let error = tokenizer_from_json(&tokenizer.to_string(), None).unwrap_err();
+    assert_eq!(error.code, "T0313");
+    error.message
+}
+
+#[test]
+fn what_cannot_be_expressed_is_refused() {
+    let refused = |path: &'static str, value: Json, why: &str| {
+        let message = broken(|json| *json.pointer_mut(path).expect("it is there") = value.clone());
+        assert!(message.contains(why), "{message}");
+    };
+    refused("/model/type", "WordLevel".into(), "WordLevel");
+    refused("/model/end_of_word_suffix", "</w>".into(), "end_of_word_suffix");
+    refused("/model/merges/0", "nosuch token".into(), "no token");
+    refused("/model/merges/0", 7.into(), "no merge");
+    refused("/model/vocab/<s>", 4_000_000_000u32.into(), "no number");
+    refused("/added_tokens/0/single_word", true.into(), "whole word");
+    refused("/post_processor/type", "Other".into(), "Other");
+    assert_eq!(tokenizer_from_json("{", None).unwrap_err().code, "T0309");
+}
+
+fn gguf(test: &str, pairs: Vec<Pair>) -> Checkpoint {
+    let path: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.gguf"));
+    let rows: [Row; 0] = [];
+    std::fs::write(&path, gguf_bytes(&pairs, &rows)).expect("the target folder is ours");
+    Checkpoint::open(&path).expect("it is well made")
+}
+
+#[test]
+fn byte_pairs_from_gguf() {
+    let tokens = ["<|im_start|>", "<|im_end|>", "a", "b", "ab", "Ġ", "Ġa", "1", "11", "Ġab"];
+    let pairs = vec![
+        text("tokenizer.ggml.model", "gpt2"),
+        text("tokenizer.ggml.pre", "smollm"),
+        texts("tokenizer.ggml.tokens", &tokens),
+        i32s("tokenizer.ggml.token_type", &[3, 3, 1, 1, 1, 1, 1, 1, 1, 1]),
+        texts("tokenizer.ggml.merges", &["a b", "Ġ ab", "Ġ a", "1 1"]),
+        u32("tokenizer.ggml.bos_token_id", 0),
+        u32("tokenizer.ggml.eos_token_id", 1),
+        text("tokenizer.chat_template", "{{ bos_token }}"),
+    ];
+    let checkpoint = gguf("byte-pairs", pairs);
+    let spec = tokenizer(&checkpoint).expect("it is known").expect("there is one");
+    assert_eq!((spec.bos, spec.eos, &spec.stops[..]), (Some(0), Some(1), &[1][..]));
+    assert_eq!(chat_template(&checkpoint), Ok(Some("{{ bos_token }}".into())));
+    let tokenizer = load(&spec);
+    // Digits stand alone, so that `1 1` never merges.
+    let ids = tokenizer.encode("<|im_start|>ab ab a11<|im_end|>", FRAMED).expect("it encodes");
+    assert_eq!(ids, [0, 4, 9, 6, 7, 7, 1]);
+    assert_eq!(tokenizer.decode(&ids, false).expect("it decodes"), "ab ab a11");
+}
+
+#[test]
+fn sentence_piece_from_gguf() {
+    let tokens = ["<unk>", "<s>", "<0xC3>", "<0xA9>", "▁", "a", "b", "▁a", "ab", "▁ab", "ba"];
+    let pairs = vec![
+        text("tokenizer.ggml.model", "llama"),
+        texts("tokenizer.ggml.tokens", &tokens),
+        f32s(
+            "tokenizer.ggml.scores",
+            &[0.0, 0.0, 0.0, 0.0, -9.0, -8.0, -7.0, -3.0, -2.0, -1.0, -2.0],
+        ),
+        i32s("tokenizer.ggml.token_type", &[2, 3, 6, 6, 1, 1, 1, 1, 1, 1, 1]),
+        u32("tokenizer.ggml.bos_token_id", 1),
+    ];
+    let spec = tokenizer(&gguf("sentence-piece", pairs)).expect("it is known");
+    let tokenizer = load(&spec.expect("there is one"));
+    let ids = |text| tokenizer.encode(text, FRAMED).expect("it encodes");
+    assert_eq!(ids("ab"), [1, 9]);
+    // `ab` and `ba` have one score: the left one goes first.
+    assert_eq!(ids("bab"), [1, 4, 10, 6]);
+    assert_eq!(ids("aé a"), [1, 7, 2, 3, 7]);
+    assert_eq!(tokenizer.decode(&ids("aé a"), false).expect("it decodes"), "aé a");
+}
+
+#[test]
+fn unknown_gguf_tokenizers_are_refused_by_name() {
+    let refused = |test, model: &str, pre: &str, name: &str| {
+        let pairs = vec![
+            text("tokenizer.ggml.model", model),
+            text("tokenizer.ggml.pre", pre),
+            texts("tokenizer.ggml.tokens", &["a"]),
+        ];
+        let error = tokenizer(&gguf(test, pairs)).unwrap_err();
+        assert!(error.code == "T0313" && error.message.contains(name), "{error}");
+    };
+    refused("no-model", "rwkv", "", "rwkv");
+    refused("no-pre", "gpt2", "nosuch", "nosuch");
+    assert_eq!(tokenizer(&gguf("no-tokens", vec![])), Ok(None));
+}
