@@ -38,7 +38,7 @@ impl Program {
         holds(floats, || format!("its output `{}` is not rows of `f32`", output.name))?;
         let vocabulary = (1..=i32::MAX as u64).contains(&self.vocabulary);
         holds(vocabulary, || format!("its vocabulary has {} tokens", self.vocabulary))?;
-        let counted = self.extents.iter().any(|it| it.role == ExtentRole::New);
+        let counted = self.bound(ExtentRole::New).is_some_and(|it| 0 < it);
         holds(counted, || "nothing counts its tokens".into())?;
         let possible = self.extents.iter().all(|it| it.max < 1 << 32);
         holds(possible, || "an extent has no sensible bound".into())
@@ -46,8 +46,9 @@ impl Program {
 
     /// The most positions that a session can have room for.
     pub fn capacity(&self) -> u64 {
-        let new = self.bound(ExtentRole::New).unwrap_or(0);
-        self.bound(ExtentRole::Capacity).unwrap_or(new)
+        let bounds = [ExtentRole::Capacity, ExtentRole::Past].map(|it| self.bound(it));
+        let bound = bounds.into_iter().flatten().min();
+        bound.or(self.bound(ExtentRole::New)).unwrap_or(0)
     }
 
     /// The smallest bound of the extents with this role; `None` when there are none.
@@ -74,4 +75,66 @@ fn holds(condition: bool, otherwise: impl FnOnce() -> String) -> Result<(), Faul
 
 fn contradiction(what: String) -> Fault {
     Fault::new("R0201", format!("the program contradicts itself: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::ExtentSlot;
+    use ir::DType;
+
+    fn sound() -> Program {
+        let port = |row, rows| Port {
+            name: "port".into(),
+            ty: "i32[S]".into(),
+            element_bytes: 4,
+            row,
+            rows,
+        };
+        Program {
+            abi: ABI,
+            vocabulary: 10,
+            extents: vec![ExtentSlot { name: "S".into(), role: ExtentRole::New, max: 8 }],
+            inputs: vec![port(1, Some(0))],
+            outputs: vec![port(10, None)],
+            weights: vec![WeightSlot {
+                name: "w".into(),
+                layer: 0,
+                dtype: DType::F32,
+                shape: [1, 16],
+                packed: false,
+                offset: 64,
+                bytes: 64,
+            }],
+            ..Program::default()
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut Program)) -> &'static str {
+        let mut program = sound();
+        change(&mut program);
+        program.check(1, 128).unwrap_err().code
+    }
+
+    #[test]
+    fn a_sound_program_passes() {
+        assert_eq!(sound().check(1, 128), Ok(()));
+    }
+
+    #[test]
+    fn contradictions_are_found() {
+        assert_eq!(refused(|it| it.abi += 1), "R0104");
+        assert_eq!(refused(|it| it.entry = 1), "R0201");
+        assert_eq!(refused(|it| it.weights[0].offset = 128), "R0201");
+        assert_eq!(refused(|it| it.weights[0].offset = 32), "R0201");
+        assert_eq!(refused(|it| it.weights[0].bytes = u64::MAX), "R0201");
+        assert_eq!(refused(|it| it.inputs.clear()), "R0201");
+        assert_eq!(refused(|it| it.inputs[0].element_bytes = 8), "R0201");
+        assert_eq!(refused(|it| it.inputs[0].rows = Some(1)), "R0201");
+        assert_eq!(refused(|it| it.outputs.clear()), "R0201");
+        assert_eq!(refused(|it| it.outputs[0].row = 0), "R0201");
+        assert_eq!(refused(|it| it.extents[0].max = 0), "R0201");
+        assert_eq!(refused(|it| it.extents[0].max = u64::MAX), "R0201");
+        assert_eq!(refused(|it| it.vocabulary = 0), "R0201");
+    }
 }

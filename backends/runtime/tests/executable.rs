@@ -1,59 +1,14 @@
 //! Executables as files: written, found, cut off, stripped and run. The runtime in them is this test.
 
+mod support;
+
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ir::DType;
-use runtime::{
-    Compiled, Container, ExtentRole, ExtentSlot, Manifest, Model, Port, Program, WeightSlot,
-    write_executable,
-};
-
-/// Thread 0 copies the first token's bits to the first logit.
-#[rustfmt::skip]
-const CODE: &[u8] = &[
-    0x48, 0x85, 0xF6,       // test rsi, rsi
-    0x75, 0x12,             // jnz end
-    0x48, 0x8B, 0x47, 0x30, // mov rax, [rdi + 48]  inputs
-    0x48, 0x8B, 0x00,       // mov rax, [rax]
-    0x8B, 0x00,             // mov eax, [rax]
-    0x48, 0x8B, 0x4F, 0x38, // mov rcx, [rdi + 56]  outputs
-    0x48, 0x8B, 0x09,       // mov rcx, [rcx]
-    0x89, 0x01,             // mov [rcx], eax
-    0xC3,                   // end: ret
-];
-
-const WEIGHTS: &[u8] = &[7; 1000];
-
-fn manifest() -> Manifest {
-    let extent = ExtentSlot { name: "S".into(), role: ExtentRole::New, max: 8 };
-    let port =
-        |ty: &str, row, rows| Port { name: ty.into(), ty: ty.into(), element_bytes: 4, row, rows };
-    let weight = WeightSlot {
-        name: "w".into(),
-        layer: 0,
-        dtype: DType::F32,
-        shape: [1, 234],
-        packed: false,
-        offset: 64,
-        bytes: 936,
-    };
-    let program = Program {
-        abi: runtime::abi::ABI,
-        name: "tiny".into(),
-        code: CODE.to_vec(),
-        vocabulary: 10,
-        kernels: vec!["matmul".into()],
-        extents: vec![extent],
-        inputs: vec![port("i32[S]", 1, Some(0))],
-        outputs: vec![port("f32[V]", 10, None)],
-        weights: vec![weight],
-        ..Program::default()
-    };
-    Manifest { program, spec: "model tiny() {}".into(), ..Manifest::default() }
-}
+use runtime::{Compiled, Container, Model, write_executable};
+use support::{WEIGHTS, manifest};
 
 /// A folder of its own for a test, removed at its end.
 struct Folder(PathBuf);

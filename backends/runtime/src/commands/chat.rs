@@ -14,7 +14,7 @@ use crate::{Compiled, Fault, Session};
 #[derive(Args, Clone, Debug)]
 pub struct ChatArgs {
     /// What the model is told before the conversation
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
     /// Tokens of an answer at most [default: until the context is full]
     #[arg(short, long)]

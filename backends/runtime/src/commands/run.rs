@@ -17,7 +17,7 @@ const DEFAULT_TOKENS: usize = 128;
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// The text
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: String,
     /// Tokens to generate at most
     #[arg(short, long, default_value_t = DEFAULT_TOKENS)]
