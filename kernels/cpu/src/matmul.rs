@@ -46,7 +46,7 @@ const FEW: usize = 4;
 /// Elements along `k` decoded at a time: a panel of them takes 20 KiB.
 const STRETCH: usize = 320;
 /// Rows of `x` that pass over a decoded stretch: these and the stretch fit the second cache.
-const ROWS: usize = 192;
+const ROWS: usize = 96;
 /// [`Simd::PANELS`] of any instruction set is at most this, so that scratch does not depend on it.
 const MAX_PANELS: usize = 3;
 
