@@ -132,7 +132,8 @@ fn llama_from_hugging_face() {
 
     let more = r#", "num_key_value_heads": 2, "head_dim": 8, "tie_word_embeddings": true,
         "rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", "factor": 32.0,
-        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}"#;
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192}"#;
     let scaled = llama_json("hf-scaled", more).expect("it is a Llama");
     let groups = [scaled.axis("K"), scaled.axis("G"), scaled.axis("P")];
     assert_eq!(groups, [Some(2), Some(2), Some(8)]);
