@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! the runtime (the compiler's own binary)
-//! section .treen:  manifest | code | weights | trailer      each but the trailer on a page of its own
+//! section .treen:  manifest | code | weights | trailer    each but the trailer on its own pages
 //! the section table
 //! ```
 //! Code is mapped from the file, weights are read into large pages. Start-up reads a few hundred

@@ -22,7 +22,7 @@ impl Folder {
 
     fn write(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);
-        write_executable(&path, manifest(), |out| out.write_all(WEIGHTS)).unwrap();
+        write_executable(&path, &manifest(), WEIGHTS).unwrap();
         path
     }
 }
@@ -90,10 +90,11 @@ fn equal_inputs_give_equal_bytes_and_nothing_else() {
 #[test]
 fn a_failure_leaves_nothing_behind() {
     let folder = Folder::new("failure");
-    let path = folder.0.join("app");
-    let full = |_: &mut dyn std::io::Write| Err(std::io::ErrorKind::StorageFull.into());
-    assert_eq!(write_executable(&path, manifest(), full).unwrap_err().code, "R0105");
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+    // A folder cannot be replaced by a file.
+    let path = folder.0.join("taken");
+    fs::create_dir(&path).unwrap();
+    assert_eq!(write_executable(&path, &manifest(), WEIGHTS).unwrap_err().code, "R0105");
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
 }
 
 #[test]

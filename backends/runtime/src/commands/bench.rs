@@ -1,6 +1,9 @@
 //! `bench`: how fast a model reads and writes, and how near that is to what the machine can do.
 
+use std::borrow::Cow;
+use std::fs;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -9,7 +12,7 @@ use serde_json::json;
 
 use super::{MachineArgs, write_json};
 use crate::measure::{Placement, arithmetic_peak, bandwidth, median, peak_memory};
-use crate::{Compiled, Fault, Model, Session};
+use crate::{Compiled, Fault, Model, Session, write_executable};
 
 /// A prompt of about five tokens.
 const FIRST_PROMPT: &str = "The capital of France is";
@@ -47,7 +50,7 @@ struct Samples {
     peak: Vec<f64>,
     /// Nanoseconds from core to core.
     latency: Vec<f64>,
-    /// Milliseconds from starting the process.
+    /// Milliseconds from starting the process; empty where that cannot be measured.
     first_token: Vec<f64>,
 }
 
@@ -67,8 +70,10 @@ impl BenchArgs {
         }
         let threads = session.threads();
         drop(session);
-        let attempts = std::iter::repeat_with(|| first_token(model, threads));
-        samples.first_token = attempts.take(self.repetitions).map_while(|it| it).collect();
+        if let Some(file) = Startable::new(model) {
+            let attempts = std::iter::repeat_with(|| file.first_token(threads));
+            samples.first_token = attempts.take(self.repetitions).map_while(|it| it).collect();
+        }
         let report = self.report(model, threads, &samples);
         if self.json { write_json(out, &report) } else { self.write_table(out, &report) }
     }
@@ -105,7 +110,7 @@ impl BenchArgs {
         let placement = (!samples.latency.is_empty())
             .then(|| Placement { nanoseconds: median(&samples.latency) });
         let prompt_flops = costs.prompt_flops(self.prompt as u64) / self.prompt as f64;
-        json!({
+        let mut report = json!({
             "model": model.manifest().program.name,
             "threads": threads,
             "prompt_tokens": self.prompt,
@@ -114,9 +119,6 @@ impl BenchArgs {
             "prompt_tokens_per_s_all": samples.prompt,
             "generate_tokens_per_s": generate,
             "generate_tokens_per_s_all": samples.generate,
-            "first_token_ms": (!samples.first_token.is_empty())
-                .then(|| median(&samples.first_token)),
-            "first_token_ms_all": samples.first_token,
             "peak_rss_bytes": peak_memory(),
             "bytes_per_token": costs.step_bytes,
             "bandwidth_gb_per_s": bandwidth / 1e9,
@@ -125,7 +127,12 @@ impl BenchArgs {
             "prompt_flops_share": share(prompt * prompt_flops, peak),
             "placement": placement.map(Placement::name),
             "core_to_core_ns": placement.map(|it| it.nanoseconds),
-        })
+        });
+        if !samples.first_token.is_empty() {
+            report["first_token_ms"] = median(&samples.first_token).into();
+            report["first_token_ms_all"] = json!(samples.first_token);
+        }
+        report
     }
 
     fn write_table(&self, out: &mut dyn Write, report: &serde_json::Value) -> Result<(), Fault> {
@@ -189,19 +196,46 @@ fn random_tokens(count: usize, vocabulary: u64) -> Vec<i32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// Milliseconds from starting the executable to its first output. `None` for a model that is in no
-/// file, or has no tokenizer.
-fn first_token(model: &Compiled, threads: usize) -> Option<f64> {
-    let Compiled::File(container) = model else { return None };
-    model.manifest().tokenizer.as_ref()?;
-    let threads = threads.to_string();
-    let mut command = Command::new(container.path());
-    command.args(["run", "--raw", "-n", "1", "--threads", &threads, "-p", FIRST_PROMPT]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let start = Instant::now();
-    let mut child = command.spawn().ok()?;
-    let read = child.stdout.take().and_then(|mut it| it.read(&mut [0]).ok());
-    let time = start.elapsed();
-    child.wait().ok()?;
-    (0 < read?).then_some(time.as_secs_f64() * 1e3)
+/// A model as a file that can be started: its own, or one for the moment.
+struct Startable<'a> {
+    path: Cow<'a, Path>,
+}
+
+impl<'a> Startable<'a> {
+    /// `None` for a model that cannot continue a text, or where no file can be written.
+    fn new(model: &'a Compiled) -> Option<Startable<'a>> {
+        model.manifest().tokenizer.as_ref()?;
+        match model {
+            Compiled::File(container) => Some(Startable { path: container.path().into() }),
+            Compiled::Memory { manifest, weights } => {
+                let name = format!("treen-bench-{}", std::process::id());
+                let path = std::env::temp_dir().join(name);
+                write_executable(&path, manifest, weights).ok()?;
+                Some(Startable { path: path.into() })
+            }
+        }
+    }
+
+    /// Milliseconds from starting it to its first output.
+    fn first_token(&self, threads: usize) -> Option<f64> {
+        let threads = threads.to_string();
+        let mut command = Command::new(&*self.path);
+        command.args(["run", "--raw", "-n", "1", "--threads", &threads, "-p", FIRST_PROMPT]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let start = Instant::now();
+        let mut child = command.spawn().ok()?;
+        let read = child.stdout.take().and_then(|mut it| it.read(&mut [0]).ok());
+        let time = start.elapsed();
+        child.wait().ok()?;
+        (0 < read?).then_some(time.as_secs_f64() * 1e3)
+    }
+}
+
+impl Drop for Startable<'_> {
+    fn drop(&mut self) {
+        if let Cow::Owned(path) = &self.path {
+            // A file left in the folder of temporary files is no harm.
+            let _ = fs::remove_file(path);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{MachineArgs, write_json};
-use crate::verify::{Golden, verify};
+use crate::verify::{Agreement, Golden, verify};
 use crate::{Compiled, Fault};
 
 /// Compare with golden outputs
@@ -41,6 +41,11 @@ impl VerifyArgs {
         } else {
             writeln!(out, "{found}")?;
         }
+        self.judge(&found)
+    }
+
+    /// Whether that is near enough.
+    pub fn judge(&self, found: &Agreement) -> Result<(), Fault> {
         if found.within(self.tolerance) {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! The end of a payload: where its parts lie, what they hash to, which versions made it.
 //!
 //! ```text
-//! 3 x { offset u64, bytes u64, sha256 [32] }   manifest, code, weights; offsets from the payload's start
+//! 3 x { offset u64, bytes u64, sha256 [32] }   manifest, code, weights; offsets in the payload
 //! sha256 [32]                                  of the above
 //! format u32, abi u32, magic [8]               in this place in every version
 //! ```

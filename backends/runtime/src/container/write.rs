@@ -12,13 +12,9 @@ use super::trailer::{Part, Trailer};
 use super::{ALIGN, SECTION, this_program};
 use crate::{Fault, Manifest};
 
-/// Writes `manifest` and the weights as an executable to `path`, which appears only when whole.
-/// `weights` writes the bytes that the program's weight slots lie in. Equal inputs give equal bytes.
-pub fn write_executable(
-    path: &Path,
-    manifest: Manifest,
-    weights: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), Fault> {
+/// Writes an executable to `path`, which appears only when whole. `weights` are the bytes that the
+/// program's weight slots lie in. Equal inputs give equal bytes.
+pub fn write_executable(path: &Path, manifest: &Manifest, weights: &[u8]) -> Result<(), Fault> {
     let (runtime, sections) = runtime()?;
     let draft = draft_name(path);
     let written = write_draft(&draft, runtime, sections, manifest, weights)
@@ -53,19 +49,20 @@ fn write_draft(
     path: &Path,
     mut runtime: File,
     mut sections: Sections,
-    mut manifest: Manifest,
-    weights: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    manifest: &Manifest,
+    weights: &[u8],
 ) -> io::Result<()> {
     let mut open = OpenOptions::new();
     let mut file = open.write(true).create(true).truncate(true).mode(0o755).open(path)?;
     io::copy(&mut runtime, &mut file)?;
     let start = pad(&mut file, ALIGN)?;
-    let code = std::mem::take(&mut manifest.program.code);
-    let manifest = postcard::to_stdvec(&manifest).map_err(io::Error::other)?;
+    let mut rest = manifest.clone();
+    let code = std::mem::take(&mut rest.program.code);
+    let rest = postcard::to_stdvec(&rest).map_err(io::Error::other)?;
     let trailer = Trailer {
-        manifest: part(&mut file, start, |it| it.write_all(&manifest))?,
-        code: part(&mut file, start, |it| it.write_all(&code))?,
-        weights: part(&mut file, start, weights)?,
+        manifest: write_part(&mut file, start, &rest)?,
+        code: write_part(&mut file, start, &code)?,
+        weights: write_part(&mut file, start, weights)?,
     };
     file.write_all(&trailer.to_bytes())?;
     let names_at = file.stream_position()?;
@@ -76,17 +73,11 @@ fn write_draft(
     file.write_all_at(&sections.header(table_at), 0)
 }
 
-/// Writes one part and says where it went.
-fn part(
-    file: &mut File,
-    start: u64,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<Part> {
+/// Writes one part of a payload that begins at `start`, and says where it went.
+fn write_part(file: &mut File, start: u64, bytes: &[u8]) -> io::Result<Part> {
     let offset = pad(file, ALIGN)? - start;
-    let mut hashed = Hashed { inner: io::BufWriter::new(file), hash: Sha256::new(), bytes: 0 };
-    write(&mut hashed)?;
-    hashed.flush()?;
-    Ok(Part { offset, bytes: hashed.bytes, digest: hashed.hash.finalize().into() })
+    file.write_all(bytes)?;
+    Ok(Part { offset, bytes: bytes.len() as u64, digest: Sha256::digest(bytes).into() })
 }
 
 /// Zeros up to a multiple of `align`, which is where the file then ends.
@@ -95,24 +86,4 @@ fn pad(file: &mut File, align: u64) -> io::Result<u64> {
     let end = at.next_multiple_of(align);
     file.write_all(&vec![0; (end - at) as usize])?;
     Ok(end)
-}
-
-/// Passes bytes on and hashes them.
-struct Hashed<W> {
-    inner: W,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
