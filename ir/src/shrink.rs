@@ -72,7 +72,11 @@ fn depends_on_numbers(scope: Scope<'_>, op: &Op) -> bool {
         !(front.len() <= whole.segments().len()
             && front.iter().zip(whole.segments()).all(|(a, b)| *a == b))
     };
+    // What is counted from the end of a run-time axis is checked when running.
+    let fixed = |axes: [&Axis; 2]| axes.iter().all(|it| scope.axes.fixed(it).is_some());
     match op {
+        Op::Slice(it) if it.last && !fixed([&it.axis, &it.into]) => false,
+        Op::Pad(it) if it.last && !fixed([&it.axis, &it.into]) => false,
         Op::Split(it) => differ(&it.axis, Axis::product(&it.into)),
         Op::Merge(it) => differ(&it.into, Axis::product(&it.axes)),
         Op::Rename(it) => differ(&it.axis, Some(it.into.clone())),

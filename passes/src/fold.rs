@@ -41,6 +41,8 @@ use crate::{
 
 /// The most elements that a table of constants may have.
 const MAX_ELEMENTS: usize = 16384;
+/// The most elements that are computed for one function.
+const MAX_COMPUTED: usize = 1 << 22;
 
 /// See the module.
 pub struct Fold;
@@ -62,7 +64,8 @@ impl Pass for Fold {
         let sizes = fixed_sizes(module)?;
         let mut result = module.map(|done, function| {
             let run = Run { module, sizes: &sizes, typed: true };
-            let mut folding = Folding { scope: done.scope(), run, known: BTreeMap::new() };
+            let mut folding =
+                Folding { scope: done.scope(), run, known: BTreeMap::new(), left: MAX_COMPUTED };
             let folded = function.rewrite(done.scope(), |f, op, it| folding.fold(f, op, it));
             folded.rewrite(done.scope(), |_, _, _| None)
         });
@@ -85,11 +88,14 @@ struct Folding<'a> {
     run: Run<'a>,
     /// The elements of what depends on nothing given at run time.
     known: BTreeMap<Value, Tensor>,
+    /// How many elements more may be computed.
+    left: usize,
 }
 
 impl Folding<'_> {
     fn fold(&mut self, f: &mut Function, op: &Op, operands: &[Value]) -> Option<Vec<Value>> {
         let computed = self.compute(f, op, operands)?;
+        self.left -= computed.iter().map(|it| it.data.len()).sum::<usize>();
         let values = match is_worth_a_table(f, op, operands, &computed) {
             true => computed.iter().map(|it| f.add(self.scope, as_constant(it), &[])).collect(),
             false => f.add_all(self.scope, op.clone(), operands),
@@ -108,7 +114,8 @@ impl Folding<'_> {
         let results = op.rules().infer(&f.operand_types(operands), self.scope).ok()?;
         let mut named: Vec<Axis> = results.iter().flat_map(|it| it.axes.clone()).collect();
         op.clone().visit_axes(&mut |it| named.push(it.clone()));
-        let is_small = |ty| elements(self.scope, ty).is_some_and(|it| it <= MAX_ELEMENTS);
+        let is_small =
+            |ty| elements(self.scope, ty).is_some_and(|it| it <= MAX_ELEMENTS.min(self.left));
         let is_known = named.iter().all(|it| is_known(self.scope, it));
         (is_known && results.iter().all(is_small)).then(|| {
             let values = op.rules().eval(&constants, &results, self.run);

@@ -47,10 +47,12 @@ impl Noise {
             }
         }
         for (part, whole) in tails(module) {
-            if let Ok(sizes) = module.axes.sizes(&extents)
-                && let Some(size) = part.as_atom().and_then(|it| extents.get_mut(it))
-            {
-                *size = (*size).min(sizes.of(&whole));
+            let Ok(sizes) = module.axes.sizes(&extents) else { continue };
+            let (short, long) = (sizes.of(&part), sizes.of(&whole));
+            if let Some(size) = part.as_atom().and_then(|it| extents.get_mut(it)) {
+                *size = short.min(long);
+            } else if let Some(size) = whole.as_atom().and_then(|it| extents.get_mut(it)) {
+                *size = long.max(short);
             }
         }
         extents
