@@ -1,1 +1,22 @@
-//! The compiler as a library.
+//! The compiler as a library: from a spec and a checkpoint to a program.
+//!
+//! [`Spec::open`] finds the text and the numbers of a model, [`lower`] compiles it for the CPU,
+//! [`bind`] packs the weights. The command line in `main.rs` is built from these.
+
+mod bind;
+pub mod catalog;
+mod costs;
+mod cover;
+mod error;
+mod lower;
+mod reference;
+mod spec;
+mod tensors;
+
+pub use bind::bind;
+pub use cover::Cover;
+pub use error::{Error, explain};
+pub use lower::{DEFAULT_PIPELINE, Lowered, Options, lower, passes};
+pub use reference::ReferenceModel;
+pub use spec::{Spec, families, settings_of};
+pub use tensors::{Loaded, Loader};

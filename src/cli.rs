@@ -1,0 +1,149 @@
+//! The commands of the compiler.
+
+mod build;
+mod check;
+mod doctor;
+mod inspect;
+mod list;
+mod opt;
+mod use_model;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use treen::{Error, Options, Spec};
+
+/// Compiles language models.
+///
+/// A SPEC is a `.tn` file, a Hugging Face folder, a GGUF file, or a name in the catalog
+/// (`treen pull` lists it).
+#[derive(Parser)]
+#[command(name = "treen", version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say all that is wrong with a spec
+    Check(check::CheckArgs),
+    /// Lay a spec out in the one true way
+    Fmt(check::FmtArgs),
+    /// Say what an error code stands for
+    Explain(check::ExplainArgs),
+    /// Write the spec of a checkpoint
+    Import(check::ImportArgs),
+    /// Fetch the weights of a model of the catalog
+    Pull(list::PullArgs),
+    /// Compile a model to an executable
+    Build(build::BuildArgs),
+    /// Run passes on a graph in text form
+    Opt(opt::OptArgs),
+    /// Continue a text or answer a question
+    Run(use_model::Run),
+    /// Talk to a model, turn by turn
+    Chat(use_model::Chat),
+    /// Measure speed
+    Bench(use_model::Bench),
+    /// Compare with golden outputs: the reference and the compiled model
+    Verify(use_model::Verify),
+    /// Show what a checkpoint or an executable holds
+    Inspect(inspect::InspectArgs),
+    /// Show the memory and the work of a model before anything runs
+    Plan(inspect::PlanArgs),
+    /// Say what this machine can do and what it lacks
+    Doctor(doctor::DoctorArgs),
+    /// List the passes
+    Passes(list::PassesArgs),
+    /// List the ops of the graph
+    Ops(list::OpsArgs),
+    /// List the targets
+    Targets(list::TargetsArgs),
+}
+
+/// Which model, and how it is compiled.
+#[derive(Args, Clone)]
+struct ModelArgs {
+    /// A `.tn` file, a Hugging Face folder, a GGUF file, or a name in the catalog
+    spec: String,
+    /// The checkpoint, where the spec is a text
+    #[arg(long, value_name = "PATH")]
+    weights: Option<std::path::PathBuf>,
+    /// Another number for an axis or value of the spec, such as `S=4096`
+    #[arg(long, value_name = "NAME=NUMBER")]
+    set: Vec<String>,
+    /// Passes to run instead of the usual ones
+    #[arg(long, value_name = "LIST")]
+    passes: Option<String>,
+    /// Do not check the contracts of passes
+    #[arg(long)]
+    no_check: bool,
+}
+
+impl ModelArgs {
+    fn open(&self) -> Result<Spec, Error> {
+        let mut spec = Spec::open(&self.spec, &self.set, &mut progress)?;
+        if self.weights.is_some() {
+            spec.weights.clone_from(&self.weights);
+        }
+        Ok(spec)
+    }
+
+    fn options(&self) -> Options {
+        Options { passes: self.passes.clone(), check: !self.no_check, ..Options::default() }
+    }
+}
+
+/// Tells a person at a terminal what takes long.
+fn progress(what: &str) {
+    let mut err = std::io::stderr().lock();
+    if err.is_terminal() {
+        // With standard error closed there is nobody to tell.
+        let _ = writeln!(err, "{what} ...");
+    }
+}
+
+/// Reads the command line and obeys it.
+pub(crate) fn main() -> ExitCode {
+    let out = &mut std::io::stdout().lock();
+    let outcome = match CommandLine::parse().command {
+        Command::Check(args) => args.execute(out),
+        Command::Fmt(args) => args.execute(out),
+        Command::Explain(args) => args.execute(out),
+        Command::Import(args) => args.execute(out),
+        Command::Pull(args) => args.execute(out),
+        Command::Build(args) => args.execute(out),
+        Command::Opt(args) => args.execute(out),
+        Command::Run(args) => args.execute(out),
+        Command::Chat(args) => args.execute(out),
+        Command::Bench(args) => args.execute(out),
+        Command::Verify(args) => args.execute(out),
+        Command::Inspect(args) => args.execute(out),
+        Command::Plan(args) => args.execute(out),
+        Command::Doctor(args) => args.execute(out),
+        Command::Passes(args) => args.execute(out),
+        Command::Ops(args) => args.execute(out),
+        Command::Targets(args) => args.execute(out),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Fault(fault)) => runtime::commands::finish(Err(fault)),
+        Err(error) => {
+            // With standard error closed there is nobody left to tell.
+            let _ = writeln!(std::io::stderr().lock(), "{error}");
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+/// Standard output that could not be written.
+fn unwritable(error: std::io::Error) -> Error {
+    Error::Fault(error.into())
+}
+
+/// A file that could not be read or written.
+fn file_error(path: &std::path::Path, error: &std::io::Error) -> Error {
+    Error::new("C0303", format!("`{}`: {error}", path.display()))
+}

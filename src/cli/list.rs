@@ -1,0 +1,72 @@
+//! `pull`, `passes`, `ops` and `targets`: what there is.
+
+use std::io::Write;
+
+use clap::Args;
+use treen::{Error, catalog};
+
+use super::unwritable;
+
+/// Fetch the weights of a model of the catalog
+#[derive(Args)]
+pub(super) struct PullArgs {
+    /// Its name; without one, the catalog is listed
+    name: Option<String>,
+}
+
+impl PullArgs {
+    pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
+        match &self.name {
+            Some(name) => {
+                let path = catalog::fetch(name, &mut super::progress)?;
+                writeln!(out, "{}", path.display()).map_err(unwritable)
+            }
+            None => catalog::entries().iter().try_for_each(|(name, entry)| {
+                writeln!(out, "{name:<20} {}", entry.about).map_err(unwritable)
+            }),
+        }
+    }
+}
+
+/// List the passes
+#[derive(Args)]
+pub(super) struct PassesArgs {}
+
+impl PassesArgs {
+    pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
+        for pass in treen::passes() {
+            let contract = pass.contract();
+            let line = format!("{:<14} {:<14} {}", pass.name(), contract.name(), pass.about());
+            writeln!(out, "{}", line.trim_end()).map_err(unwritable)?;
+            for option in pass.options() {
+                let default = option.default;
+                writeln!(out, "    {} = {default}: {}", option.name, option.doc)
+                    .map_err(unwritable)?;
+            }
+        }
+        writeln!(out, "\nthe usual ones: {}", treen::DEFAULT_PIPELINE).map_err(unwritable)
+    }
+}
+
+/// List the ops of the graph
+#[derive(Args)]
+pub(super) struct OpsArgs {}
+
+impl OpsArgs {
+    pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let mut names: Vec<_> = ir::Op::all().iter().map(|it| it.rules().name()).collect();
+        names.sort_unstable();
+        names.iter().try_for_each(|it| writeln!(out, "{it}").map_err(unwritable))
+    }
+}
+
+/// List the targets
+#[derive(Args)]
+pub(super) struct TargetsArgs {}
+
+impl TargetsArgs {
+    pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
+        writeln!(out, "cpu    x86-64, with kernels for AVX-512, AVX2 and without vectors")
+            .map_err(unwritable)
+    }
+}

@@ -1,0 +1,59 @@
+//! What a model's work amounts to, from its graph and its plan.
+
+use std::collections::BTreeMap;
+
+use cpu::{
+    StepAxes,
+    plan::{Base, Callee, Plan, Step},
+};
+use ir::{Module, Role};
+use runtime::Costs;
+
+/// The costs of one step of `module`; bytes of weights are known only once they are bound.
+pub(crate) fn of(module: &Module, axes: &StepAxes) -> Costs {
+    let flops = |new: usize, past: usize, last: usize| {
+        let given = [(&axes.new, new), (&axes.past, past), (&axes.last, last)];
+        let given: BTreeMap<_, _> = given.map(|(name, n)| (name.clone(), n)).into();
+        let Ok(sizes) = module.axes.sizes(&given) else { return 0 };
+        module.cost(module.entry(), &|axis| sizes.of(axis) as u64).flops
+    };
+    let one = flops(1, 0, 0);
+    let pair = flops(1, 1, 0).saturating_sub(one);
+    let elements = |ty: &ir::Type| -> u64 {
+        ty.axes.iter().map(|it| module.axes.fixed(it).unwrap_or(0) as u64).product()
+    };
+    let weights = module.entry().params.iter().filter(|it| it.role == Role::Weight);
+    Costs {
+        parameters: weights.map(|it| elements(&it.ty)).sum(),
+        position_flops: one.saturating_sub(pair),
+        pair_flops: pair,
+        head_flops: flops(1, 0, 1).saturating_sub(one),
+        step_bytes: 0,
+    }
+}
+
+/// The banks that a step reads as a whole: all but those that are only looked up.
+pub(crate) fn streamed_banks(plan: &Plan) -> Vec<usize> {
+    fn visit(plan: &Plan, steps: &[Step], found: &mut Vec<usize>) {
+        for step in steps {
+            match step {
+                Step::Barrier => {}
+                Step::Loop { steps, .. } => visit(plan, steps, found),
+                Step::Launch(launch) => {
+                    let looked_up = matches!(launch.callee, Callee::Kernel(_))
+                        && plan.callee_name(launch.callee) == "gather";
+                    let banks = launch.reads.iter().filter_map(|it| match it.base {
+                        Base::Weight(bank, _) if !looked_up => Some(bank),
+                        _ => None,
+                    });
+                    found.extend(banks);
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    visit(plan, &plan.steps, &mut found);
+    found.sort_unstable();
+    found.dedup();
+    found
+}

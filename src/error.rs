@@ -1,0 +1,103 @@
+//! What can go wrong, whichever crate says it.
+
+use std::fmt;
+
+use frontend::{Diagnostic, Sources};
+
+/// Why a command could not be carried out.
+#[derive(Debug)]
+pub enum Error {
+    /// Faults of a spec, with the texts that they point into.
+    Spec(Vec<Diagnostic>, Sources),
+    /// A checkpoint that could not be read.
+    Import(import::Error),
+    /// A pass that gave up or broke its contract.
+    Pass(Box<passes::Failure>),
+    /// Anything else: a code, a sentence, and what to do.
+    Fault(runtime::Fault),
+}
+
+impl Error {
+    /// A fault of the compiler's own, see [`CODES`].
+    pub fn new(code: &'static str, message: impl Into<String>) -> Error {
+        Error::Fault(runtime::Fault { code, message: message.into(), help: None })
+    }
+
+    /// Adds what would help.
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Error {
+        match self {
+            Error::Fault(fault) => Error::Fault(fault.help(help)),
+            other => other,
+        }
+    }
+
+    /// The exit status of a command that ends with it.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Error::Fault(fault) => fault.exit_status(),
+            Error::Spec(..) | Error::Import(_) | Error::Pass(_) => 1,
+        }
+    }
+}
+
+/// Codes of the compiler itself, with what they stand for.
+const CODES: &[(&str, &str)] = &[
+    ("C0101", "no model has that name, and no file is there"),
+    ("C0102", "a model of the catalog could not be fetched"),
+    ("C0103", "a fetched file is not the one that the catalog describes"),
+    ("C0201", "the graph holds something that this target can not run"),
+    ("C0202", "the spec has no weight map for this kind of checkpoint"),
+    ("C0203", "the checkpoint does not fit the spec"),
+    ("C0204", "the command needs weights"),
+    ("C0301", "a graph in text form can not be read or has faults"),
+    ("C0302", "a list of passes can not be read"),
+    ("C0303", "a file could not be read or written"),
+    ("C0304", "a check failed, as the message says"),
+];
+
+/// What a code stands for, at whatever length there is.
+pub fn explain(code: &str) -> Option<String> {
+    let listed = |codes: &[(&str, &str)]| {
+        let found = codes.iter().find(|(it, _)| *it == code);
+        found.map(|(code, meaning)| format!("{code}: {meaning}."))
+    };
+    frontend::explain(code)
+        .map(str::to_owned)
+        .or_else(|| listed(CODES))
+        .or_else(|| listed(import::CODES))
+        .or_else(|| listed(runtime::CODES))
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Spec(diagnostics, sources) => {
+                let shown: Vec<String> =
+                    diagnostics.iter().map(|it| it.render(sources, false)).collect();
+                f.write_str(&shown.join("\n"))
+            }
+            Error::Import(error) => error.fmt(f),
+            Error::Pass(failure) => write!(f, "error: {failure}\n\n{}", failure.reproducer),
+            Error::Fault(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl From<import::Error> for Error {
+    fn from(error: import::Error) -> Error {
+        Error::Import(error)
+    }
+}
+
+impl From<Box<passes::Failure>> for Error {
+    fn from(failure: Box<passes::Failure>) -> Error {
+        Error::Pass(failure)
+    }
+}
+
+impl From<runtime::Fault> for Error {
+    fn from(fault: runtime::Fault) -> Error {
+        Error::Fault(fault)
+    }
+}

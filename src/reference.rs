@@ -1,0 +1,53 @@
+//! The reference interpreter as a model that can be verified.
+
+use frontend::WeightMap;
+use import::Checkpoint;
+use ir::Module;
+use runtime::{Fault, Model};
+
+use crate::{Error, Lowered, bind::tensors, lower};
+
+/// A model run by the meaning of its graph, every result rounded to its type.
+pub struct ReferenceModel {
+    reference: reference::Reference,
+    logits: Vec<f32>,
+    longest: usize,
+}
+
+impl ReferenceModel {
+    /// The model that `lowered` was compiled to, with the weights of `checkpoint`.
+    ///
+    /// # Errors
+    ///
+    /// When the checkpoint does not fit.
+    pub fn new(
+        lowered: &Lowered,
+        maps: &[WeightMap],
+        checkpoint: &Checkpoint,
+    ) -> Result<ReferenceModel, Error> {
+        let module: Module = lowered.module.clone();
+        let weights = tensors(&module, maps, checkpoint)?;
+        let cpu::StepAxes { new, past, last } = lower::step_axes(&module.axes)?;
+        let axes = reference::StepAxes { new, past, last };
+        let longest = lowered.program.extents.iter().map(|it| it.max as usize).min().unwrap_or(1);
+        let reference = reference::Reference::new(module, weights, axes, true);
+        Ok(ReferenceModel { reference, logits: Vec::new(), longest })
+    }
+}
+
+impl Model for ReferenceModel {
+    fn reset(&mut self) {
+        self.reference.reset();
+    }
+
+    fn step(&mut self, tokens: &[i32], last: usize) -> Result<&[f32], Fault> {
+        let logits = self.reference.step(tokens, last);
+        let logits = logits.map_err(|why| Fault::new("R0303", why))?;
+        self.logits = logits.into_iter().map(|it| it as f32).collect();
+        Ok(&self.logits)
+    }
+
+    fn longest_step(&self) -> usize {
+        self.longest
+    }
+}

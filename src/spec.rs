@@ -1,0 +1,96 @@
+//! What a user calls a model: a spec, a checkpoint, or a name in the catalog.
+
+use std::path::{Path, PathBuf};
+
+use frontend::{Settings, Sources};
+use import::Checkpoint;
+
+use crate::{Error, catalog};
+
+/// The specs that come with the compiler, by family.
+pub fn families() -> &'static [(&'static str, &'static str)] {
+    &[("llama", include_str!("../models/llama.tn"))]
+}
+
+/// A model to be compiled.
+pub struct Spec {
+    /// Its texts.
+    pub sources: Sources,
+    /// What stands in for its own numbers.
+    pub settings: Settings,
+    /// Where its weights are, if that is known.
+    pub weights: Option<PathBuf>,
+}
+
+impl Spec {
+    /// Finds `name`: a `.tn` file, a Hugging Face folder, a GGUF file or a name in the catalog.
+    /// `set` are settings such as `E=512`. `report` is told what takes long.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such thing, or it can not be read.
+    pub fn open(name: &str, set: &[String], report: &mut dyn FnMut(&str)) -> Result<Spec, Error> {
+        let path = Path::new(name);
+        let mut spec = if path.extension().is_some_and(|it| it == "tn") {
+            Spec::from_text(path)?
+        } else if path.exists() {
+            Spec::from_checkpoint(path)?
+        } else {
+            Spec::from_checkpoint(&catalog::fetch(name, report)?)?
+        };
+        for text in set {
+            spec.settings.read(text).map_err(|it| Error::Spec(vec![it], spec.sources.clone()))?;
+        }
+        Ok(spec)
+    }
+
+    fn from_text(path: &Path) -> Result<Spec, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::new("C0303", format!("`{}`: {error}", path.display())))?;
+        let sources = Sources::of(&path.display().to_string(), &text);
+        Ok(Spec { sources, settings: Settings::default(), weights: None })
+    }
+
+    /// The spec of a checkpoint's family with the checkpoint's numbers.
+    fn from_checkpoint(path: &Path) -> Result<Spec, Error> {
+        let checkpoint = Checkpoint::open(path)?;
+        let found = import::settings(&checkpoint)?;
+        let text = families().iter().find(|(name, _)| *name == found.family).map(|(_, text)| text);
+        let text = text.ok_or_else(|| {
+            Error::new("C0101", format!("there is no spec of the family `{}`", found.family))
+        })?;
+        let sources = Sources::of(&format!("models/{}.tn", found.family), text);
+        Ok(Spec { sources, settings: settings_of(&found), weights: Some(path.to_owned()) })
+    }
+
+    /// Its text with the settings in place.
+    ///
+    /// # Errors
+    ///
+    /// When the text can not be read.
+    pub fn text(&self) -> Result<String, Error> {
+        let text = self.sources.get(frontend::SPEC).map_or("", |it| it.text.as_str());
+        frontend::rewrite(text, &self.settings)
+            .map_err(|diagnostics| Error::Spec(diagnostics, self.sources.clone()))
+    }
+
+    /// Compiles the text to a module.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it.
+    pub fn compile(&self) -> Result<frontend::Compiled, Error> {
+        frontend::compile(&self.sources, &self.settings)
+            .map_err(|diagnostics| Error::Spec(diagnostics, self.sources.clone()))
+    }
+}
+
+/// The importer's numbers as settings of the family's spec, where `S` counts positions.
+pub fn settings_of(found: &import::Settings) -> Settings {
+    let mut settings = Settings::default();
+    found.axes.iter().for_each(|(name, size)| settings.set(name, size));
+    for (name, number) in &found.values {
+        settings.set(if name == "context" { "S" } else { name }, number);
+    }
+    settings
+}
