@@ -7,16 +7,30 @@ use std::fs;
 use std::sync::OnceLock;
 use std::thread;
 
-/// One CPU for each physical core that the process was allowed to use when this was first asked.
+/// What the process was allowed to use when this was first asked: later the asking thread may be
+/// pinned.
+struct Allowed {
+    cores: Vec<usize>,
+    threads: usize,
+}
+
+fn allowed() -> &'static Allowed {
+    static ALLOWED: OnceLock<Allowed> = OnceLock::new();
+    ALLOWED.get_or_init(|| {
+        let cores = one_for_each_core(cpus(&affinity()));
+        let quota = thread::available_parallelism().map_or(1, usize::from);
+        Allowed { threads: quota.min(cores.len()).max(1), cores }
+    })
+}
+
+/// One CPU for each physical core.
 pub(crate) fn cores() -> &'static [usize] {
-    static CORES: OnceLock<Vec<usize>> = OnceLock::new();
-    CORES.get_or_init(|| one_for_each_core(allowed(&affinity())))
+    &allowed().cores
 }
 
 /// As many threads as pay: the physical cores, or fewer where a quota says so.
 pub fn default_threads() -> usize {
-    let quota = thread::available_parallelism().map_or(1, usize::from);
-    quota.min(cores().len()).max(1)
+    allowed().threads
 }
 
 /// The CPUs that a thread may run on.
@@ -49,7 +63,7 @@ pub(crate) fn pin(cpu: usize) {
     }
 }
 
-fn allowed(affinity: &Affinity) -> Vec<usize> {
+fn cpus(affinity: &Affinity) -> Vec<usize> {
     // SAFETY: every number asked for is inside the set.
     (0..8 * size_of_val(&affinity.0))
         .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &affinity.0) })
@@ -81,10 +95,11 @@ mod tests {
 
     #[test]
     fn a_pinned_thread_can_be_let_go() {
-        let before = affinity();
+        let (before, threads) = (affinity(), default_threads());
         pin(cores()[0]);
-        assert_eq!(allowed(&affinity()), [cores()[0]]);
+        assert_eq!(cpus(&affinity()), [cores()[0]]);
+        assert_eq!(default_threads(), threads);
         set_affinity(&before);
-        assert_eq!(allowed(&affinity()), allowed(&before));
+        assert_eq!(cpus(&affinity()), cpus(&before));
     }
 }

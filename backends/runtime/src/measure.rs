@@ -29,21 +29,24 @@ pub(crate) fn median(samples: &[f64]) -> f64 {
 }
 
 /// Bytes a second at which the threads can read `bytes`, each its own part from front to back. Read
-/// are the weights themselves: nothing that reads them all can be faster.
+/// are the weights themselves, as often as it takes to forget how the threads were woken up.
 pub(crate) fn bandwidth(pool: &mut Pool, bytes: &[u8]) -> f64 {
+    const PASSES: usize = 3;
     let time = seconds(|| {
         pool.run(&|thread, threads| {
-            let at = |thread: usize| bytes.len() / threads * thread / 64 * 64;
-            black_box(fold(&bytes[at(thread)..at(thread + 1)]));
+            let at = |thread: usize| bytes.len() / threads * thread;
+            for _ in 0..PASSES {
+                black_box(fold(black_box(&bytes[at(thread)..at(thread + 1)])));
+            }
         });
     });
-    bytes.len() as f64 / time
+    (PASSES * bytes.len()) as f64 / time
 }
 
-/// Touches every byte, in as many independent chains as it takes to wait for nothing but memory.
-fn fold(bytes: &[u8]) -> [u64; 32] {
-    let mut lanes = [0; 32];
-    let (blocks, _) = bytes.as_chunks::<256>();
+/// Touches every byte, in enough independent chains to wait for nothing but memory.
+fn fold(bytes: &[u8]) -> [u64; 16] {
+    let mut lanes = [0; 16];
+    let (blocks, _) = bytes.as_chunks::<128>();
     for block in blocks {
         let (words, _) = block.as_chunks::<8>();
         for (lane, word) in lanes.iter_mut().zip(words) {
