@@ -59,7 +59,10 @@ impl Container {
     }
 
     fn read(path: PathBuf, file: File) -> Result<Option<Container>, Fault> {
-        let failed = |error: io::Error| Fault::reading(&path, &error);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => damaged("the file is cut off"),
+            _ => Fault::reading(&path, &error),
+        };
         let Some(sections) = Sections::read(&file).map_err(failed)? else { return Ok(None) };
         let Some((start, bytes)) = sections.find(SECTION) else { return Ok(None) };
         let end =

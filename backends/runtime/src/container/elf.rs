@@ -21,11 +21,14 @@ pub(super) struct Sections {
 }
 
 impl Sections {
-    /// Reads the table; `None` when the file is no such ELF file or is cut off.
+    /// Reads the table; `None` when the file is no such ELF file. One that is cut off ends too
+    /// early, which is an error.
     pub(super) fn read(file: &File) -> io::Result<Option<Sections>> {
-        match read(file) {
+        let mut header = [0; HEADER];
+        match file.read_exact_at(&mut header, 0) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            other => other,
+            Err(error) => Err(error),
+            Ok(()) => read_table(file, header),
         }
     }
 
@@ -75,9 +78,7 @@ impl Sections {
     }
 }
 
-fn read(file: &File) -> io::Result<Option<Sections>> {
-    let mut header = [0; HEADER];
-    file.read_exact_at(&mut header, 0)?;
+fn read_table(file: &File, header: [u8; HEADER]) -> io::Result<Option<Sections>> {
     let known = header.starts_with(b"\x7fELF\x02\x01") && half(&header, 0x3A) == ENTRY;
     let (table, count) = (word(&header, 0x28), half(&header, 0x3C));
     if !known || count == 0 || count == usize::from(u16::MAX) {
