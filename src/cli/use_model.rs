@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use clap::Args;
-use runtime::{Compiled, Container, commands, verify::Golden};
+use runtime::verify::{Agreement, Golden, verify};
+use runtime::{Compiled, Container, commands};
 use treen::{Error, ReferenceModel};
 
 use super::{ModelArgs, build, unwritable};
@@ -67,22 +68,29 @@ impl Verify {
         if let Ok(container) = Container::open(Path::new(&self.model.spec)) {
             return Ok(self.inner.execute(&Compiled::File(container), out)?);
         }
-        let reference = if self.no_reference { None } else { Some(self.reference()?) };
-        let outcome = self.inner.execute(&build::compile(&self.model)?, out);
-        if let Some(agreement) = reference {
-            writeln!(out, "the reference:\n{agreement}").map_err(unwritable)?;
-            self.inner.judge(&agreement)?;
+        let mut found = Vec::new();
+        if !self.no_reference {
+            found.push(("reference", self.reference()?));
         }
-        Ok(outcome?)
+        found.push(("cpu", self.inner.compare(&build::compile(&self.model)?)?));
+        if self.inner.json {
+            let object: serde_json::Map<_, _> =
+                found.iter().map(|(name, it)| ((*name).to_owned(), serde_json::json!(it))).collect();
+            writeln!(out, "{:#}", serde_json::Value::Object(object)).map_err(unwritable)?;
+        } else {
+            for (name, it) in &found {
+                writeln!(out, "{name}\n{it}").map_err(unwritable)?;
+            }
+        }
+        Ok(found.iter().try_for_each(|(_, it)| self.inner.judge(it))?)
     }
 
-    fn reference(&self) -> Result<runtime::verify::Agreement, Error> {
+    fn reference(&self) -> Result<Agreement, Error> {
         let spec = self.model.open()?;
         let compiled = spec.compile()?;
         let lowered = treen::lower(compiled.module, &self.model.options(), &mut |_| {})?;
         let checkpoint = build::open_weights(&spec)?;
         let mut model = ReferenceModel::new(&lowered, &compiled.weights, &checkpoint)?;
-        let golden = Golden::read(&self.inner.golden)?;
-        Ok(runtime::verify::verify(&mut model, &golden)?)
+        Ok(verify(&mut model, &Golden::read(&self.inner.golden)?)?)
     }
 }

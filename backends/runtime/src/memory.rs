@@ -31,8 +31,19 @@ unsafe impl Send for Pages {}
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// So many zeros.
+    /// So many zeros, in large pages where the system grants them.
     pub fn zeroed(bytes: u64) -> Result<Pages, Fault> {
+        let pages = Pages::sparse(bytes)?;
+        // SAFETY: the range lies in the mapping. A refusal only costs speed.
+        unsafe {
+            let length = pages.bytes.next_multiple_of(PAGE);
+            libc::madvise(pages.base.cast(), length, libc::MADV_HUGEPAGE);
+        }
+        Ok(pages)
+    }
+
+    /// So many zeros that take memory only where they are touched.
+    pub fn sparse(bytes: u64) -> Result<Pages, Fault> {
         let refused = || {
             Fault::new("R0401", format!("no room for {bytes} bytes"))
                 .help("a smaller context or more memory")
@@ -50,8 +61,6 @@ impl Pages {
             return Err(refused());
         }
         let base = start.wrapping_byte_add(start.align_offset(PAGE).min(PAGE));
-        // SAFETY: the range lies in the mapping. A refusal only costs speed.
-        unsafe { libc::madvise(base, size.next_multiple_of(PAGE), libc::MADV_HUGEPAGE) };
         Ok(Pages { base: base.cast(), bytes: size, mapping: (start, length) })
     }
 

@@ -45,7 +45,9 @@ pub(crate) struct Areas {
 
 impl Areas {
     fn new(sizes: impl Iterator<Item = Option<u64>>) -> Result<Areas, Fault> {
-        let pages: Vec<Pages> = sizes.map(area).collect::<Result<_, _>>()?;
+        // A text rarely fills them: they are not to take large pages for its beginning.
+        let counted = |it: Option<u64>| it.ok_or_else(uncountable).and_then(Pages::sparse);
+        let pages: Vec<Pages> = sizes.map(counted).collect::<Result<_, _>>()?;
         let addresses = pages.iter().map(Pages::address).collect();
         Ok(Areas { pages, addresses })
     }
@@ -75,7 +77,7 @@ impl Workspace {
             weights,
             constants: Pages::copy_of(&program.constants)?,
             arena: Pages::zeroed(program.arena_bytes)?,
-            scratch: area(scratch)?,
+            scratch: Pages::zeroed(scratch.ok_or_else(uncountable)?)?,
             scratch_stride: stride.unwrap_or_default(),
         })
     }
@@ -104,9 +106,8 @@ impl Workspace {
     }
 }
 
-fn area(bytes: Option<u64>) -> Result<Pages, Fault> {
-    let beyond = || Fault::new("R0401", "the program wants more memory than can be counted");
-    Pages::zeroed(bytes.ok_or_else(beyond)?)
+fn uncountable() -> Fault {
+    Fault::new("R0401", "the program wants more memory than can be counted")
 }
 
 fn find_kernels(names: &[String]) -> Result<Vec<KernelFn>, Fault> {

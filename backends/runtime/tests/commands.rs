@@ -86,11 +86,11 @@ fn run_ends_where_it_should() {
 }
 
 #[test]
-fn run_uses_the_chat_template_unless_told_otherwise() {
+fn run_uses_the_chat_template_when_told_to() {
     let template = "bb{{ messages[0].content }}";
     let tokens = |line: &str| json(&model(&[], Some(template)), line)["prompt_tokens"].clone();
-    assert_eq!(tokens("run -p c -n 1 -t 1 --json"), 3);
-    assert_eq!(tokens("run -p c -n 1 -t 1 --json --raw"), 1);
+    assert_eq!(tokens("run -p c -n 1 -t 1 --json --chat"), 3);
+    assert_eq!(tokens("run -p c -n 1 -t 1 --json"), 1);
     let fault = obey(&model(&[], None), "run -p c --chat -t 1").unwrap_err();
     assert_eq!(fault.code, "R0602");
 }

@@ -220,7 +220,7 @@ impl<'a> Startable<'a> {
     fn first_token(&self, threads: usize) -> Option<f64> {
         let threads = threads.to_string();
         let mut command = Command::new(&*self.path);
-        command.args(["run", "--raw", "-n", "1", "--threads", &threads, "-p", FIRST_PROMPT]);
+        command.args(["run", "-n", "1", "--threads", &threads, "-p", FIRST_PROMPT]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let start = Instant::now();
         let mut child = command.spawn().ok()?;

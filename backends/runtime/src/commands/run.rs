@@ -13,7 +13,7 @@ use crate::{Compiled, Fault};
 /// Tokens that are generated unless told otherwise.
 const DEFAULT_TOKENS: usize = 128;
 
-/// Continue a text or answer a question
+/// Continue a text, or answer a question
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// The text
@@ -31,12 +31,9 @@ pub struct RunArgs {
     /// Positions to make room for [default: what the text needs]
     #[arg(long)]
     pub context: Option<u64>,
-    /// Take the text as a message, even if the model has no template for it
-    #[arg(long, conflicts_with = "raw")]
-    pub chat: bool,
-    /// Take the text as it is, even if the model has a chat template
+    /// Take the text as a question and answer it, by the model's chat template
     #[arg(long)]
-    pub raw: bool,
+    pub chat: bool,
     /// Print text and figures as JSON when all is done
     #[arg(long)]
     pub json: bool,
@@ -72,16 +69,15 @@ impl RunArgs {
     }
 
     fn tokens(&self, model: &Compiled, tokenizer: &Tokenizer) -> Result<Vec<u32>, Fault> {
-        let template = if self.raw { None } else { model.chat_template()? };
-        match template {
-            Some(template) => {
-                let message = Message { role: "user".into(), content: self.prompt.clone() };
-                chat_prompt(tokenizer, &template, &[message])
-            }
-            None if self.chat => Err(Fault::new("R0602", "the model has no chat template")
-                .help("leave `--chat` out to have the text continued")),
-            None => plain_prompt(tokenizer, &self.prompt),
+        if !self.chat {
+            return plain_prompt(tokenizer, &self.prompt);
         }
+        let template = model.chat_template()?.ok_or_else(|| {
+            Fault::new("R0602", "the model has no chat template")
+                .help("leave `--chat` out to have the text continued")
+        })?;
+        let message = Message { role: "user".into(), content: self.prompt.clone() };
+        chat_prompt(tokenizer, &template, &[message])
     }
 
     /// What the text needs, as far as the model can.

@@ -16,7 +16,7 @@ pub struct VerifyArgs {
     /// A safetensors file with `input_ids`, `logits` and, perhaps, `greedy`
     #[arg(long, value_name = "FILE")]
     pub golden: PathBuf,
-    /// The greatest error allowed, relative to the greatest logit of the position
+    /// The greatest error allowed: the norm of the difference over that of the golden logits
     #[arg(long, default_value_t = 1e-4)]
     pub tolerance: f64,
     /// How the machine is used.
@@ -30,18 +30,22 @@ pub struct VerifyArgs {
 impl VerifyArgs {
     /// Does it; disagreement is a fault.
     pub fn execute(&self, model: &Compiled, out: &mut dyn Write) -> Result<(), Fault> {
-        if let Compiled::File(container) = model {
-            container.check()?;
-        }
-        let golden = Golden::read(&self.golden)?;
-        let mut session = model.session(self.machine.threads, None)?;
-        let found = verify(&mut session, &golden)?;
+        let found = self.compare(model)?;
         if self.json {
             write_json(out, &json!(found))?;
         } else {
             writeln!(out, "{found}")?;
         }
         self.judge(&found)
+    }
+
+    /// How well a compiled model agrees.
+    pub fn compare(&self, model: &Compiled) -> Result<Agreement, Fault> {
+        if let Compiled::File(container) = model {
+            container.check()?;
+        }
+        let mut session = model.session(self.machine.threads, None)?;
+        verify(&mut session, &Golden::read(&self.golden)?)
     }
 
     /// Whether that is near enough.
