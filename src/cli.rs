@@ -29,7 +29,7 @@ struct CommandLine {
 enum Command {
     /// Say all that is wrong with a spec
     Check(check::CheckArgs),
-    /// Lay a spec out in the one true way
+    /// Format specs
     Fmt(check::FmtArgs),
     /// Say what an error code stands for
     Explain(check::ExplainArgs),
@@ -66,13 +66,14 @@ enum Command {
 /// Which model, and how it is compiled.
 #[derive(Args, Clone)]
 struct ModelArgs {
-    /// A `.tn` file, a Hugging Face folder, a GGUF file, or a name in the catalog
+    /// A `.tn` file, a Hugging Face folder, a GGUF file, or a name in the catalog; where a model is
+    /// used, also an executable
     spec: String,
     /// The checkpoint, where the spec is a text
     #[arg(long, value_name = "PATH")]
     weights: Option<std::path::PathBuf>,
-    /// Another number for an axis or value of the spec, such as `S=4096`
-    #[arg(long, value_name = "NAME=NUMBER")]
+    /// Another number or text for an axis or value of the spec, such as `S=4096`
+    #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
     /// Passes to run instead of the usual ones
     #[arg(long, value_name = "LIST")]

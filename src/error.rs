@@ -9,8 +9,6 @@ use frontend::{Diagnostic, Sources};
 pub enum Error {
     /// Faults of a spec, with the texts that they point into.
     Spec(Vec<Diagnostic>, Sources),
-    /// A checkpoint that could not be read.
-    Import(import::Error),
     /// A pass that gave up or broke its contract.
     Pass(Box<passes::Failure>),
     /// Anything else: a code, a sentence, and what to do.
@@ -36,7 +34,7 @@ impl Error {
     pub fn exit_status(&self) -> u8 {
         match self {
             Error::Fault(fault) => fault.exit_status(),
-            Error::Spec(..) | Error::Import(_) | Error::Pass(_) => 1,
+            Error::Spec(..) | Error::Pass(_) => 1,
         }
     }
 }
@@ -54,13 +52,14 @@ const CODES: &[(&str, &str)] = &[
     ("C0302", "a list of passes can not be read"),
     ("C0303", "a file could not be read or written"),
     ("C0304", "a check failed, as the message says"),
+    ("C0305", "an option does not fit the model that it is given for"),
 ];
 
 /// What a code stands for, at whatever length there is.
 pub fn explain(code: &str) -> Option<String> {
     let listed = |codes: &[(&str, &str)]| {
         let found = codes.iter().find(|(it, _)| *it == code);
-        found.map(|(code, meaning)| format!("{code}: {meaning}."))
+        found.map(|(code, meaning)| format!("{code}: {}.", meaning.trim_end_matches('.')))
     };
     frontend::explain(code)
         .map(str::to_owned)
@@ -75,9 +74,8 @@ impl fmt::Display for Error {
             Error::Spec(diagnostics, sources) => {
                 let shown: Vec<String> =
                     diagnostics.iter().map(|it| it.render(sources, false)).collect();
-                f.write_str(&shown.join("\n"))
+                f.write_str(shown.join("\n").trim_end())
             }
-            Error::Import(error) => error.fmt(f),
             Error::Pass(failure) => write!(f, "error: {failure}\n\n{}", failure.reproducer),
             Error::Fault(fault) => fault.fmt(f),
         }
@@ -86,7 +84,9 @@ impl fmt::Display for Error {
 
 impl From<import::Error> for Error {
     fn from(error: import::Error) -> Error {
-        Error::Import(error)
+        let import::Error { code, message, place, help } = error;
+        let message = if place.is_empty() { message } else { format!("{place}: {message}") };
+        Error::Fault(runtime::Fault { code, message, help: Some(help).filter(|it| !it.is_empty()) })
     }
 }
 

@@ -46,6 +46,7 @@ enum Emit {
 
 impl BuildArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
+        opt::check_name(self.print_after.as_deref())?;
         let spec = self.model.open()?;
         if let Some(Emit::Tn) = self.emit {
             let text = spec.text()?;
@@ -70,7 +71,7 @@ impl BuildArgs {
         }
         let checkpoint = open_weights(&spec)?;
         let weights = treen::bind(&mut lowered, &compiled.weights, &checkpoint)?;
-        let manifest = manifest(&spec, lowered, &checkpoint)?;
+        let manifest = manifest(&spec, compiled.tokenizer.as_deref(), lowered, &checkpoint)?;
         let output = self.output.clone().unwrap_or_else(|| manifest.program.name.clone().into());
         runtime::write_executable(&output, &manifest, &weights)?;
         writeln!(out, "{}", output.display()).map_err(unwritable)
@@ -94,20 +95,39 @@ pub(super) fn compile(args: &ModelArgs) -> Result<Compiled, Error> {
     let checkpoint = open_weights(&spec)?;
     super::progress("packing weights");
     let weights = treen::bind(&mut lowered, &compiled.weights, &checkpoint)?;
-    Ok(Compiled::Memory {
-        manifest: manifest(&spec, lowered, &checkpoint)?,
-        weights: Arc::new(weights),
-    })
+    let manifest = manifest(&spec, compiled.tokenizer.as_deref(), lowered, &checkpoint)?;
+    Ok(Compiled::Memory { manifest, weights: Arc::new(weights) })
 }
 
 /// Everything about a model but its weights.
-fn manifest(spec: &Spec, lowered: Lowered, checkpoint: &Checkpoint) -> Result<Manifest, Error> {
+fn manifest(
+    spec: &Spec,
+    tokenizer: Option<&str>,
+    lowered: Lowered,
+    checkpoint: &Checkpoint,
+) -> Result<Manifest, Error> {
+    let tokenizer = match (import::tokenizer(checkpoint)?, tokenizer) {
+        (None, Some(name)) => named_tokenizer(spec, name)?,
+        (found, _) => found,
+    };
     Ok(Manifest {
         program: lowered.program,
         costs: lowered.costs,
-        tokenizer: import::tokenizer(checkpoint)?,
+        tokenizer,
         chat_template: import::chat_template(checkpoint)?,
         spec: spec.text()?,
         made_by: format!("treen {}", env!("CARGO_PKG_VERSION")),
     })
+}
+
+/// The tokenizer that the spec names, beside the weights or beside the spec; `None` when there is
+/// no such file.
+fn named_tokenizer(spec: &Spec, name: &str) -> Result<Option<text::TokenizerSpec>, Error> {
+    let text = spec.sources.get(frontend::SPEC).map(|it| PathBuf::from(&it.name));
+    let folders = spec.weights.iter().chain(&text).filter_map(|it| it.parent());
+    let Some(path) = folders.map(|it| it.join(name)).find(|it| it.is_file()) else {
+        return Ok(None);
+    };
+    let json = std::fs::read_to_string(&path).map_err(|error| super::file_error(&path, &error))?;
+    Ok(Some(import::tokenizer_from_json(&json, None)?))
 }

@@ -35,13 +35,13 @@ impl CheckArgs {
         match (faults.len(), self.json) {
             (0, false) => writeln!(out, "{}: no faults", self.spec).map_err(unwritable),
             (0, true) => Ok(()),
-            (n, true) => Err(Error::new("C0304", format!("{n} faults"))),
+            (n, true) => Err(Error::new("C0304", format!("faults found: {n}"))),
             (_, false) => Err(Error::Spec(faults, spec.sources)),
         }
     }
 }
 
-/// Lay a spec out in the one true way
+/// Format specs
 #[derive(Args)]
 pub(super) struct FmtArgs {
     /// The `.tn` files

@@ -69,21 +69,27 @@ impl PlanArgs {
             .iter()
             .find(|it| it.role == ExtentRole::Capacity)
             .map_or(0, |it| it.max);
-        let context = self.context.unwrap_or(most).min(most);
+        let context = self.context.unwrap_or(most);
+        if most < context {
+            let message = format!("a context of {context}, where the spec allows {most}");
+            return Err(Error::new("C0305", message).help("`--set S=...` changes what it allows"));
+        }
         let states: u64 = program.states.iter().filter_map(|it| it.bytes(context)).sum();
         let end = |it: &runtime::WeightSlot| it.offset + it.bytes;
         let weights = program.weights.iter().map(end).max().unwrap_or(0);
-        let figures = [
+        let mut figures = vec![
             ("parameters", lowered.costs.parameters),
-            ("weight_bytes", weights),
             ("context", context),
             ("state_bytes", states),
             ("arena_bytes", program.arena_bytes),
             ("flops_per_position", lowered.costs.position_flops),
             ("flops_per_pair_of_positions", lowered.costs.pair_flops),
             ("flops_of_the_head", lowered.costs.head_flops),
-            ("weight_bytes_per_step", lowered.costs.step_bytes),
         ];
+        if 0 < weights {
+            figures.push(("weight_bytes", weights));
+            figures.push(("weight_bytes_per_step", lowered.costs.step_bytes));
+        }
         if self.json {
             let object: serde_json::Map<String, serde_json::Value> =
                 figures.iter().map(|(name, n)| ((*name).to_owned(), (*n).into())).collect();

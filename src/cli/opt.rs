@@ -15,7 +15,7 @@ pub(super) struct OptArgs {
     /// The file; `-` for standard input
     file: PathBuf,
     /// The passes, such as `fold,loops`
-    #[arg(long, value_name = "LIST", default_value = "")]
+    #[arg(long, value_name = "LIST", default_value = "", hide_default_value = true)]
     passes: String,
     /// Print the graph after a pass, or what each pass changed
     #[arg(long, value_name = "PASS|changed")]
@@ -30,6 +30,7 @@ pub(super) struct OptArgs {
 
 impl OptArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
+        check_name(self.print_after.as_deref())?;
         let mut text = String::new();
         if self.file.as_os_str() == "-" {
             let read = std::io::stdin().lock().read_to_string(&mut text);
@@ -57,6 +58,18 @@ impl OptArgs {
         }
         Ok(())
     }
+}
+
+/// A pass that `--print-after` may name.
+pub(super) fn check_name(wanted: Option<&str>) -> Result<(), Error> {
+    let Some(wanted) = wanted.filter(|it| *it != "changed") else { return Ok(()) };
+    let passes = treen::passes();
+    let names: Vec<&str> = passes.iter().map(|it| it.name()).collect();
+    if names.contains(&wanted) {
+        return Ok(());
+    }
+    let help = format!("there is `changed`, {}", names.join(", "));
+    Err(Error::new("C0302", format!("no pass `{wanted}` to print after")).help(help))
 }
 
 /// What `--print-after` shows of one pass.

@@ -12,10 +12,22 @@ use super::{ModelArgs, build, unwritable};
 
 /// The model: an executable that was built, or anything that can be compiled.
 fn model(args: &ModelArgs) -> Result<Compiled, Error> {
-    match Container::open(Path::new(&args.spec)) {
-        Ok(container) => Ok(Compiled::File(container)),
-        Err(_) => build::compile(args),
+    match executable(args)? {
+        Some(container) => Ok(Compiled::File(container)),
+        None => build::compile(args),
     }
+}
+
+/// The executable that was named, if it is one. How it is compiled can not be changed any more.
+fn executable(args: &ModelArgs) -> Result<Option<Container>, Error> {
+    let Ok(container) = Container::open(Path::new(&args.spec)) else { return Ok(None) };
+    let compiles = args.weights.is_some() || !args.set.is_empty() || args.passes.is_some();
+    if compiles {
+        let message = format!("`{}` is compiled already", args.spec);
+        let help = "--weights, --set and --passes go with a spec or a checkpoint";
+        return Err(Error::new("C0305", message).help(help));
+    }
+    Ok(Some(container))
 }
 
 /// Commands that the runtime knows, on a model that is compiled first.
@@ -65,7 +77,7 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
-        if let Ok(container) = Container::open(Path::new(&self.model.spec)) {
+        if let Some(container) = executable(&self.model)? {
             return Ok(self.inner.execute(&Compiled::File(container), out)?);
         }
         let mut found = Vec::new();
@@ -74,8 +86,10 @@ impl Verify {
         }
         found.push(("cpu", self.inner.compare(&build::compile(&self.model)?)?));
         if self.inner.json {
-            let object: serde_json::Map<_, _> =
-                found.iter().map(|(name, it)| ((*name).to_owned(), serde_json::json!(it))).collect();
+            let object: serde_json::Map<_, _> = found
+                .iter()
+                .map(|(name, it)| ((*name).to_owned(), serde_json::json!(it)))
+                .collect();
             writeln!(out, "{:#}", serde_json::Value::Object(object)).map_err(unwritable)?;
         } else {
             for (name, it) in &found {

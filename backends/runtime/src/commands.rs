@@ -84,7 +84,7 @@ pub struct MachineArgs {
 #[derive(Args, Clone, Debug)]
 pub struct SamplerArgs {
     /// Temperature; 0 takes the most probable token
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub temp: f32,
     /// Consider only so many tokens; 0 for all
     #[arg(long, default_value_t = 0)]
