@@ -10,6 +10,12 @@ use std::{
     sync::Arc,
 };
 
+/// How many axes in a row may each be as long as the next.
+const MAX_DEPTH: usize = 16;
+
+/// The most atoms that stand behind one axis.
+const MAX_ATOMS: usize = 256;
+
 /// The name of an axis atom, a function or a value.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
@@ -292,6 +298,33 @@ impl Axes {
         Axis { segments }
     }
 
+    /// How many atoms `axis` has once resolved; `None` when one is not declared, is as long as
+    /// itself, or when there are more than any sound table has.
+    pub(crate) fn resolved_len(&self, axis: &Axis) -> Option<usize> {
+        self.len_to_depth(axis, &mut BTreeMap::new(), MAX_DEPTH).filter(|it| *it <= MAX_ATOMS)
+    }
+
+    fn len_to_depth(
+        &self,
+        axis: &Axis,
+        known: &mut BTreeMap<Name, usize>,
+        depth: usize,
+    ) -> Option<usize> {
+        let mut total = 0usize;
+        for atom in axis.atoms() {
+            let len = match (known.get(atom), &self.decls.get(atom)?.extent) {
+                (Some(len), _) => *len,
+                (None, Extent::Like(other)) => {
+                    self.len_to_depth(other, known, depth.checked_sub(1)?)?
+                }
+                (None, Extent::Fixed { .. } | Extent::Runtime { .. }) => 1,
+            };
+            known.insert(atom.clone(), len);
+            total = total.checked_add(len)?;
+        }
+        Some(total)
+    }
+
     /// Every atom's extent, once the run-time ones are given.
     ///
     /// # Errors
@@ -323,7 +356,7 @@ impl Axes {
         axis: &Axis,
         leaf: &mut dyn FnMut(&Name, &AxisDecl) -> Option<usize>,
     ) -> Option<usize> {
-        self.measure_to_depth(axis, leaf, 16)
+        self.measure_to_depth(axis, leaf, MAX_DEPTH)
     }
 
     fn measure_to_depth(

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use crate::{Function, Module, Run, Sizes, Tensor};
+use crate::{Function, Module, Op, Run, Sizes, Tensor};
 
 /// Runs the entry function in double precision; with `typed`, every result is rounded to its type.
 /// Arguments are taken as they are: the caller has rounded them if they were stored.
 ///
 /// # Errors
 ///
-/// When the arguments are not what the entry takes.
+/// When the arguments are not what the entry takes, or what is cut from the end of an axis is longer
+/// than it in this run.
 pub fn eval(
     module: &Module,
     arguments: &[&Tensor],
@@ -26,7 +27,22 @@ pub fn eval(
             return Err(format!("%{} is {}, not {ty} of shape {shape:?}", param.name, param.ty));
         }
     }
+    check_tails(module, sizes)?;
     Ok(eval_function(entry, arguments, Run { module, sizes, typed }))
+}
+
+/// What counts from the end of a run-time axis could not be checked before.
+fn check_tails(module: &Module, sizes: &Sizes) -> Result<(), String> {
+    let nodes = module.functions.iter().flat_map(|it| it.nodes());
+    let tail = |op: &Op| match op {
+        Op::Slice(it) if it.last => Some((it.into.clone(), it.axis.clone())),
+        Op::Pad(it) if it.last => Some((it.axis.clone(), it.into.clone())),
+        _ => None,
+    };
+    match nodes.filter_map(|it| tail(&it.op)).find(|(part, all)| sizes.of(all) < sizes.of(part)) {
+        Some((part, all)) => Err(format!("`{part}` is longer than `{all}`, whose end it is")),
+        None => Ok(()),
+    }
 }
 
 /// Runs one function. A value is dropped after its last use, so that a whole model fits.

@@ -1,6 +1,6 @@
 //! A module: an axis table and functions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Axes, Axis, Cost, Function, Name, Op, Scope};
 
@@ -76,27 +76,35 @@ impl Module {
     /// Arithmetic and memory traffic of one run of `function`, where `size` measures axes. A scan
     /// counts its body as often as it runs.
     pub fn cost(&self, function: &Function, size: &dyn Fn(&Axis) -> u64) -> Cost {
-        let mut total = Cost::default();
-        for node in function.nodes() {
-            let (inner, times) = match &node.op {
-                Op::Call(call) => (self.function(call.function.as_str()), 1),
-                Op::Scan(scan) => (self.function(scan.body.as_str()), size(&scan.axis)),
-                op => {
-                    let results: Vec<_> =
-                        node.results().map(|it| function.ty(it).clone()).collect();
-                    let cost =
-                        op.rules().cost(&function.operand_types(&node.operands), &results, size);
-                    total.flops += cost.flops;
-                    total.bytes += cost.bytes;
-                    (None, 0)
-                }
-            };
-            if let Some(inner) = inner {
-                let cost = self.cost(inner, size);
-                total.flops += cost.flops * times;
-                total.bytes += cost.bytes * times;
-            }
+        // Callees stand first, so each function is counted once, however often it is called.
+        let mut known: BTreeMap<&Name, Cost> = BTreeMap::new();
+        for callee in self.functions.iter().take_while(|it| it.name != function.name) {
+            known.insert(&callee.name, own_cost(callee, &known, size));
         }
-        total
+        own_cost(function, &known, size)
     }
+}
+
+/// The cost of one run, where `known` tells what callees cost.
+fn own_cost(
+    function: &Function,
+    known: &BTreeMap<&Name, Cost>,
+    size: &dyn Fn(&Axis) -> u64,
+) -> Cost {
+    let mut total = Cost::default();
+    for node in function.nodes() {
+        let (cost, times) = match (node.op.callee(), &node.op) {
+            (Some(callee), op) => {
+                let times = if let Op::Scan(scan) = op { size(&scan.axis) } else { 1 };
+                (known.get(callee).copied().unwrap_or_default(), times)
+            }
+            (None, op) => {
+                let results: Vec<_> = node.results().map(|it| function.ty(it).clone()).collect();
+                (op.rules().cost(&function.operand_types(&node.operands), &results, size), 1)
+            }
+        };
+        total.flops = total.flops.saturating_add(cost.flops.saturating_mul(times));
+        total.bytes = total.bytes.saturating_add(cost.bytes.saturating_mul(times));
+    }
+    total
 }

@@ -56,12 +56,10 @@ pub trait Rules {
 
     /// Arithmetic done and elements of memory touched, ignoring fusion. `size` measures axes.
     fn cost(&self, operands: &[Type], results: &[Type], size: &dyn Fn(&Axis) -> u64) -> Cost {
-        let elements = |it: &Type| it.axes.iter().map(size).product::<u64>();
-        let bytes =
-            |it: &Type| elements(it) * it.dtype.block_bytes() as u64 / it.dtype.block_len() as u64;
+        let elements = results.iter().map(|it| elements(it, size));
         Cost {
-            flops: results.iter().map(elements).sum(),
-            bytes: operands.iter().chain(results).map(bytes).sum(),
+            flops: elements.fold(0, u64::saturating_add),
+            bytes: bytes_moved(operands, results, size),
         }
     }
 
@@ -125,6 +123,20 @@ pub struct Cost {
     pub flops: u64,
     /// Bytes read and written.
     pub bytes: u64,
+}
+
+/// Elements of a value, as `size` measures its axes.
+pub(crate) fn elements(ty: &Type, size: &dyn Fn(&Axis) -> u64) -> u64 {
+    ty.axes.iter().map(size).fold(1, u64::saturating_mul)
+}
+
+/// Bytes of all operands and results.
+pub(crate) fn bytes_moved(operands: &[Type], results: &[Type], size: &dyn Fn(&Axis) -> u64) -> u64 {
+    let bytes = |it: &Type| {
+        let (bytes, len) = (it.dtype.block_bytes() as u64, it.dtype.block_len() as u64);
+        elements(it, size).saturating_mul(bytes) / len
+    };
+    operands.iter().chain(results).map(bytes).fold(0, u64::saturating_add)
 }
 
 /// Reads or writes attributes by name.

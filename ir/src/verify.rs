@@ -9,6 +9,10 @@ use crate::{Axis, Extent, Function, Module, Name, Node, Role, Scope, Type};
 pub fn verify(module: &Module) -> Vec<String> {
     let mut faults = Vec::new();
     verify_axes(module, &mut faults);
+    if !faults.is_empty() {
+        // Nothing can be said of types over such axes.
+        return faults;
+    }
     if module.functions.is_empty() {
         faults.push("there is no function".to_owned());
     }
@@ -31,7 +35,8 @@ pub fn verify(module: &Module) -> Vec<String> {
 
 fn verify_axes(module: &Module, faults: &mut Vec<String>) {
     for (name, decl) in module.axes.iter() {
-        if module.axes.bound(&Axis::atom(name)).is_none() {
+        let axis = Axis::atom(name);
+        if module.axes.resolved_len(&axis).and_then(|_| module.axes.bound(&axis)).is_none() {
             faults.push(format!("axis {name}: its extent is undeclared, circular or overflows"));
         }
         if let Some(origin) = decl.origin.iter().find(|it| module.axes.get(it.as_str()).is_none()) {

@@ -19,7 +19,7 @@ pub fn cover(module: &Module, kernels: &[&dyn Kernel]) -> Module {
         let site = Site { scope, function, uses: &uses, stored: params };
         let is_library = function.origin.is_some();
         let chosen = if is_library { BTreeMap::new() } else { choose(&site, kernels) };
-        let rebuilt = outline(&mut result, function, &chosen);
+        let rebuilt = outline(&mut result, module, function, &chosen);
         result.functions.push(rebuilt);
     }
     result
@@ -75,8 +75,13 @@ fn site_claim(site: &Site<'_>, kernel: &dyn Kernel, root: usize) -> Option<Vec<u
     nodes.iter().all(private).then_some(nodes)
 }
 
-/// Rebuilds `function` with calls for the chosen claims, whose functions go to `module`.
-fn outline(module: &mut Module, function: &Function, chosen: &BTreeMap<usize, Chosen>) -> Function {
+/// Rebuilds `function` of `old` with calls for the chosen claims, whose functions go to `module`.
+fn outline(
+    module: &mut Module,
+    old: &Module,
+    function: &Function,
+    chosen: &BTreeMap<usize, Chosen>,
+) -> Function {
     let mut result = function.signature();
     let mut new: Vec<Value> = function.values().collect();
     let inner: Vec<usize> = chosen
@@ -94,7 +99,7 @@ fn outline(module: &mut Module, function: &Function, chosen: &BTreeMap<usize, Ch
                 result.add_all(module.scope(), node.op.clone(), &operands)
             }
             Some(claim) => {
-                let (name, operands) = define(module, function, claim);
+                let (name, operands) = define(module, old, function, claim);
                 let operands: Vec<Value> = operands.iter().map(|it| new[it.index()]).collect();
                 result.add_all(module.scope(), Call { function: name }, &operands)
             }
@@ -107,8 +112,14 @@ fn outline(module: &mut Module, function: &Function, chosen: &BTreeMap<usize, Ch
     result
 }
 
-/// Adds a function of the claimed nodes, or finds an equal one; its name and operands.
-fn define(module: &mut Module, function: &Function, claim: &Chosen) -> (Name, Vec<Value>) {
+/// Adds a function of the claimed nodes under a name that `old` does not have either, or finds an
+/// equal one; its name and operands.
+fn define(
+    module: &mut Module,
+    old: &Module,
+    function: &Function,
+    claim: &Chosen,
+) -> (Name, Vec<Value>) {
     let nodes: Vec<_> = claim.nodes.iter().map(|&it| &function.nodes()[it]).collect();
     let made: Vec<Value> = nodes.iter().flat_map(|it| it.results()).collect();
     let mut operands: Vec<Value> = Vec::new();
@@ -141,7 +152,10 @@ fn define(module: &mut Module, function: &Function, claim: &Chosen) -> (Name, Ve
     if let Some(same) = same {
         return (same.name.clone(), operands);
     }
-    body.name = module.fresh(claim.kernel);
+    let numbered = (1..).map(|i| format!("{}.{i}", claim.kernel));
+    let mut names = std::iter::once(claim.kernel.to_owned()).chain(numbered);
+    let is_free = |it: &str| [&*module, old].iter().all(|m| m.function(it).is_none());
+    body.name = names.find(|it| is_free(it)).unwrap_or_default().into();
     let name = body.name.clone();
     module.functions.push(body);
     (name, operands)

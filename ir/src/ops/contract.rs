@@ -3,7 +3,9 @@
 use super::{Variants, accumulator};
 use crate::{
     Axis, Cost, Example, Mismatch, Rules, Run, Scope, Sizes, Tensor, Type, Value, Visit,
-    grad::Grad, tensor::each_index,
+    grad::Grad,
+    op::{bytes_moved, elements},
+    tensor::each_index,
 };
 
 /// Multiplies two values by name and sums over the axes `over`, which both have. The result has the
@@ -102,12 +104,10 @@ impl Rules for Contract {
     }
 
     fn cost(&self, operands: &[Type], results: &[Type], size: &dyn Fn(&Axis) -> u64) -> Cost {
-        let elements = |it: &Type| it.axes.iter().map(size).product::<u64>();
-        let bytes =
-            |it: &Type| elements(it) * it.dtype.block_bytes() as u64 / it.dtype.block_len() as u64;
+        let terms = self.over.iter().map(size).fold(2, u64::saturating_mul);
         Cost {
-            flops: 2 * elements(&results[0]) * self.over.iter().map(size).product::<u64>(),
-            bytes: operands.iter().chain(results).map(bytes).sum(),
+            flops: elements(&results[0], size).saturating_mul(terms),
+            bytes: bytes_moved(operands, results, size),
         }
     }
 

@@ -46,11 +46,14 @@ impl Scan {
     }
 
     fn check_operands(&self, operands: &[Type], body: &Function) -> Result<(), Mismatch> {
-        if body.params.len() != operands.len() || operands.len() < self.carries + self.banked {
-            let n = body.params.len();
-            return Err(format!("@{} takes {n} operands, not {}", self.body, operands.len()));
+        let n = operands.len();
+        if body.params.len() != n {
+            return Err(format!("@{} takes {} operands, not {n}", self.body, body.params.len()));
         }
-        let banks = self.carries..self.carries + self.banked;
+        let end = self.carries.checked_add(self.banked).filter(|it| *it <= n);
+        let end =
+            end.ok_or_else(|| format!("{n} operands are fewer than are carried and banked"))?;
+        let banks = self.carries..end;
         for (i, (operand, param)) in operands.iter().zip(&body.params).enumerate() {
             let part = if banks.contains(&i) { self.part(operand)? } else { operand.clone() };
             if !param.ty.accepts(&part) {

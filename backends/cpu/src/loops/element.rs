@@ -136,7 +136,7 @@ impl<'a> Scope<'a> {
             return self.b.ins().splat(vector, one);
         }
         if last_is_dense {
-            return self.b.ins().load(vector, flags, address, 0);
+            return self.b.ins().load(vector, math::vector_flags(), address, 0);
         }
         self.load_lanes(vector, address, &steps, lanes)
     }
@@ -192,14 +192,7 @@ impl<'a> Scope<'a> {
                 let x = self.aligned(node.operands[0], axes, index, lanes);
                 self.cast(self.function.ty(node.operands[0]).dtype, it.dtype, x, lanes)
             }
-            Op::Constant(it) => {
-                let number = it.values[0].0;
-                match it.dtype {
-                    DType::F32 => math::number(&mut self.b, lanes, number as f32),
-                    DType::Bool => math::whole(&mut self.b, lanes, -i32::from(number != 0.0)),
-                    _ => math::whole(&mut self.b, lanes, number as i32),
-                }
-            }
+            Op::Constant(it) => self.constant(it.dtype, it.values[0].0, lanes),
             Op::ExtentOf(it) => {
                 let size = self.size(&it.axis);
                 let number = self.b.ins().fcvt_from_sint(F32, size);
@@ -275,6 +268,15 @@ impl<'a> Scope<'a> {
             .collect();
         let find = |axis: &Axis| all.iter().find(|(it, _)| *it == axis).expect("a known axis").1;
         self.function.ty(operand).axes.iter().map(find).collect()
+    }
+
+    /// `number` in every lane.
+    fn constant(&mut self, dtype: DType, number: f64, lanes: u32) -> Value {
+        match dtype {
+            DType::F32 => math::number(&mut self.b, lanes, number as f32),
+            DType::Bool => math::whole(&mut self.b, lanes, -i32::from(number != 0.0)),
+            _ => math::whole(&mut self.b, lanes, number as i32),
+        }
     }
 
     /// A scalar in every lane.
@@ -493,13 +495,7 @@ impl<'a> Scope<'a> {
         let moved = self.shifted(index, at, back);
         let size = self.size(&pad.axis);
         let (index, inside) = self.clamped(&moved, at, size);
-        let value = math::number(&mut self.b, lanes, pad.value.0 as f32);
-        let ty = self.clif_type(operand, lanes);
-        let fill = if ty.lane_type() == F32 {
-            value
-        } else {
-            math::whole(&mut self.b, lanes, pad.value.0 as i32)
-        };
+        let fill = self.constant(self.function.ty(operand).dtype, pad.value.0, lanes);
         self.if_inside(size, inside, fill, lanes, |scope| scope.element_of(operand, &index, lanes))
     }
 
@@ -540,13 +536,8 @@ impl<'a> Scope<'a> {
             let moved = self.shifted(index, at, back);
             let size = self.size(part);
             let (place, inside) = self.clamped(&moved, at, size);
-            let fill = result.unwrap_or_else(|| {
-                if self.clif_type(operand, 1) == F32 {
-                    math::number(&mut self.b, lanes, 0.0)
-                } else {
-                    math::whole(&mut self.b, lanes, 0)
-                }
-            });
+            let dtype = self.function.ty(operand).dtype;
+            let fill = result.unwrap_or_else(|| self.constant(dtype, 0.0, lanes));
             result = Some(self.if_inside(size, inside, fill, lanes, |scope| {
                 scope.element_of(operand, &place, lanes)
             }));
@@ -572,11 +563,7 @@ impl<'a> Scope<'a> {
         let place = self.place(table, axes, index, std::slice::from_ref(axis), &along);
         let size = self.size(axis);
         let (place, inside) = self.clamped(&place, at, size);
-        let fill = if self.clif_type(table, 1) == F32 {
-            math::number(&mut self.b, lanes, 0.0)
-        } else {
-            math::whole(&mut self.b, lanes, 0)
-        };
+        let fill = self.constant(self.function.ty(table).dtype, 0.0, lanes);
         self.if_inside(size, inside, fill, lanes, |scope| scope.element_of(table, &place, lanes))
     }
 
@@ -732,10 +719,9 @@ impl<'a> Scope<'a> {
                 steps[at(&it.whole())] == 0
                     && node.operands.iter().all(|it| self.is_vectorizable(*it, steps))
             }
-            Op::Gather(it) => {
+            Op::Gather(_) => {
                 let rows = &self.function.ty(node.operands[1]).axes;
                 let fixed_row = rows.iter().all(|axis| steps[at(axis)] == 0);
-                let _ = &it.axis;
                 fixed_row && aligned(&node.operands[0])
             }
             Op::ArgMax(_) | Op::ScatterAdd(_) => false,

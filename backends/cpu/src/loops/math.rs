@@ -44,6 +44,12 @@ pub(crate) fn int(lanes: u32) -> Type {
     if lanes == 1 { I32 } else { I32.by(lanes).expect("a vector type") }
 }
 
+/// What is known of the address of a vector: it is valid, but a multiple of 4 alone. With `trusted`
+/// loads become operands of SSE instructions, which want a multiple of 16.
+pub(crate) fn vector_flags() -> MemFlagsData {
+    MemFlagsData::new().with_notrap()
+}
+
 /// `value` in every lane.
 pub(crate) fn number(b: &mut FunctionBuilder<'_>, lanes: u32, value: f32) -> Value {
     let scalar = b.ins().f32const(value);

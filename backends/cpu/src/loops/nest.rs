@@ -238,7 +238,7 @@ fn store_element(
     }
     let output = scope.word(&LoopWord::Output);
     let address = scope.b.ins().iadd(output, place);
-    scope.b.ins().store(MemFlagsData::trusted(), element, address, 0);
+    scope.b.ins().store(math::vector_flags(), element, address, 0);
 }
 
 impl Scope<'_> {
