@@ -9,8 +9,8 @@ use crate::{Function, Module, Op, Run, Sizes, Tensor};
 ///
 /// # Errors
 ///
-/// When the arguments are not what the entry takes, or what is cut from the end of an axis is longer
-/// than it in this run.
+/// When the arguments are not what the entry takes, or what is cut from the end of an axis is
+/// longer than it in this run.
 pub fn eval(
     module: &Module,
     arguments: &[&Tensor],

@@ -23,7 +23,7 @@ fn every_op_has_an_example() {
 }
 
 /// A module whose entry is the example alone.
-fn module_of(example: &Example) -> Module {
+pub(crate) fn module_of(example: &Example) -> Module {
     let mut module = Module { axes: example.axes.clone(), functions: example.functions.clone() };
     let mut entry = Function::new("entry");
     let operands: Vec<_> = example

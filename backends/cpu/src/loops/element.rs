@@ -11,7 +11,7 @@ use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilder;
 use ir::{
     Axis, DType, Extent, Function, Module, Node, Op,
-    ops::{BinaryFn, Contract, ReduceKind, UnaryFn},
+    ops::{BinaryFn, Contract, Reduce, UnaryFn},
 };
 
 use super::{index::Index, math, nest::LoopWord};
@@ -226,15 +226,7 @@ impl<'a> Scope<'a> {
             Op::Concat(it) => self.concat(&node.operands, &it.parts, at(&it.whole()), index, lanes),
             Op::Gather(it) => self.gather(node, &it.axis, axes, index, lanes),
             Op::ScatterAdd(it) => self.scatter_add(node, it, index),
-            Op::Reduce(it) => {
-                let operand = operand.expect("one operand");
-                let identity = math::number(&mut self.b, lanes, it.kind.identity() as f32);
-                self.fold(&it.over, &[identity], lanes, |scope, inner, sums| {
-                    let place = scope.place(operand, axes, index, &it.over, inner);
-                    let x = scope.element_of(operand, &place, lanes);
-                    vec![scope.join_two(it.kind, sums[0], x, lanes)]
-                })[0]
-            }
+            Op::Reduce(it) => self.reduce(operand.expect("one operand"), it, axes, index, lanes),
             Op::Contract(it) => self.contract(node, it, axes, index, lanes),
             Op::ArgMax(it) => self.argmax(operand.expect("one operand"), &it.axis, axes, index),
             Op::Call(_) | Op::Scan(_) => unreachable!("a loop function calls nothing"),
@@ -592,6 +584,22 @@ impl<'a> Scope<'a> {
         })[0]
     }
 
+    fn reduce(
+        &mut self,
+        operand: ir::Value,
+        reduce: &Reduce,
+        axes: &[Axis],
+        index: &[Index],
+        lanes: u32,
+    ) -> Value {
+        let identity = math::number(&mut self.b, lanes, reduce.kind.identity() as f32);
+        self.fold(&reduce.over, &[identity], lanes, |scope, inner, sums| {
+            let place = scope.place(operand, axes, index, &reduce.over, inner);
+            let x = scope.element_of(operand, &place, lanes);
+            vec![scope.binary(reduce.kind.function(), DType::F32, sums[0], x, lanes)]
+        })[0]
+    }
+
     fn contract(
         &mut self,
         node: &Node,
@@ -629,10 +637,6 @@ impl<'a> Scope<'a> {
             let value = scope.b.ins().select(better, x, best[0]);
             vec![value, scope.b.ins().select(better, here, best[1])]
         })[1]
-    }
-
-    fn join_two(&mut self, kind: ReduceKind, x: Value, y: Value, lanes: u32) -> Value {
-        self.binary(kind.function(), DType::F32, x, y, lanes)
     }
 
     /// Loops over `axes`, handing `start` from step to step; what the last step gave.
@@ -679,8 +683,8 @@ impl<'a> Scope<'a> {
         so_far
     }
 
-    /// Whether four lanes of `value` can be computed at once, when they are `steps` apart along each
-    /// axis.
+    /// Whether four lanes of `value` can be computed at once, when they are `steps` apart along
+    /// each axis.
     pub(super) fn is_vectorizable(&self, value: ir::Value, steps: &[i64]) -> bool {
         let Some(node) = self.function.maker(value) else { return true };
         let axes = &self.function.ty(value).axes;

@@ -1,0 +1,136 @@
+//! The fixtures, compiled and run: they answer what Transformers answers, however many threads
+//! there are and however the text is cut.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use frontend::WeightMap;
+use import::Checkpoint;
+use runtime::{Compiled, Manifest, Model, Session, verify::Golden};
+use treen::{Lowered, Options, ReferenceModel, Spec};
+
+/// How far outputs may be from those of Transformers, which rounds at other places.
+const TOLERANCE: f32 = 1e-5;
+
+/// A fixture with the checkpoint that it is.
+pub(crate) struct Fixture {
+    /// Its folder.
+    pub(crate) path: PathBuf,
+    /// Its weights.
+    checkpoint: Checkpoint,
+    /// Where each parameter comes from.
+    maps: Vec<WeightMap>,
+    /// What it was compiled to.
+    lowered: Lowered,
+}
+
+/// The folders of all fixtures.
+pub(crate) fn folders() -> Vec<PathBuf> {
+    let entries = fs::read_dir("fixtures").expect("tests/fixtures");
+    let mut folders: Vec<PathBuf> = entries
+        .map(|it| it.expect("an entry").path())
+        .filter(|it| it.join("golden.safetensors").exists())
+        .collect();
+    folders.sort();
+    assert!(!folders.is_empty());
+    folders
+}
+
+/// The spec of a model, by the name that a user would give.
+pub(crate) fn spec(name: &str) -> Spec {
+    Spec::open(name, &[], &mut |_| {}).unwrap_or_else(|why| panic!("{name}: {why}"))
+}
+
+impl Fixture {
+    fn compile(path: PathBuf) -> Fixture {
+        let spec = spec(path.to_str().expect("a readable name"));
+        let compiled = spec.compile().unwrap_or_else(|why| panic!("{why}"));
+        // Contracts are checked by the tests of the pipeline.
+        let options = Options { check: false, ..Options::default() };
+        let lowered = treen::lower(compiled.module, &options, &mut |_| {});
+        let lowered = lowered.unwrap_or_else(|why| panic!("{why}"));
+        let checkpoint = Checkpoint::open(&path).expect("a checkpoint");
+        Fixture { path, checkpoint, maps: compiled.weights, lowered }
+    }
+
+    fn golden(&self) -> Golden {
+        Golden::read(&self.path.join("golden.safetensors")).expect("a golden file")
+    }
+
+    /// The program in memory.
+    fn bind(&mut self) -> Compiled {
+        let weights = treen::bind(&mut self.lowered, &self.maps, &self.checkpoint);
+        let weights = Arc::new(weights.unwrap_or_else(|why| panic!("{why}")));
+        let program = self.lowered.program.clone();
+        Compiled::Memory { manifest: Manifest { program, ..Manifest::default() }, weights }
+    }
+}
+
+fn agree(what: &str, model: &mut dyn Model, golden: &Golden) {
+    let agreement = runtime::verify::verify(model, golden).expect("a model that runs");
+    assert!(agreement.within(TOLERANCE.into()), "{what}:\n{agreement}");
+}
+
+/// The logits of `text` after each token, read `chunk` tokens at a time.
+fn logits(session: &mut Session, text: &[i32], chunk: usize) -> Vec<f32> {
+    session.reset();
+    let read = |part: &[i32]| session.step(part, part.len()).expect("a step").to_vec();
+    text.chunks(chunk).flat_map(read).collect()
+}
+
+/// The greatest difference, relative to the greatest magnitude expected.
+fn error(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let difference = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    assert!(found.iter().chain(expected).all(|it| it.is_finite()));
+    difference.fold(0.0, f32::max) / expected.iter().map(|it| it.abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn they_answer_what_transformers_answers() {
+    for path in folders() {
+        let mut fixture = Fixture::compile(path);
+        let (golden, name) = (fixture.golden(), fixture.path.display().to_string());
+        let reference = ReferenceModel::new(&fixture.lowered, &fixture.maps, &fixture.checkpoint);
+        let mut reference = reference.unwrap_or_else(|why| panic!("{why}"));
+        agree(&format!("{name}, the reference"), &mut reference, &golden);
+        let mut session = fixture.bind().session(Some(2), None).expect("a session");
+        agree(&name, &mut session, &golden);
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    for path in folders() {
+        let mut fixture = Fixture::compile(path);
+        let (golden, compiled) = (fixture.golden(), fixture.bind());
+        for chunk in [1, golden.texts[0].len()] {
+            let bits = |threads| -> Vec<u32> {
+                let mut session = compiled.session(Some(threads), None).expect("a session");
+                let texts = golden.texts.iter();
+                let all = texts.flat_map(|it| logits(&mut session, it, chunk));
+                all.map(f32::to_bits).collect()
+            };
+            let one = bits(1);
+            for threads in [2, 3] {
+                assert!(bits(threads) == one, "{}: {threads} threads", fixture.path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_text_may_be_cut_anywhere() {
+    for path in folders() {
+        let mut fixture = Fixture::compile(path);
+        let golden = fixture.golden();
+        let mut session = fixture.bind().session(Some(2), None).expect("a session");
+        for text in &golden.texts {
+            let whole = logits(&mut session, text, text.len());
+            for chunk in [1, 5] {
+                let cut = logits(&mut session, text, chunk);
+                let error = error(&cut, &whole);
+                assert!(error <= TOLERANCE, "{}, {chunk}: {error}", fixture.path.display());
+            }
+        }
+    }
+}
