@@ -56,8 +56,9 @@ impl fmt::Display for Agreement {
 }
 
 impl Golden {
-    /// Reads `input_ids i64[B, S]`, `logits f32[B, S, V]` and, where there is one,
-    /// `greedy i64[1, N]` from a safetensors file.
+    /// Reads `input_ids i64[B, S]`, `logits f32[B, S, V]` (or, of a model without a head,
+    /// `last_hidden_state f32[B, S, E]`) and, where there is one, `greedy i64[1, N]` from a
+    /// safetensors file.
     pub fn read(path: &Path) -> Result<Golden, Fault> {
         let bytes = fs::read(path).map_err(|error| Fault::reading(path, &error))?;
         Golden::parse(&bytes).map_err(|why| {
@@ -68,11 +69,15 @@ impl Golden {
     fn parse(bytes: &[u8]) -> Result<Golden, String> {
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let tensor = |name: &str| file.tensor(name).map_err(|_| format!("it has no `{name}`"));
-        let (ids, logits) = (tensor("input_ids")?, tensor("logits")?);
+        if tensor("decoder_input_ids").is_ok() {
+            return Err("it has `decoder_input_ids`, but no model here has an encoder".into());
+        }
+        let (ids, logits) =
+            (tensor("input_ids")?, tensor("logits").or(tensor("last_hidden_state"))?);
         let (&[texts, tokens], &[logit_texts, logit_tokens, vocabulary]) =
             (ids.shape(), logits.shape())
         else {
-            return Err("`input_ids` is not [B, S] or `logits` not [B, S, V]".into());
+            return Err("`input_ids` is not [B, S] or the outputs are not [B, S, V]".into());
         };
         if [texts, tokens] != [logit_texts, logit_tokens] || logits.data().is_empty() {
             return Err(format!("shapes {:?} and {:?}", ids.shape(), logits.shape()));
