@@ -169,8 +169,8 @@ pub struct Expr {
     pub kind: ExprKind,
     /// Where.
     pub span: Span,
-    /// Levels of expressions in it, itself among them; the parser keeps it small, so that everything
-    /// that walks an expression may recurse.
+    /// Levels of expressions in it, itself among them; the parser keeps it small, so that
+    /// everything that walks an expression may recurse.
     pub height: u8,
 }
 

@@ -25,7 +25,8 @@ impl Random {
     }
 }
 
-/// Some lines of a real spec, or all of them, with a few of their words dropped, doubled, swapped or spiced.
+/// Some lines of a real spec, or all of them, with a few of their words dropped, doubled, swapped
+/// or spiced.
 pub(crate) fn broken(text: &str, most_lines: usize, random: &mut Random) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let n_lines = if most_lines < lines.len() { 1 + random.below(most_lines) } else { lines.len() };

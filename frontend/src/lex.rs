@@ -34,7 +34,8 @@ pub(crate) struct Token {
     pub(crate) kind: Kind,
     pub(crate) start: u32,
     pub(crate) end: u32,
-    /// Ends of line between the token before and this one, at most 2: none, a new line, a blank line.
+    /// Ends of line between the token before and this one, at most 2: none, a new line, a blank
+    /// line.
     pub(crate) lines_before: u8,
 }
 

@@ -1,8 +1,8 @@
 //! Axes: the names by which every dimension is known.
 //!
 //! An axis is written over *atoms*. `K*G*P` is a product (the last atom varies fastest) and
-//! `A | B` a concatenation. Only the [`Axes`] table knows how long an atom is; no op stores a number
-//! where it could store a name.
+//! `A | B` a concatenation. Only the [`Axes`] table knows how long an atom is; no op stores a
+//! number where it could store a name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -101,7 +101,8 @@ impl DType {
         !matches!(self, DType::I32 | DType::Bool)
     }
 
-    /// The type of a computation that reads an element: `f32` for storage formats, itself otherwise.
+    /// The type of a computation that reads an element: `f32` for storage formats, itself
+    /// otherwise.
     pub fn value_type(self) -> DType {
         if self.is_block() || self == DType::Mixed { DType::F32 } else { self }
     }

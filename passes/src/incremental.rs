@@ -2,9 +2,9 @@
 //! steps left.
 //!
 //! Where positions get an index of their own to be looked back at (a `rename` of `S` to an axis
-//! that is as long), the earlier ones come from a state, and a recurrence along `S` begins with what
-//! the last step carried. States go through calls and loops to the entry. The axis `Past` counts the
-//! positions before the first of `S`, so that `iota` tells true positions.
+//! that is as long), the earlier ones come from a state, and a recurrence along `S` begins with
+//! what the last step carried. States go through calls and loops to the entry. The axis `Past`
+//! counts the positions before the first of `S`, so that `iota` tells true positions.
 //!
 //! ```ir
 //! axis E = 4

@@ -10,8 +10,8 @@ use super::unwritable;
 /// Fetch the weights of a model of the catalog
 #[derive(Args)]
 pub(super) struct PullArgs {
-    /// Its name; without one, the catalog is listed. Files are kept in `$TREEN_CACHE`, or in `treen`
-    /// of the user's cache folder
+    /// Its name; without one, the catalog is listed. Files are kept in `$TREEN_CACHE`, or in
+    /// `treen` of the user's cache folder
     name: Option<String>,
 }
 

@@ -73,6 +73,9 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 const FILE_BYTES_MAX: u64 = 10_000_000;
 
+/// Files that may have longer lines: a table, and specs as users write them.
+const LONG_LINES: &[&str] = &["frontend/src/tests.rs", "ir/src/storage.rs"];
+
 /// What is left behind by work that is not done. (In halves, so that this file may be read too.)
 const FORBIDDEN: &[[&str; 2]] =
     &[["TO", "DO"], ["FIX", "ME"], ["to", "do!("], ["unimple", "mented!("], ["/wo", "rk/"]];
@@ -190,9 +193,11 @@ fn check_reachable(file: &str, faults: &mut Vec<String>) {
 }
 
 fn check_lines(file: &str, text: &str, faults: &mut Vec<String>) {
-    // Texts in quotes and tables in macros stay as they are.
-    let fixed = |it: &str| it.contains('"') && !it.trim_start().starts_with("//");
-    let is_long = |it: &str| COLUMNS_MAX < it.chars().count() && !fixed(it);
+    // Texts in quotes and the lines of graphs stay as they are.
+    let is_quoted = |it: &str| it.contains('"') && !it.trim_start().starts_with("//");
+    let fixed = |it: &str| is_quoted(it) || it.starts_with("//!   %");
+    let listed = LONG_LINES.contains(&file);
+    let is_long = |it: &str| COLUMNS_MAX < it.chars().count() && !fixed(it) && !listed;
     for (at, _) in text.lines().enumerate().filter(|(_, it)| is_long(it)) {
         faults.push(format!("{file}:{}: over {COLUMNS_MAX} columns", at + 1));
     }

@@ -109,8 +109,8 @@ impl<'a> Planner<'a> {
         Ok(self.plan.states.len() - 1)
     }
 
-    /// Plans the nodes of `function`, the first `n_carries` of whose parameters it may overwrite; its
-    /// outputs end up at `wanted`.
+    /// Plans the nodes of `function`, the first `n_carries` of whose parameters it may overwrite;
+    /// its outputs end up at `wanted`.
     fn function(
         &mut self,
         function: &'a Function,

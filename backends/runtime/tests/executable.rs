@@ -1,4 +1,5 @@
-//! Executables as files: written, found, cut off, stripped and run. The runtime in them is this test.
+//! Executables as files: written, found, cut off, stripped and run. The runtime in them is this
+//! test.
 
 mod support;
 

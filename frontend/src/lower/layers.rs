@@ -255,8 +255,8 @@ impl<'a> Lower<'a> {
         self.extra(Extra { kind: ExtraKind::Weight, name, ty, layers }, label.span)
     }
 
-    /// The banks of a pattern by the paths of their weights. Kinds of layers that share a path share
-    /// its bank.
+    /// The banks of a pattern by the paths of their weights. Kinds of layers that share a path
+    /// share its bank.
     fn banks(
         &mut self,
         steps: &BTreeMap<usize, Rc<Instance>>,

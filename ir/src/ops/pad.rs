@@ -9,8 +9,8 @@ use crate::{
     tensor::{each_index, strides},
 };
 
-/// The elements of `axis` within the longer axis `into`, behind the axes `after` laid end to end, or
-/// at its end if `last` is true; `value` everywhere else.
+/// The elements of `axis` within the longer axis `into`, behind the axes `after` laid end to end,
+/// or at its end if `last` is true; `value` everywhere else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Pad {
     /// The axis to lay out.

@@ -153,7 +153,8 @@ macro_rules! binary {
 
             /// What it computes.
             pub fn apply(self, x: f64, y: f64) -> f64 {
-                let meaning: fn(f64, f64) -> f64 = match self { $(BinaryFn::$variant => $meaning,)* };
+                let meaning: fn(f64, f64) -> f64 =
+                    match self { $(BinaryFn::$variant => $meaning,)* };
                 meaning(x, y)
             }
         }

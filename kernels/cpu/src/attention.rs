@@ -1,11 +1,11 @@
 //! Softmax attention over a cache: `out = softmax(q k^T * scale) v`, query heads in groups that
 //! share a key/value head.
 //!
-//! `q[s, heads, group, p]`, `k[t, heads, p]`, `v[t, heads, pv]`, `out[s, heads, group, pv]`, where a
-//! row of `q` and of `out` is contiguous, and so is a head of a row of `k` and `v`. Query `i` stands
-//! at position `t - s + i`, key `j` at `j`. Causal: keys after the query are not seen. Window `w`
-//! (0: none): keys at `w` or more positions before it are not seen. A query that sees no key gives
-//! zeros.
+//! `q[s, heads, group, p]`, `k[t, heads, p]`, `v[t, heads, pv]`, `out[s, heads, group, pv]`, where
+//! a row of `q` and of `out` is contiguous, and so is a head of a row of `k` and `v`. Query `i`
+//! stands at position `t - s + i`, key `j` at `j`. Causal: keys after the query are not seen.
+//! Window `w` (0: none): keys at `w` or more positions before it are not seen. A query that sees no
+//! key gives zeros.
 //!
 //! Keys are taken in tiles, with a running maximum and sum for each query (Milakov and Gimelshein
 //! 2018, Dao et al. 2022), so that scratch does not grow with `t`.

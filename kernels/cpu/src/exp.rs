@@ -2,7 +2,8 @@
 
 use crate::simd::Simd;
 
-/// `e^x` for `x <= 88`, to 2 units in the last place; 0 where it is below the smallest normal number.
+/// `e^x` for `x <= 88`, to 2 units in the last place; 0 where it is below the smallest normal
+/// number.
 ///
 /// With `n` the nearest integer to `x / ln 2` and `r = x - n ln 2`: `2^n e^r`, where `e^r` is the
 /// minimax polynomial of degree 6 of the Cephes library.

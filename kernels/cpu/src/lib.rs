@@ -7,14 +7,15 @@
 //!
 //! # Calling a kernel
 //!
-//! [`Kernel::run`] takes its arguments as 64-bit words, in the order of [`Kernel::args`]: a pointer,
-//! an extent or stride (strides count elements, not bytes), a flag (0 or 1), a [`DType`] as its
-//! discriminant, or the bits of an `f64`. All threads of a step call it with the same words; each
-//! does its share of the output elements. No sum is ever divided, so results are the same bits for
-//! any number of threads.
+//! [`Kernel::run`] takes its arguments as 64-bit words, in the order of [`Kernel::args`]: a
+//! pointer, an extent or stride (strides count elements, not bytes), a flag (0 or 1), a [`DType`]
+//! as its discriminant, or the bits of an `f64`. All threads of a step call it with the same words;
+//! each does its share of the output elements. No sum is ever divided, so results are the same bits
+//! for any number of threads.
 //!
 //! A kernel that names a `scratch` word wants there `threads` areas of
-//! [`Kernel::scratch_bytes`] each, one after another, aligned to 64 bytes. Kernels allocate nothing.
+//! [`Kernel::scratch_bytes`] each, one after another, aligned to 64 bytes. Kernels allocate
+//! nothing.
 
 mod attention;
 mod exp;

@@ -93,7 +93,9 @@ macro_rules! with_format {
 pub(crate) unsafe extern "C" fn run<S: Simd>(args: *const u64, thread: u64, threads: u64) {
     let (s, mut a) = unsafe { (S::assume(), *args.cast::<Args>()) };
     a.scratch = unsafe { a.scratch.add(area(a.k) * thread as usize) };
-    with_format!(dtype_of_word(a.dtype), F => unsafe { run_format::<S, F>(s, &a, thread, threads) });
+    with_format!(dtype_of_word(a.dtype), F => unsafe {
+        run_format::<S, F>(s, &a, thread, threads)
+    });
 }
 
 unsafe fn run_format<S: Simd, F: Format>(s: S, a: &Args, thread: u64, threads: u64) {

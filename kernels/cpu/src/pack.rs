@@ -2,8 +2,8 @@
 //!
 //! Weights `W[n, k]` come as rows of blocks, as in GGUF and safetensors files. Sixteen rows make a
 //! *panel*; the last panel is padded with zero bytes. In a panel the blocks follow each other along
-//! `k`; in a block each field of 2 or 4 bytes is stored for the sixteen rows side by side, so that a
-//! vector load has one row a lane. The order of the fields is that of the file
+//! `k`; in a block each field of 2 or 4 bytes is stored for the sixteen rows side by side, so that
+//! a vector load has one row a lane. The order of the fields is that of the file
 //! ([`ir::storage`] lists them), bytes inside a field do not move, and nothing grows: packing is a
 //! transposition.
 //!

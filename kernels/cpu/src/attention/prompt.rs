@@ -1,8 +1,8 @@
 //! Attention of many queries: two matrix products a tile of keys.
 //!
 //! Lanes are queries: sixteen (query, member of the group) pairs of one key/value head. Scores lie
-//! as `[key][16]` and results as `[pv][16]`, so keys and values are read where they are, the softmax
-//! needs no sums across lanes, and only queries and results are transposed.
+//! as `[key][16]` and results as `[pv][16]`, so keys and values are read where they are, the
+//! softmax needs no sums across lanes, and only queries and results are transposed.
 #![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
 
 use super::{Args, KEYS, LEAST};
