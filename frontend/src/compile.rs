@@ -44,7 +44,7 @@ pub fn compile(sources: &Sources, settings: &Settings) -> Result<Compiled, Vec<D
     if !faults.is_empty() {
         return Err(faults);
     }
-    let tokenizer = program.tokenizer.map(|it| it.text.clone());
+    let tokenizer = program.tokenizers.first().map(|it| it.text.clone());
     Ok(Compiled { module: lowered.module, weights, tokenizer })
 }
 

@@ -36,19 +36,24 @@ fn lines(tokens: &[Token]) -> Vec<&[Token]> {
     lines
 }
 
+/// Comments are not aligned behind code that is wider.
+const MOST_ALIGNED: usize = 120;
+
 /// Lines to text. Comments behind the code of neighbouring lines begin in one column.
 fn join(lines: &[Line]) -> String {
     let mut text = String::new();
     for run in lines.chunk_by(|left, right| has_both(left) && has_both(right) && !right.after_blank)
     {
-        let width = run.iter().map(|it| it.code.chars().count()).max().unwrap_or(0);
+        let widths = run.iter().map(|it| it.code.chars().count());
+        let width = widths.filter(|it| *it <= MOST_ALIGNED).max().unwrap_or(0);
         for line in run {
             if line.after_blank && !text.is_empty() {
                 text.push('\n');
             }
             text.push_str(&line.code);
             if has_both(line) {
-                text.extend(std::iter::repeat_n(' ', width - line.code.chars().count() + 2));
+                let gap = width.saturating_sub(line.code.chars().count()) + 2;
+                text.extend(std::iter::repeat_n(' ', gap));
             }
             text.push_str(&line.comment);
             text.push('\n');

@@ -21,7 +21,7 @@ pub(crate) struct Program<'a> {
     pub(crate) values: Vec<&'a ValueDecl>,
     pub(crate) functions: Vec<Definition<'a>>,
     pub(crate) weights: Vec<&'a Weights>,
-    pub(crate) tokenizer: Option<&'a Name>,
+    pub(crate) tokenizers: Vec<&'a Name>,
     /// What functions are called by their origin: the stem of each file's name.
     pub(crate) stems: BTreeMap<u16, String>,
 }
@@ -78,7 +78,7 @@ impl<'a> Program<'a> {
             Item::Values(decls) => self.values.extend(decls),
             Item::Function(function) => self.functions.push(Definition { source, function }),
             Item::Weights(weights) => self.weights.push(weights),
-            Item::Tokenizer(path) => self.tokenizer = self.tokenizer.or(Some(path)),
+            Item::Tokenizer(path) => self.tokenizers.push(path),
         }
     }
 
@@ -87,6 +87,10 @@ impl<'a> Program<'a> {
         once(self.values.iter().map(|it| (0, &it.name)), faults);
         once(self.functions.iter().map(|it| (it.source, &it.function.name)), faults);
         once(self.weights.iter().map(|it| (0, &it.format)), faults);
+        if let [first, again, ..] = self.tokenizers[..] {
+            let diagnostic = Diagnostic::error("E0202", "a spec has one `tokenizer`");
+            faults.push(diagnostic.at(again.span, "again here").at(first.span, "first here"));
+        }
         for definition in &self.functions {
             once(definition.function.params.iter().map(|it| (0, &it.name)), faults);
         }

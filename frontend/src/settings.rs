@@ -16,12 +16,15 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// When there is no `=`.
+    /// When there is no `=`, or what follows could not be written in a spec.
     pub fn read(&mut self, text: &str) -> Result<(), Diagnostic> {
         let Some((name, value)) = text.split_once('=') else {
             let message = format!("`{text}` is not a setting such as `E=512`");
             return Err(Diagnostic::error("E0602", message));
         };
+        if value.contains(['"', '\n']) {
+            return Err(unfit(name.trim(), value, "a text of a spec has no `\"` and one line"));
+        }
         self.set(name.trim(), value.trim());
         Ok(())
     }
@@ -89,7 +92,9 @@ pub fn rewrite(text: &str, settings: &Settings) -> Result<String, Vec<Diagnostic
         return Err(faults);
     }
     let places = places(&spec);
-    let faults = settings.unknown(&places.keys().copied().collect());
+    // Which model is compiled is no part of the text.
+    let known = places.keys().copied().chain(["model"]);
+    let faults = settings.unknown(&known.collect());
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -100,10 +105,15 @@ pub fn rewrite(text: &str, settings: &Settings) -> Result<String, Vec<Diagnostic
     for (span, value) in edits {
         let range = span.start as usize..span.end as usize;
         let quoted = text[range.clone()].starts_with(['"', '\'']);
-        let value = if quoted { format!("\"{value}\"") } else { value.to_owned() };
+        let value = if quoted { format!("\"{value}\"") } else { number_text(value) };
         text.replace_range(range, &value);
     }
     format(&text)
+}
+
+/// A number as the language writes it, which has no `.5` and no `5.`.
+fn number_text(value: &str) -> String {
+    value.parse().map_or_else(|_| value.to_owned(), |it: f64| it.to_string())
 }
 
 /// Where each setting of a spec stands.
@@ -146,6 +156,15 @@ mod tests {
         let expected =
             "axis E = 512  // residual\naxis S <= 4096\nvalue theta = 500000, kinds = \"MM-\"\n";
         assert_eq!(new, expected);
+    }
+
+    #[test]
+    fn what_is_set_can_be_written() {
+        let mut settings = Settings::default();
+        settings.read("eps=.5").unwrap();
+        settings.read("model=second").unwrap();
+        assert_eq!(rewrite("value eps = 1\n", &settings).unwrap(), "value eps = 0.5\n");
+        assert_eq!(settings.read("kinds=M\"-").unwrap_err().code, "E0602");
     }
 
     #[test]

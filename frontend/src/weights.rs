@@ -241,7 +241,9 @@ impl<'a> Reader<'a> {
         let mut name = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
-            let (hole, after) = after.split_once('}').unwrap_or((after, ""));
+            let Some((hole, after)) = after.split_once('}') else {
+                return self.wrong("E0503", "this name has a `{` without its `}`", span);
+            };
             if self.layer != Some(hole) {
                 let message = format!("`{{{hole}}}` is not what the path calls the layer");
                 return self.wrong("E0503", message, span);
@@ -256,6 +258,10 @@ impl<'a> Reader<'a> {
 
     /// A change of a source tensor.
     fn change(&mut self, call: &Call) -> Option<TensorSource> {
+        if let Some(name) = call.args.iter().find_map(|it| it.name.as_ref()).or(call.label.as_ref())
+        {
+            return self.wrong("E0503", "a change of a tensor takes no names", name.span);
+        }
         let args: Vec<&Expr> = call.args.iter().map(|it| &it.value).collect();
         match (&*call.callee.text, args.as_slice()) {
             ("transpose", [of]) => Some(TensorSource::Transpose(Box::new(self.source(of)?))),
@@ -311,7 +317,7 @@ impl<'a> Reader<'a> {
                     Binary::Add | Binary::Concat => a.checked_add(b),
                     Binary::Subtract => a.checked_sub(b),
                     Binary::Multiply => a.checked_mul(b),
-                    Binary::Divide if b > 0 => Some(a / b),
+                    Binary::Divide if b > 0 && a % b == 0 => Some(a / b),
                     _ => None,
                 }
             }

@@ -48,11 +48,7 @@ pub struct Generated {
 /// The tokens of a plain text.
 pub fn plain_prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Fault> {
     let how = Encoding { framed: true, parse_special: false };
-    let tokens = tokenizer.encode(text, how).map_err(untokenizable)?;
-    if tokens.is_empty() {
-        return Err(Fault::new("R0602", "the prompt is empty"));
-    }
-    Ok(tokens)
+    prompt(tokenizer, text, how)
 }
 
 /// The tokens of a conversation in which the assistant speaks next.
@@ -64,8 +60,15 @@ pub fn chat_prompt(
     let name = |token: Option<u32>| token.map_or("", |it| tokenizer.vocab().token(it));
     let (bos, eos) = (name(tokenizer.bos()), name(tokenizer.eos()));
     let text = template.render(messages, true, bos, eos).map_err(untokenizable)?;
-    let how = Encoding { framed: false, parse_special: true };
-    tokenizer.encode(&text, how).map_err(untokenizable)
+    prompt(tokenizer, &text, Encoding { framed: false, parse_special: true })
+}
+
+fn prompt(tokenizer: &Tokenizer, text: &str, how: Encoding) -> Result<Vec<u32>, Fault> {
+    let tokens = tokenizer.encode(text, how).map_err(untokenizable)?;
+    if tokens.is_empty() {
+        return Err(Fault::new("R0602", "the prompt is empty"));
+    }
+    Ok(tokens)
 }
 
 /// Reads the last tokens of `prompt`, those the session has not read yet, and generates at most

@@ -194,7 +194,11 @@ pub(crate) fn axis(input: Tokens<'_>) -> Parsed<'_, Name> {
 /// A text, without its quotes.
 pub(crate) fn text(input: Tokens<'_>) -> Parsed<'_, Name> {
     let (rest, name) = word(Kind::Text, "a text in quotes")(input)?;
-    Ok((rest, Name { text: name.text.trim_matches(['"', '\'']).into(), ..name }))
+    let quote = name.text.chars().next().unwrap_or('"');
+    let inside = name.text.strip_prefix(quote).unwrap_or_default();
+    // One without its closing quote has been reported.
+    let text = inside.strip_suffix(quote).unwrap_or(inside).into();
+    Ok((rest, Name { text, ..name }))
 }
 
 /// A bracketed list with commas between its members and, perhaps, after the last. Once it is open

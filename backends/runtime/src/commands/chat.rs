@@ -1,6 +1,7 @@
 //! `chat`: a conversation, turn by turn.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
 
 use clap::Args;
 use text::Message;
@@ -83,7 +84,8 @@ fn next_line(out: &mut dyn Write) -> Result<Option<String>, Fault> {
             out.flush()?;
         }
         let mut line = String::new();
-        if input.lock().read_line(&mut line)? == 0 {
+        let unreadable = |error| Fault::reading(Path::new("standard input"), &error);
+        if input.lock().read_line(&mut line).map_err(unreadable)? == 0 {
             return Ok(None);
         }
         if !line.trim().is_empty() {

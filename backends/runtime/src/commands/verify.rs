@@ -41,11 +41,12 @@ impl VerifyArgs {
 
     /// How well a compiled model agrees.
     pub fn compare(&self, model: &Compiled) -> Result<Agreement, Fault> {
+        let golden = Golden::read(&self.golden)?;
         if let Compiled::File(container) = model {
             container.check()?;
         }
         let mut session = model.session(self.machine.threads, None)?;
-        verify(&mut session, &Golden::read(&self.golden)?)
+        verify(&mut session, &golden)
     }
 
     /// Whether that is near enough.

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::error::Error;
 
 /// How Llama 3 stretches its rotary frequencies beyond the context of pre-training.
+#[derive(Clone, Copy, PartialEq)]
 struct Stretch {
     factor: f64,
     low: f64,
@@ -81,9 +82,15 @@ fn from_json(config: Config<'_>) -> Result<Found, Error> {
 fn rope_of_json(config: &Config<'_>) -> Result<(f64, Stretch), Error> {
     let outer = config.number("rope_theta")?;
     let sections = [config.section("rope_parameters")?, config.section("rope_scaling")?];
-    let Some(rope) = sections.into_iter().flatten().next() else {
-        return Ok((outer.unwrap_or(10000.0), NO_STRETCH));
-    };
+    let found = sections.into_iter().flatten().map(|it| rope_of_section(it, outer));
+    match found.collect::<Result<Vec<_>, _>>()?[..] {
+        [] => Ok((outer.unwrap_or(10000.0), NO_STRETCH)),
+        [first, ref others @ ..] if others.iter().all(|it| *it == first) => Ok(first),
+        _ => Err(config.refuse("rope_scaling", "not what `rope_parameters` is")),
+    }
+}
+
+fn rope_of_section(rope: Config<'_>, outer: Option<f64>) -> Result<(f64, Stretch), Error> {
     let theta = rope.number("rope_theta")?.or(outer).unwrap_or(10000.0);
     let old_name = rope.text("type")?;
     let stretch = match rope.text("rope_type")?.or(old_name) {
