@@ -219,7 +219,8 @@ fn fill(
             });
         }
     });
-    let faults = faults.into_inner().unwrap_or_default();
+    let mut faults = faults.into_inner().unwrap_or_default();
+    faults.sort();
     if faults.is_empty() { Ok(()) } else { Err(Error::new("C0203", faults.join("\n"))) }
 }
 

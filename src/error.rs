@@ -52,6 +52,7 @@ const CODES: &[(&str, &str)] = &[
     ("C0302", "a list of passes can not be read"),
     ("C0303", "a file could not be read or written"),
     ("C0304", "a check failed, as the message says"),
+    ("C0306", "a pass failed or broke its contract; the graph below the message shows it again"),
     ("C0305", "an option does not fit the model that it is given for"),
 ];
 
@@ -76,7 +77,9 @@ impl fmt::Display for Error {
                     diagnostics.iter().map(|it| it.render(sources, false)).collect();
                 f.write_str(shown.join("\n").trim_end())
             }
-            Error::Pass(failure) => write!(f, "error: {failure}\n\n{}", failure.reproducer),
+            Error::Pass(failure) => {
+                write!(f, "error[C0306]: {failure}\n\n{}", failure.reproducer)
+            }
             Error::Fault(fault) => fault.fmt(f),
         }
     }

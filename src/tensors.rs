@@ -85,7 +85,7 @@ impl<'a> Loader<'a> {
     pub fn load(&self, source: &TensorSource) -> Result<Loaded<'a>, String> {
         match source {
             TensorSource::Tensor(name) => {
-                let tensor = self.checkpoint.tensor(name).map_err(|it| it.to_string())?;
+                let tensor = self.checkpoint.tensor(name).map_err(|it| it.message)?;
                 let (dtype, shape) = (tensor.dtype, tensor.shape.to_vec());
                 Ok(Loaded { dtype, shape, bytes: Cow::Borrowed(tensor.bytes) })
             }

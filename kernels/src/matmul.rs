@@ -30,7 +30,9 @@ impl Kernel for MatMul {
             let at = site.function.nodes().iter().position(|n| n.results().any(|r| r == it))?;
             is_product(site, &site.function.nodes()[at]).then_some(at)
         })?;
-        (a != b && same_type(a) && same_type(b)).then(|| vec![product, root])
+        let fits = a != b && same_type(a) && same_type(b);
+        // A bias is no place to add to.
+        (fits && !site.is_stored(a) && !site.is_stored(b)).then(|| vec![product, root])
     }
 
     fn words(&self, _: Scope<'_>, function: &Function) -> Vec<Word> {

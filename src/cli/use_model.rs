@@ -20,7 +20,12 @@ fn model(args: &ModelArgs) -> Result<Compiled, Error> {
 
 /// The executable that was named, if it is one. How it is compiled can not be changed any more.
 fn executable(args: &ModelArgs) -> Result<Option<Container>, Error> {
-    let Ok(container) = Container::open(Path::new(&args.spec)) else { return Ok(None) };
+    let container = match Container::open(Path::new(&args.spec)) {
+        Ok(container) => container,
+        // No file of that name, or none that holds a model.
+        Err(fault) if ["R0101", "R0102"].contains(&fault.code) => return Ok(None),
+        Err(fault) => return Err(Error::Fault(fault)),
+    };
     let compiles = args.weights.is_some() || !args.set.is_empty() || args.passes.is_some();
     if compiles {
         let message = format!("`{}` is compiled already", args.spec);

@@ -1,22 +1,31 @@
 //! Where threads have to wait for each other.
 
-use crate::plan::{Base, Launch, Place, Plan, Step};
+use ir::{Axes, Axis};
+
+use crate::plan::{Base, Launch, Place, Plan, Step, Word};
 
 /// Puts a barrier before each launch that touches what a launch since the last barrier wrote, or
 /// writes what one read. Every step of a loop ends with a barrier.
-pub(crate) fn insert(plan: &mut Plan) {
+pub(crate) fn insert(plan: &mut Plan, axes: &Axes) {
     let steps = std::mem::take(&mut plan.steps);
     let mut open = Vec::new();
-    plan.steps = with_barriers(plan, steps, &mut open);
+    plan.steps = with_barriers(plan, &|it| axes.fixed(it), steps, &mut open);
 }
 
-fn with_barriers(plan: &Plan, steps: Vec<Step>, open: &mut Vec<Launch>) -> Vec<Step> {
+fn with_barriers(
+    plan: &Plan,
+    fixed: &dyn Fn(&Axis) -> Option<usize>,
+    steps: Vec<Step>,
+    open: &mut Vec<Launch>,
+) -> Vec<Step> {
     let mut result = Vec::new();
     for step in steps {
         match step {
             Step::Barrier => {}
             Step::Launch(launch) => {
-                if open.iter().any(|it| conflict(plan, it, &launch)) {
+                let meets =
+                    |it: &Launch| conflict(plan, it, &launch) || scratch_conflict(it, &launch);
+                if open.iter().any(meets) {
                     result.push(Step::Barrier);
                     open.clear();
                 }
@@ -24,10 +33,15 @@ fn with_barriers(plan: &Plan, steps: Vec<Step>, open: &mut Vec<Launch>) -> Vec<S
                 result.push(Step::Launch(launch));
             }
             Step::Loop { id, axis, reverse, steps } => {
-                let mut steps = with_barriers(plan, steps, open);
+                let mut steps = with_barriers(plan, fixed, steps, open);
                 steps.push(Step::Barrier);
                 open.clear();
+                // A loop that may run no step at all leaves the launches before it open.
+                let may_be_empty = fixed(&axis).is_none_or(|it| it == 0);
                 result.push(Step::Loop { id, axis, reverse, steps });
+                if may_be_empty {
+                    result.push(Step::Barrier);
+                }
             }
         }
     }
@@ -38,6 +52,17 @@ fn conflict(plan: &Plan, earlier: &Launch, later: &Launch) -> bool {
     let touched = |it: &Launch| it.reads.iter().chain([&it.writes]).cloned().collect::<Vec<_>>();
     touched(later).iter().any(|it| overlap(plan, it, &earlier.writes))
         || touched(earlier).iter().any(|it| overlap(plan, it, &later.writes))
+}
+
+/// Whether the threads of two launches might meet in scratch memory: each kernel divides it among
+/// threads by its own extents.
+fn scratch_conflict(a: &Launch, b: &Launch) -> bool {
+    let extents = |it: &Launch| -> Vec<Word> {
+        let fixed = |it: &&Word| matches!(it, Word::Size(_) | Word::Bits(_));
+        it.words.iter().filter(fixed).cloned().collect()
+    };
+    let both = a.words.contains(&Word::Scratch) && b.words.contains(&Word::Scratch);
+    both && (a.callee != b.callee || extents(a) != extents(b))
 }
 
 /// Whether two places may share memory.

@@ -69,15 +69,14 @@ pub fn compile(module: &Module, axes: &StepAxes) -> Result<Compiled, String> {
         constants: plan.constants.clone(),
         extents: extents(module, axes, &plan)?,
         vocabulary: vocabulary(module),
-        inputs: ports(module, &plan, true),
-        outputs: ports(module, &plan, false),
+        inputs: ports(module, &plan, true)?,
+        outputs: ports(module, &plan, false)?,
         states: states(&plan),
         weights: weights(&plan),
         arena_bytes: plan.arena_bytes,
         scratch_bytes: scratch_bytes(module, &plan),
         graph: module.to_string(),
         plan: plan.to_string(),
-        ..Program::default()
     };
     Ok(Compiled { program, plan })
 }
@@ -110,7 +109,7 @@ fn vocabulary(module: &Module) -> u64 {
 }
 
 /// The inputs, or the outputs that are no states.
-fn ports(module: &Module, plan: &Plan, inputs: bool) -> Vec<Port> {
+fn ports(module: &Module, plan: &Plan, inputs: bool) -> Result<Vec<Port>, String> {
     let entry = module.entry();
     let is_state = |name: &Name| plan.states.iter().any(|it| it.name == *name);
     let named: Vec<(&Name, &ir::Type)> = if inputs {
@@ -130,14 +129,22 @@ fn ports(module: &Module, plan: &Plan, inputs: bool) -> Vec<Port> {
             })?;
             plan.extents.iter().position(|it| it == atom)
         };
+        let grows: Vec<&ir::Axis> =
+            ty.axes.iter().filter(|it| module.axes.fixed(it).is_none()).collect();
+        let rows = grows.first().and_then(|it| runtime(it));
+        if 1 < grows.len() || rows.is_some() != (grows.len() == 1) {
+            return Err(format!(
+                "`{name}` is {ty}: only one run-time axis can be told from outside"
+            ));
+        }
         let row: usize = ty.axes.iter().filter_map(|it| module.axes.fixed(it)).product();
-        Port {
+        Ok(Port {
             name: name.to_string(),
             ty: ty.to_string(),
             element_bytes: 4,
             row: row as u64,
-            rows: ty.axes.iter().find_map(runtime),
-        }
+            rows,
+        })
     };
     named.into_iter().map(port).collect()
 }

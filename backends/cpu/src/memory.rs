@@ -52,11 +52,27 @@ fn lowest_gap(taken: &[(u64, u64)], bytes: u64) -> u64 {
 fn lives(plan: &Plan) -> Vec<Option<Life>> {
     let mut lives = vec![None; plan.buffers.len()];
     let mut now = 0;
-    visit(&plan.steps, &mut now, &mut lives);
+    let mut loops = Vec::new();
+    visit(&plan.steps, &mut now, &mut lives, &mut loops);
+    // What a loop fills part by part for those after it, it must not share with its other steps.
+    for (begin, end) in loops {
+        for life in lives.iter_mut().flatten() {
+            if begin <= life.first && life.first <= end && end < life.last {
+                life.first = begin;
+            }
+        }
+    }
     lives
 }
 
-fn visit(steps: &[Step], now: &mut usize, lives: &mut [Option<Life>]) {
+/// Notes when each buffer is first and last touched, and from when to when each loop runs, inner
+/// loops first.
+fn visit(
+    steps: &[Step],
+    now: &mut usize,
+    lives: &mut [Option<Life>],
+    loops: &mut Vec<(usize, usize)>,
+) {
     for step in steps {
         match step {
             Step::Barrier => {}
@@ -69,13 +85,14 @@ fn visit(steps: &[Step], now: &mut usize, lives: &mut [Option<Life>]) {
             }
             Step::Loop { steps, .. } => {
                 let begin = *now;
-                visit(steps, now, lives);
+                visit(steps, now, lives, loops);
                 // What was there before the loop is needed by its every step.
                 for life in lives.iter_mut().flatten() {
                     if life.first <= begin && begin < life.last {
                         life.last = *now;
                     }
                 }
+                loops.push((begin + 1, *now));
             }
         }
     }

@@ -27,8 +27,9 @@ pub struct Plan {
     pub arena_bytes: u64,
 }
 
-/// The name under which the frame holds how many positions the states have room for.
-pub const CAPACITY: &str = "capacity";
+/// The name under which the frame holds how many positions the states have room for; no axis can
+/// have it.
+pub const CAPACITY: &str = "(capacity)";
 
 /// An intermediate value.
 #[derive(Clone, Debug)]

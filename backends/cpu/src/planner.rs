@@ -17,14 +17,17 @@ use crate::{
 /// Bytes of an element of an intermediate value.
 const ELEMENT: u64 = 4;
 
+/// Tells what the code of a loop function is called with.
+type LoopWords<'a> = dyn FnMut(&Module, &Function) -> Result<Vec<LoopWord>, String> + 'a;
+
 /// The plan of `module`. `loop_words` tells what the code of a loop function is called with.
 ///
 /// # Errors
 ///
 /// What this backend can not run, in a sentence.
-pub(crate) fn plan(
-    module: &Module,
-    loop_words: &mut dyn FnMut(&Module, &Function) -> Result<Vec<LoopWord>, String>,
+pub(crate) fn plan<'a>(
+    module: &'a Module,
+    loop_words: &'a mut LoopWords<'a>,
 ) -> Result<Plan, String> {
     let runtime = module.axes.iter().filter(|(_, it)| matches!(it.extent, Extent::Runtime { .. }));
     let extents = runtime.map(|(name, _)| name.clone()).chain([CAPACITY.into()]).collect();
@@ -34,7 +37,7 @@ pub(crate) fn plan(
     let mut plan = planner.plan;
     plan.steps = planner.steps.pop().unwrap_or_default();
     crate::memory::assign(&mut plan);
-    crate::barriers::insert(&mut plan);
+    crate::barriers::insert(&mut plan, &module.axes);
     Ok(plan)
 }
 
@@ -50,7 +53,7 @@ enum Located {
 struct Planner<'a> {
     module: &'a Module,
     plan: Plan,
-    loop_words: &'a mut dyn FnMut(&Module, &Function) -> Result<Vec<LoopWord>, String>,
+    loop_words: &'a mut LoopWords<'a>,
     n_loops: usize,
     /// The steps of each loop that is open.
     steps: Vec<Vec<Step>>,
@@ -161,7 +164,7 @@ impl<'a> Planner<'a> {
                 body.located.insert(node.result(), Located::At(Place::new(Base::Constant(at))));
             }
             Op::Concat(_) => self.append(body, node)?,
-            Op::Scan(scan) => self.scan(body, node, scan)?,
+            Op::Scan(scan) => self.scan(body, at, node, scan)?,
             Op::Call(call) => {
                 let callee = self.module.function(call.function.as_str()).expect("a verified call");
                 self.call(body, at, node, callee)?;
@@ -218,7 +221,13 @@ impl<'a> Planner<'a> {
         Ok(state.ahead(Counter::Extent(atom.clone()), stride))
     }
 
-    fn scan(&mut self, body: &mut Body<'a>, node: &'a Node, scan: &'a Scan) -> Result<(), String> {
+    fn scan(
+        &mut self,
+        body: &mut Body<'a>,
+        at: usize,
+        node: &'a Node,
+        scan: &'a Scan,
+    ) -> Result<(), String> {
         let id = self.n_loops;
         self.n_loops += 1;
         let callee = self.module.function(scan.body.as_str()).expect("a verified body");
@@ -228,19 +237,20 @@ impl<'a> Planner<'a> {
         for (i, &operand) in node.operands.iter().enumerate() {
             let located = body.located[&operand].clone();
             params.push(if i < scan.carries {
-                let place = self.carry(body, node, operand, results[i])?;
+                let place = self.carry(body, at, operand, results[i])?;
                 wanted.push(place.clone());
                 Located::At(place)
             } else if i < scan.carries + scan.banked {
-                self.bank_part(body.function.ty(operand), located, scan, id)
+                self.bank_part(body.function.ty(operand), located, scan, id)?
             } else {
                 located
             });
         }
         for &bank in &results[scan.carries..] {
             let ty = body.function.ty(bank);
-            let place = match body.wanted.get(&bank) {
-                Some(place) => place.clone(),
+            let target = body.wanted.get(&bank).filter(|it| body.only_banked(it, scan, at));
+            let place = match target.cloned() {
+                Some(place) => place,
                 None => self.buffer(ty)?,
             };
             body.located.insert(bank, Located::At(place.clone()));
@@ -257,12 +267,12 @@ impl<'a> Planner<'a> {
     fn carry(
         &mut self,
         body: &mut Body<'a>,
-        node: &Node,
+        at: usize,
         operand: Value,
         result: Value,
     ) -> Result<Place, String> {
         let from = body.place(operand)?;
-        let place = if body.may_overwrite(operand, &from) && body.is_last_use(operand, node) {
+        let place = if body.may_reuse(operand, &from, at) {
             from
         } else {
             let ty = body.function.ty(result);
@@ -274,11 +284,20 @@ impl<'a> Planner<'a> {
         Ok(place)
     }
 
-    fn bank_part(&self, ty: &Type, located: Located, scan: &Scan, id: usize) -> Located {
+    fn bank_part(
+        &self,
+        ty: &Type,
+        located: Located,
+        scan: &Scan,
+        id: usize,
+    ) -> Result<Located, String> {
         match located {
-            Located::At(place) => Located::At(self.part(ty, place, id)),
+            Located::At(place) => Ok(Located::At(self.part(ty, place, id))),
+            Located::Weight { param, layer: Some(_), .. } => {
+                Err(format!("weight {param} is a bank of banks; give each its own axis of layers"))
+            }
             Located::Weight { param, .. } => {
-                Located::Weight { param, layers: Some(scan.axis.clone()), layer: Some(id) }
+                Ok(Located::Weight { param, layers: Some(scan.axis.clone()), layer: Some(id) })
             }
         }
     }
@@ -306,7 +325,7 @@ impl<'a> Planner<'a> {
         let mut output = body.wanted.get(&result).filter(|it| !body.holds(it, at)).cloned();
         if let Some(operand) = in_place {
             let place = body.place(operand)?;
-            let free = body.may_overwrite(operand, &place) && body.last_use(operand) == at;
+            let free = body.may_reuse(operand, &place, at);
             output = Some(match output {
                 _ if free => place,
                 other => {
@@ -421,8 +440,8 @@ impl<'a> Planner<'a> {
             Located::At(place) => Ok(place.clone()),
             Located::Weight { param, layers, layer } => {
                 let ty = body.function.ty(operand);
+                let packed = shape.is_some();
                 let shape = shape.unwrap_or([Vec::new(), ty.axes.clone()]);
-                let packed = !shape[0].is_empty();
                 let bank = self.bank(param, layers.as_ref(), shape, packed)?;
                 Ok(Place::new(Base::Weight(bank, *layer)))
             }
@@ -521,10 +540,10 @@ impl<'a> Body<'a> {
         self.last_use[self.root[value.index()].index()]
     }
 
-    /// Whether a parameter that is still needed at node `at` lies at `place`.
+    /// Whether a value that is still needed at node `at` lies at `place`.
     fn holds(&self, place: &Place, at: usize) -> bool {
-        self.function.param_values().any(|it| {
-            at <= self.last_use(it) && matches!(&self.located[&it], Located::At(p) if p == place)
+        self.located.iter().any(|(&value, located)| {
+            at <= self.last_use(value) && matches!(located, Located::At(it) if it == place)
         })
     }
 
@@ -535,9 +554,27 @@ impl<'a> Body<'a> {
         own && matches!(place.base, Base::Arena(_))
     }
 
-    fn is_last_use(&self, value: Value, node: &Node) -> bool {
-        let at = self.function.nodes().iter().position(|it| std::ptr::eq(it, node));
-        Some(self.last_use(value)) == at
+    /// Whether no value at `place` is needed at or after the loop `at`, but for what the loop itself
+    /// takes part by part: an old state that the new one replaces.
+    fn only_banked(&self, place: &Place, scan: &Scan, at: usize) -> bool {
+        let operands = &self.function.nodes()[at].operands;
+        let banked = &operands[scan.carries..scan.carries + scan.banked];
+        self.located.iter().all(|(value, located)| {
+            let here = matches!(located, Located::At(it) if it == place);
+            let last = self.last_use(*value);
+            let as_bank = banked.contains(value)
+                && last == at
+                && operands.iter().filter(|it| *it == value).count() == 1;
+            !here || last < at || as_bank
+        })
+    }
+
+    /// Whether node `at` may leave a result where its operand `value` is: nobody needs that
+    /// afterwards, and the node itself takes it just once.
+    fn may_reuse(&self, value: Value, place: &Place, at: usize) -> bool {
+        let same = |it: &&Value| self.root[it.index()] == self.root[value.index()];
+        let once = self.function.nodes()[at].operands.iter().filter(same).count() == 1;
+        once && self.may_overwrite(value, place) && self.last_use(value) == at
     }
 
     /// `value` is to be at `place`, and so is what it is a view of.

@@ -75,8 +75,12 @@ const LEAST: f32 = -1e30;
 impl Args {
     /// The keys that query `i` sees.
     fn keys(&self, i: usize) -> Range<usize> {
-        let end = if self.causal == 0 { self.t } else { (self.t + i + 1).saturating_sub(self.s) };
         let past = (self.t + i + 1).saturating_sub(self.s);
+        let end = match (self.causal, self.window) {
+            (0, 0) => self.t,
+            (0, window) => (past + window).saturating_sub(1).min(self.t),
+            (_, _) => past,
+        };
         let start = if self.window == 0 { 0 } else { past.saturating_sub(self.window) };
         start.min(end)..end
     }

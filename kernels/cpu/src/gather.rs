@@ -1,6 +1,6 @@
 //! `out[m, k] = W[index[m]]`: rows of a packed table as `f32`, for embeddings.
 //!
-//! The caller checks that every index is a row of the table.
+//! An index that is no row of the table gives zeros.
 #![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
 
 use crate::{dtype_of_word, pack, share};
@@ -33,6 +33,10 @@ pub(crate) unsafe extern "C" fn run(args: *const u64, thread: u64, threads: u64)
             let out = a.out.add(row * a.out_stride);
             (*a.index.add(row), std::slice::from_raw_parts_mut(out, a.k))
         };
-        pack::decode_row(dtype, table, index as usize, out).expect("an index in the table");
+        if usize::try_from(index).is_ok_and(|it| it < a.n) {
+            pack::decode_row(dtype, table, index as usize, out).expect("a row of the table");
+        } else {
+            out.fill(0.0);
+        }
     }
 }

@@ -16,6 +16,9 @@ use ir::{
 
 use super::{index::Index, math, nest::LoopWord};
 
+/// What a fold does in the middle: from the places along its axes and what the last turn left.
+type FoldStep<'a, 'f> = dyn FnOnce(&mut Scope<'a>, &[Index], &[Value]) -> Vec<Value> + 'f;
+
 /// The function under construction. Truth values are masks: all bits or none.
 pub(super) struct Scope<'a> {
     pub(super) b: FunctionBuilder<'a>,
@@ -572,7 +575,7 @@ impl<'a> Scope<'a> {
         let over: Vec<Axis> = all.iter().filter(|it| !scatter.into.contains(it)).cloned().collect();
         let zero = self.b.ins().f32const(0.0);
         let here = self.b.ins().ireduce(I32, index[at].first);
-        self.fold(&over, &[zero], 1, |scope, inner, sums| {
+        self.fold(&over, &[zero], |scope, inner, sums| {
             let row_place = scope.place(wanted, &scatter.into, index, &over, inner);
             let row = scope.element_of(wanted, &row_place, 1);
             let place = scope.place(rows, &scatter.into, index, &over, inner);
@@ -593,7 +596,7 @@ impl<'a> Scope<'a> {
         lanes: u32,
     ) -> Value {
         let identity = math::number(&mut self.b, lanes, reduce.kind.identity() as f32);
-        self.fold(&reduce.over, &[identity], lanes, |scope, inner, sums| {
+        self.fold(&reduce.over, &[identity], |scope, inner, sums| {
             let place = scope.place(operand, axes, index, &reduce.over, inner);
             let x = scope.element_of(operand, &place, lanes);
             vec![scope.binary(reduce.kind.function(), DType::F32, sums[0], x, lanes)]
@@ -610,7 +613,7 @@ impl<'a> Scope<'a> {
     ) -> Value {
         let (x, y) = (node.operands[0], node.operands[1]);
         let zero = math::number(&mut self.b, lanes, 0.0);
-        self.fold(&contract.over, &[zero], lanes, |scope, inner, sums| {
+        self.fold(&contract.over, &[zero], |scope, inner, sums| {
             let factors = [x, y].map(|operand| {
                 let place = scope.place(operand, axes, index, &contract.over, inner);
                 if place.iter().all(|it| it.step == 0) {
@@ -629,7 +632,7 @@ impl<'a> Scope<'a> {
         let lowest = self.b.ins().f32const(f32::NEG_INFINITY);
         let first = self.b.ins().iconst(I32, 0);
         let over = std::slice::from_ref(axis);
-        self.fold(over, &[lowest, first], 1, |scope, inner, best| {
+        self.fold(over, &[lowest, first], |scope, inner, best| {
             let place = scope.place(operand, axes, index, over, inner);
             let x = scope.element_of(operand, &place, 1);
             let better = scope.b.ins().fcmp(FloatCC::LessThan, best[0], x);
@@ -644,10 +647,9 @@ impl<'a> Scope<'a> {
         &mut self,
         axes: &[Axis],
         start: &[Value],
-        lanes: u32,
         step: impl FnOnce(&mut Self, &[Index], &[Value]) -> Vec<Value>,
     ) -> Vec<Value> {
-        self.fold_inner(axes, &[], start, lanes, Box::new(step))
+        self.fold_inner(axes, &[], start, Box::new(step))
     }
 
     fn fold_inner<'f>(
@@ -655,8 +657,7 @@ impl<'a> Scope<'a> {
         axes: &[Axis],
         outer: &[Index],
         start: &[Value],
-        lanes: u32,
-        step: Box<dyn FnOnce(&mut Self, &[Index], &[Value]) -> Vec<Value> + 'f>,
+        step: Box<FoldStep<'a, 'f>>,
     ) -> Vec<Value> {
         let Some((axis, inner)) = axes.split_first() else { return step(self, outer, start) };
         let size = self.size(axis);
@@ -675,7 +676,7 @@ impl<'a> Scope<'a> {
         self.b.ins().brif(more, inside, &[], after, &[]);
         self.b.switch_to_block(inside);
         let outer = [outer, &[Index::uniform(i)]].concat();
-        let next = self.in_new_block(|it| it.fold_inner(inner, &outer, &so_far, lanes, step));
+        let next = self.in_new_block(|it| it.fold_inner(inner, &outer, &so_far, step));
         let one = self.int(1);
         let following = self.b.ins().iadd(i, one);
         self.b.ins().jump(head, &arguments(following, &next));
