@@ -554,8 +554,8 @@ impl<'a> Body<'a> {
         own && matches!(place.base, Base::Arena(_))
     }
 
-    /// Whether no value at `place` is needed at or after the loop `at`, but for what the loop itself
-    /// takes part by part: an old state that the new one replaces.
+    /// Whether no value at `place` is needed at or after the loop `at`, but for what the loop
+    /// itself takes part by part: an old state that the new one replaces.
     fn only_banked(&self, place: &Place, scan: &Scan, at: usize) -> bool {
         let operands = &self.function.nodes()[at].operands;
         let banked = &operands[scan.carries..scan.carries + scan.banked];
