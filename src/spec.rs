@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use frontend::{Settings, Sources};
+use frontend::{Settings, Sources, ast::Item};
 use import::Checkpoint;
 
 use crate::{Error, catalog};
@@ -47,7 +47,8 @@ impl Spec {
     fn from_text(path: &Path) -> Result<Spec, Error> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Error::new("C0303", format!("`{}`: {error}", path.display())))?;
-        let sources = Sources::of(&path.display().to_string(), &text);
+        let mut sources = Sources::of(&path.display().to_string(), &text);
+        add_used(&mut sources, path.parent().unwrap_or(Path::new("")));
         Ok(Spec { sources, settings: Settings::default(), weights: None })
     }
 
@@ -85,6 +86,30 @@ impl Spec {
     }
 }
 
+/// More files than any spec has.
+const MOST_FILES: usize = 64;
+
+/// Adds the files of `folder` that the spec uses, and those that they use. What can not be read is
+/// left out: the compiler says where it is missed.
+fn add_used(sources: &mut Sources, folder: &Path) {
+    let mut next = frontend::SPEC;
+    while let Some(source) = sources.get(next).cloned() {
+        let (spec, _) = frontend::parse(next, &source.text);
+        for item in &spec.items {
+            let Item::Use(name) = item else { continue };
+            let known = sources.iter().any(|(_, it)| it.stem() == name.text);
+            let path = folder.join(format!("{}.tn", name.text));
+            if !known
+                && sources.iter().count() < MOST_FILES
+                && let Ok(text) = std::fs::read_to_string(&path)
+            {
+                sources.add(&path.display().to_string(), &text);
+            }
+        }
+        next += 1;
+    }
+}
+
 /// The importer's numbers as settings of the family's spec, where `S` counts positions.
 pub fn settings_of(found: &import::Settings) -> Settings {
     let mut settings = Settings::default();
@@ -93,4 +118,26 @@ pub fn settings_of(found: &import::Settings) -> Settings {
         settings.set(if name == "context" { "S" } else { name }, number);
     }
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_uses_files_beside_it() -> Result<(), Error> {
+        let folder = std::env::temp_dir().join(format!("treen-use-{}", std::process::id()));
+        let written = std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(folder.join("twice.tn"), "use once\n"))
+            .and_then(|()| std::fs::write(folder.join("once.tn"), "axis E = 3\n"))
+            .and_then(|()| std::fs::write(folder.join("spec.tn"), "use twice\nuse absent\n"));
+        assert!(written.is_ok(), "{written:?}");
+        let spec = Spec::open(&folder.join("spec.tn").display().to_string(), &[], &mut |_| {});
+        let removed = std::fs::remove_dir_all(&folder);
+        let spec = spec?;
+        let stems: Vec<&str> = spec.sources.iter().map(|(_, it)| it.stem()).collect();
+        assert_eq!(stems, ["prelude", "spec", "twice", "once"]);
+        assert!(removed.is_ok());
+        Ok(())
+    }
 }
