@@ -169,6 +169,11 @@ fn accumulator(operands: &[&Type]) -> DType {
     if operands.iter().any(|it| it.dtype == DType::F64) { DType::F64 } else { DType::F32 }
 }
 
+/// The first axis that a list names twice.
+fn repeated(axes: &[Axis]) -> Option<&Axis> {
+    (1..axes.len()).find(|&i| axes[..i].contains(&axes[i])).map(|i| &axes[i])
+}
+
 /// `ty` with `from` replaced by `to`, in place.
 fn replace_axis(ty: &Type, from: &Axis, to: &[Axis]) -> Result<Type, Mismatch> {
     let at = ty.position(from).ok_or_else(|| format!("no axis `{from}` in {ty}"))?;

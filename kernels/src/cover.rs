@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ir::{Function, Module, Name, Origin, Role, Value, ops::Call};
+use ir::{DType, Function, Module, Name, Node, Origin, Role, Value, ops::Call};
 
 use crate::{Kernel, Site, Stored};
 
@@ -72,7 +72,22 @@ fn site_claim(site: &Site<'_>, kernel: &dyn Kernel, root: usize) -> Option<Vec<u
     let private = |&it: &usize| {
         it == root || function.nodes()[it].results().all(|v| site.uses[v.index()] == inside(v))
     };
-    nodes.iter().all(private).then_some(nodes)
+    let computable = nodes.iter().all(|&it| fits(site, &function.nodes()[it]));
+    (computable && nodes.iter().all(private)).then_some(nodes)
+}
+
+/// Whether a node works on what kernels can: `f32` values and `i32` places, and weights that are
+/// stored as floats.
+fn fits(site: &Site<'_>, node: &Node) -> bool {
+    let operand = |it: &Value| {
+        let dtype = site.function.ty(*it).dtype;
+        match site.is_stored(*it) {
+            true => dtype.is_float() && dtype != DType::F64,
+            false => matches!(dtype, DType::F32 | DType::I32),
+        }
+    };
+    let result = |it: Value| site.function.ty(it).dtype == DType::F32;
+    node.operands.iter().all(operand) && node.results().all(result)
 }
 
 /// Rebuilds `function` of `old` with calls for the chosen claims, whose functions go to `module`.
@@ -162,6 +177,6 @@ fn define(
 }
 
 /// The element type of a parameter that takes `dtype` and every narrower storage.
-fn float_of(dtype: ir::DType) -> ir::DType {
-    if dtype == ir::DType::F64 { dtype } else { ir::DType::F32 }
+fn float_of(dtype: DType) -> DType {
+    if dtype == DType::F64 { dtype } else { DType::F32 }
 }

@@ -1,6 +1,6 @@
 //! Sums of products over named axes: every matrix product there is.
 
-use super::{Variants, accumulator};
+use super::{Variants, accumulator, repeated};
 use crate::{
     Axis, Cost, Example, Mismatch, Rules, Run, Scope, Sizes, Tensor, Type, Value, Visit,
     grad::Grad,
@@ -57,6 +57,9 @@ impl Rules for Contract {
                     if lacking == x { y } else { x }
                 }));
             }
+        }
+        if let Some(axis) = repeated(&self.over) {
+            return Err(format!("`{axis}` is named twice"));
         }
         if !x.dtype.is_float() || !y.dtype.is_float() {
             return Err(format!("{x} against {y}: both must be floats"));

@@ -1,6 +1,6 @@
 //! Sums and maxima along axes.
 
-use super::{Variants, offset, strides_along};
+use super::{Variants, offset, repeated, strides_along};
 use crate::{
     Attribute, Axis, Example, Mismatch, Rules, Run, Scope, Tensor, Type, Value, Visit, grad::Grad,
     ops::BinaryFn, tensor::each_index,
@@ -75,6 +75,9 @@ impl Rules for Reduce {
         let [x] = operands else { return Err("takes one operand".into()) };
         if let Some(axis) = self.over.iter().find(|it| x.position(it).is_none()) {
             return Err(format!("no axis `{axis}` in {x}"));
+        }
+        if let Some(axis) = repeated(&self.over) {
+            return Err(format!("`{axis}` is named twice"));
         }
         if !x.dtype.is_float() {
             return Err(format!("{x} is not a float"));
