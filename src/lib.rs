@@ -18,5 +18,5 @@ pub use cover::Cover;
 pub use error::{Error, explain};
 pub use lower::{DEFAULT_PIPELINE, Lowered, Options, lower, passes};
 pub use reference::ReferenceModel;
-pub use spec::{Spec, families, settings_of};
+pub use spec::Spec;
 pub use tensors::{Loaded, Loader};

@@ -8,7 +8,7 @@ use import::Checkpoint;
 use crate::{Error, catalog};
 
 /// The specs that come with the compiler, by family.
-pub fn families() -> &'static [(&'static str, &'static str)] {
+fn families() -> &'static [(&'static str, &'static str)] {
     &[("llama", include_str!("../models/llama.tn"))]
 }
 
@@ -53,7 +53,11 @@ impl Spec {
     }
 
     /// The spec of a checkpoint's family with the checkpoint's numbers.
-    fn from_checkpoint(path: &Path) -> Result<Spec, Error> {
+    ///
+    /// # Errors
+    ///
+    /// When the checkpoint can not be read, or its family is not known.
+    pub fn from_checkpoint(path: &Path) -> Result<Spec, Error> {
         let checkpoint = Checkpoint::open(path)?;
         let found = import::settings(&checkpoint)?;
         let text = families().iter().find(|(name, _)| *name == found.family).map(|(_, text)| text);
@@ -111,7 +115,7 @@ fn add_used(sources: &mut Sources, folder: &Path) {
 }
 
 /// The importer's numbers as settings of the family's spec, where `S` counts positions.
-pub fn settings_of(found: &import::Settings) -> Settings {
+fn settings_of(found: &import::Settings) -> Settings {
     let mut settings = Settings::default();
     found.axes.iter().for_each(|(name, size)| settings.set(name, size));
     for (name, number) in &found.values {

@@ -134,6 +134,11 @@ impl Axis {
         self.segments.iter().flatten()
     }
 
+    /// Whether the axis begins with `parts` laid end to end, by name.
+    pub(crate) fn begins_with<'a>(&self, parts: impl IntoIterator<Item = &'a Axis>) -> bool {
+        self.segments.starts_with(&Axis::concat(parts).segments)
+    }
+
     /// Reads what `Display` writes.
     pub fn parse(text: &str) -> Result<Axis, String> {
         let atom = |it: &str| {

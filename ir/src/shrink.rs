@@ -67,11 +67,8 @@ fn depends_on_numbers(scope: Scope<'_>, op: &Op) -> bool {
     let differ = |a: &Axis, b: Option<Axis>| {
         b.is_some_and(|b| scope.axes.resolve(a) != scope.axes.resolve(&b))
     };
-    let inside = |whole: &Axis, after: &[Axis], part: &Axis| {
-        let front: Vec<_> = after.iter().chain([part]).flat_map(Axis::segments).collect();
-        !(front.len() <= whole.segments().len()
-            && front.iter().zip(whole.segments()).all(|(a, b)| *a == b))
-    };
+    let inside =
+        |whole: &Axis, after: &[Axis], part: &Axis| !whole.begins_with(after.iter().chain([part]));
     // What is counted from the end of a run-time axis is checked when running.
     let fixed = |axes: [&Axis; 2]| axes.iter().all(|it| scope.axes.fixed(it).is_some());
     match op {

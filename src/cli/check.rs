@@ -4,9 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use frontend::{Settings, Sources};
-use import::Checkpoint;
-use treen::{Error, Spec, explain, families, settings_of};
+use frontend::Sources;
+use treen::{Error, Spec, explain};
 
 use super::{file_error, unwritable};
 
@@ -103,15 +102,7 @@ pub(super) struct ImportArgs {
 
 impl ImportArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
-        let checkpoint = Checkpoint::open(&self.checkpoint)?;
-        let found = import::settings(&checkpoint)?;
-        let known = families().iter().find(|(name, _)| *name == found.family);
-        let (family, text) = known.ok_or_else(|| {
-            Error::new("C0101", format!("there is no spec of the family `{}`", found.family))
-        })?;
-        let settings: Settings = settings_of(&found);
-        let spec = frontend::rewrite(text, &settings)
-            .map_err(|it| Error::Spec(it, Sources::of(&format!("{family}.tn"), text)))?;
+        let spec = Spec::from_checkpoint(&self.checkpoint)?.text()?;
         match &self.output {
             Some(path) => std::fs::write(path, spec).map_err(|error| file_error(path, &error)),
             None => out.write_all(spec.as_bytes()).map_err(unwritable),

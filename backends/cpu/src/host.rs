@@ -10,9 +10,10 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use ir::{Axis, Extent, Module};
+use ir::{Axis, Module, Name};
 use std::collections::BTreeMap;
 
+use crate::extent::Extents;
 use crate::plan::{Base, Callee, Counter, Launch, Place, Plan, Step, Stride, Word};
 
 /// Words of `runtime::abi::Frame`.
@@ -91,6 +92,16 @@ struct Host<'a> {
     kernel: SigRef,
     barrier: SigRef,
     counters: BTreeMap<usize, Value>,
+}
+
+impl<'a> Extents<'a> for Host<'a> {
+    fn builder(&mut self) -> &mut FunctionBuilder<'a> {
+        &mut self.b
+    }
+
+    fn runtime(&mut self, atom: &Name) -> Value {
+        self.extent(atom.as_str())
+    }
 }
 
 impl Host<'_> {
@@ -226,29 +237,10 @@ impl Host<'_> {
     fn size(&mut self, axes: &[Axis]) -> Value {
         let mut product = self.int(1);
         for axis in axes {
-            let size = self.size_of(axis);
+            let size = self.extent_of(&self.module.axes, axis);
             product = self.b.ins().imul(product, size);
         }
         product
-    }
-
-    fn size_of(&mut self, axis: &Axis) -> Value {
-        if let Some(size) = self.module.axes.fixed(axis) {
-            return self.int(size as i64);
-        }
-        let mut total = self.int(0);
-        for segment in self.module.axes.resolve(axis).segments() {
-            let mut product = self.int(1);
-            for atom in segment {
-                let size = match self.module.axes.get(atom.as_str()).map(|it| &it.extent) {
-                    Some(Extent::Fixed { size, .. }) => self.int(*size as i64),
-                    _ => self.extent(atom.as_str()),
-                };
-                product = self.b.ins().imul(product, size);
-            }
-            total = self.b.ins().iadd(total, product);
-        }
-        total
     }
 
     fn extent(&mut self, name: &str) -> Value {

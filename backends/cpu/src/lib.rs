@@ -6,6 +6,7 @@
 
 mod assemble;
 mod barriers;
+mod extent;
 mod host;
 mod loops;
 mod memory;

@@ -91,10 +91,7 @@ pub(super) fn fits(
     if last && !after.is_empty() {
         return Err("`after` and `last` exclude each other".into());
     }
-    let front: Vec<_> = after.iter().chain([part]).flat_map(Axis::segments).collect();
-    let begins = whole.segments().len() >= front.len()
-        && whole.segments().iter().zip(&front).all(|(a, b)| a == *b);
-    if begins && !last {
+    if !last && whole.begins_with(after.iter().chain([part])) {
         return Ok(());
     }
     let skipped = after.iter().map(|it| scope.axes.fixed(it)).sum::<Option<usize>>();

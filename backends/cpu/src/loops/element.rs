@@ -10,11 +10,12 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilder;
 use ir::{
-    Axis, DType, Extent, Function, Module, Node, Op,
+    Axis, DType, Function, Module, Name, Node, Op,
     ops::{BinaryFn, Contract, Reduce, UnaryFn},
 };
 
 use super::{index::Index, math, nest::LoopWord};
+use crate::extent::Extents;
 
 /// What a fold does in the middle: from the places along its axes and what the last turn left.
 type FoldStep<'a, 'f> = dyn FnOnce(&mut Scope<'a>, &[Index], &[Value]) -> Vec<Value> + 'f;
@@ -27,6 +28,16 @@ pub(super) struct Scope<'a> {
     words: BTreeMap<LoopWord, Value>,
     /// Elements already computed in this block or in one around it.
     known: HashMap<(ir::Value, Vec<Index>, u32), Value>,
+}
+
+impl<'a> Extents<'a> for Scope<'a> {
+    fn builder(&mut self) -> &mut FunctionBuilder<'a> {
+        &mut self.b
+    }
+
+    fn runtime(&mut self, atom: &Name) -> Value {
+        self.word(&LoopWord::Extent(atom.clone()))
+    }
 }
 
 impl<'a> Scope<'a> {
@@ -61,22 +72,7 @@ impl<'a> Scope<'a> {
 
     /// The extent of `axis`.
     pub(super) fn size(&mut self, axis: &Axis) -> Value {
-        if let Some(size) = self.module.axes.fixed(axis) {
-            return self.int(size as i64);
-        }
-        let mut total = self.int(0);
-        for segment in self.module.axes.resolve(axis).segments() {
-            let mut product = self.int(1);
-            for atom in segment {
-                let size = match self.module.axes.get(atom.as_str()).map(|it| &it.extent) {
-                    Some(Extent::Fixed { size, .. }) => self.int(*size as i64),
-                    _ => self.word(&LoopWord::Extent(atom.clone())),
-                };
-                product = self.b.ins().imul(product, size);
-            }
-            total = self.b.ins().iadd(total, product);
-        }
-        total
+        self.extent_of(&self.module.axes, axis)
     }
 
     /// Bytes between neighbours along each of `axes` in a dense value.
