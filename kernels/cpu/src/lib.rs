@@ -18,6 +18,7 @@
 //! nothing.
 
 mod attention;
+mod conv1d;
 mod exp;
 mod format;
 mod gather;
@@ -125,7 +126,7 @@ fn table(isa: Isa) -> &'static [Kernel] {
 }
 
 /// The list of kernels.
-const fn all<S: Simd>() -> [Kernel; 6] {
+const fn all<S: Simd>() -> [Kernel; 7] {
     const fn kernel(
         name: &'static str,
         args: &'static [&'static str],
@@ -142,6 +143,7 @@ const fn all<S: Simd>() -> [Kernel; 6] {
         kernel("layer_norm", norm::LAYER_ARGS, NONE, norm::layer::<S>),
         kernel("softmax", softmax::ARGS, NONE, softmax::run::<S>),
         kernel("attention", attention::ARGS, attention::scratch, attention::run::<S>),
+        kernel("conv1d", conv1d::ARGS, NONE, conv1d::run::<S>),
     ]
 }
 

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "kernels are called")]
 
 mod attention;
+mod conv1d;
 mod matmul;
 mod rows;
 
@@ -13,7 +14,7 @@ use kernels_cpu::Kernel;
 pub(crate) type Check = fn(&'static [Kernel]) -> f64;
 
 /// Every check with its name.
-pub(crate) const CHECKS: [(&str, Check); 8] = [
+pub(crate) const CHECKS: [(&str, Check); 9] = [
     ("matmul, few rows", matmul::few_rows),
     ("matmul, many rows", matmul::many_rows),
     ("matmul, empty", matmul::empty),
@@ -22,6 +23,7 @@ pub(crate) const CHECKS: [(&str, Check); 8] = [
     ("layer_norm", rows::layer_norm),
     ("softmax", rows::softmax),
     ("attention", attention::attention),
+    ("conv1d", conv1d::conv1d),
 ];
 
 /// Every type that weights can have.
