@@ -201,6 +201,8 @@ pub enum ExprKind {
     Index(Box<(Expr, Vec<Expr>)>),
     /// `if a == b { x } else { y }`, decided by the compiler
     If(Box<If>),
+    /// `scan S { h = h * a + x  h }`
+    Scan(Box<Scan>),
 }
 
 /// A call.
@@ -232,6 +234,15 @@ pub struct If {
     pub then: Vec<Stmt>,
     /// When it does not.
     pub otherwise: Vec<Stmt>,
+}
+
+/// A recurrence.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// The axis to run along.
+    pub over: Name,
+    /// One step.
+    pub body: Vec<Stmt>,
 }
 
 /// Operators of one operand.

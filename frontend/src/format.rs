@@ -268,6 +268,7 @@ fn in_expr(expr: &Expr, starts: &mut BTreeSet<u32>) {
             in_body(&choice.then, starts);
             in_body(&choice.otherwise, starts);
         }
+        ExprKind::Scan(scan) => in_body(&scan.body, starts),
         ExprKind::Number(_)
         | ExprKind::Text(_)
         | ExprKind::Name(_)

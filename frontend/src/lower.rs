@@ -14,6 +14,7 @@ mod frame;
 mod layers;
 mod model;
 mod primitives;
+mod scan;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -240,7 +241,7 @@ impl Extra {
     fn param_name(&self) -> String {
         match self.kind {
             ExtraKind::Weight => self.name.clone(),
-            ExtraKind::Capture => format!("{}'", self.name),
+            ExtraKind::Part | ExtraKind::Capture => format!("{}'", self.name),
         }
     }
 }

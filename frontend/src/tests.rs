@@ -209,6 +209,81 @@ weights hf {
 }
 
 #[test]
+fn a_convolution_sees_the_last_few_positions() {
+    let text = "
+use prelude
+axis S <= 16, C = 3, W = 4
+model m(x[S, C]: f32, w[C, W]: f32, b[C]: f32) { conv1d(x, w, b) }
+";
+    let module = compiled(text, &[]).module;
+    let (tensors, _) = arguments(&module, 9);
+    let [x, w, b] = [0, 1, 2].map(|i| &tensors[i].data);
+    let expected = (0..27).map(|i| {
+        let (s, c) = (i / 3, i % 3);
+        let taps = (0..4).filter(|tap| 3 <= s + tap);
+        taps.map(|tap| x[(s + tap - 3) * 3 + c] * w[c * 4 + tap]).sum::<f64>() + b[c]
+    });
+    same(&logits(&module, 9), &expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_state_space_decays_and_takes_in() {
+    let text = "
+use prelude
+axis S <= 16, H = 1, J = 2, D = 2, N = 3
+model m(x[S, H, J, D]: f32, dt[S, H, J]: f32, a[H, J]: f32, b[S, H, N]: f32, c[S, H, N]: f32) {
+  ssd(x, dt, a, b, c)
+}
+";
+    let module = compiled(text, &[]).module;
+    let (tensors, _) = arguments(&module, 5);
+    let [x, dt, a, b, c] = [0, 1, 2, 3, 4].map(|i| &tensors[i].data);
+    let (mut state, mut expected) = (vec![0.0; 12], Vec::new());
+    for s in 0..5 {
+        for (at, row) in state.chunks_mut(3).enumerate() {
+            let (j, step) = (at / 2, dt[s * 2 + at / 2]);
+            for (n, h) in row.iter_mut().enumerate() {
+                *h = *h * (step * a[j]).exp() + x[s * 4 + at] * step * b[s * 3 + n];
+            }
+            expected.push(row.iter().zip(&c[s * 3..]).map(|(h, c)| h * c).sum::<f64>());
+        }
+    }
+    same(&logits(&module, 5), &expected);
+}
+
+#[track_caller]
+fn same(found: &[f64], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len());
+    let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12 * (1.0 + b.abs());
+    assert!(found.iter().zip(expected).all(near), "{found:?} against {expected:?}");
+}
+
+#[test]
+fn a_recurrence_is_one_loop() {
+    let text = "
+axis S <= 16, E = 4, B = 3
+model m(x[E, S]: f32, y[B, S, E]: f32) {
+  let total = zeros([E])
+  let h = zeros([B, E])
+  let first, second = scan S {
+    let both = y + x
+    h = h * 0.5 + both
+    (both, h)
+  }
+  scan B { total = total + h }
+  sum(first * second, over = B) + total
+}
+";
+    let module = compiled(text, &[]).module;
+    assert_eq!(module.functions.len(), 3);
+    assert_eq!(logits(&module, 3).len(), 12);
+    assert_eq!(faults(&text.replace("scan B", "scan Z"), &[]), ["E0303"]);
+    assert_eq!(faults(&text.replace("h = h * 0.5", "h = y * 0.5 * x + x[first]"), &[]), ["E0201"]);
+    assert_eq!(faults(&text.replace("let both =", "param p[E]\n let both ="), &[]), ["E0207"]);
+    assert_eq!(faults(&text.replace("total = total + h", "h = sum(h, over = E)"), &[]), ["E0301"]);
+}
+
+#[test]
 fn mistakes_are_told_in_the_words_of_the_spec() {
     let text =
         LLAMA.replace("up[F, E], down", "up[E, F], down").replace("linear(h, v)", "linaer(h, v)");

@@ -5,7 +5,7 @@ use ir::{DType, Type};
 
 use super::bound::{Bound, Extra, ExtraKind};
 use super::{Lower, Reported, Result};
-use crate::ast::{Expr, FunctionKind, Name, Param, Stmt, StmtKind};
+use crate::ast::{Expr, ExprKind, FunctionKind, Name, Param, Stmt, StmtKind};
 use crate::source::Span;
 
 impl<'a> Lower<'a> {
@@ -16,6 +16,12 @@ impl<'a> Lower<'a> {
             match &statement.kind {
                 StmtKind::Value(expr) if position + 1 == body.len() => {
                     value = value.and(self.expr(expr).map(Some));
+                }
+                // What it hands on may be all that is wanted of a recurrence.
+                StmtKind::Value(expr) if matches!(expr.kind, ExprKind::Scan(_)) => {
+                    if let Err(reported) = self.expr(expr) {
+                        value = Err(reported);
+                    }
                 }
                 StmtKind::Value(expr) => {
                     let message = "only the last line of a body may be a value without a name";

@@ -52,7 +52,7 @@ impl Bound {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Extra {
     pub(crate) kind: ExtraKind,
-    /// The path of a weight within its function; the name of a capture.
+    /// The path of a weight within its function; the name of a value from around it.
     pub(crate) name: String,
     pub(crate) ty: Type,
     /// For a bank: the number of the layer that each of its parts belongs to.
@@ -62,5 +62,8 @@ pub(crate) struct Extra {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ExtraKind {
     Weight,
+    /// A value around a recurrence, of which each step gets its own part.
+    Part,
+    /// A value that all layers or steps share.
     Capture,
 }

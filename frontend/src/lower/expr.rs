@@ -28,6 +28,7 @@ impl<'a> Lower<'a> {
             ExprKind::Call(call) => self.call(call, expr.span),
             ExprKind::Index(index) => self.index(&index.0, &index.1, expr.span),
             ExprKind::If(choice) => self.choice(choice, expr.span),
+            ExprKind::Scan(scan) => self.scan(scan, expr.span),
             ExprKind::Axis(_) => {
                 let message = "an axis is not a value";
                 let diagnostic = Diagnostic::error("E0306", message).at(expr.span, "an axis");

@@ -33,6 +33,8 @@ pub(super) struct Frame {
 pub(super) enum Around {
     /// Becomes a parameter of the layer once it is used.
     Tensor(Type),
+    /// The same for the part that a step of a recurrence gets.
+    Part(Type),
     Known(Bound),
 }
 
@@ -84,16 +86,20 @@ impl<'a> Lower<'a> {
             (Some(Bound::Unknown), _) => Err(Reported),
             (Some(bound), _) => Ok(bound),
             (None, Some(Around::Known(bound))) => Ok(bound),
-            (None, Some(Around::Tensor(ty))) => {
-                let extra = Extra { kind: ExtraKind::Capture, name: name.into(), ty, layers: None };
-                Ok(Bound::Tensor(self.extra(extra, span)?))
-            }
+            (None, Some(Around::Tensor(ty))) => self.taken(ExtraKind::Capture, name, ty, span),
+            (None, Some(Around::Part(ty))) => self.taken(ExtraKind::Part, name, ty, span),
             (None, None) => match self.values.get(name) {
                 Some(Bound::Unknown) => Err(Reported),
                 Some(bound) => Ok(bound.clone()),
                 None => Err(self.unknown_name(name, span)),
             },
         }
+    }
+
+    /// A value from around the layer or step.
+    fn taken(&mut self, kind: ExtraKind, name: &str, ty: Type, span: Span) -> Result<Bound> {
+        let extra = Extra { kind, name: name.into(), ty, layers: None };
+        Ok(Bound::Tensor(self.extra(extra, span)?))
     }
 
     fn unknown_name(&mut self, name: &str, span: Span) -> Reported {

@@ -18,7 +18,7 @@ use crate::source::Span;
 const MOST_LAYERS: usize = 4096;
 
 /// The names that the layers hand on, with their values before the first.
-type Carries = Vec<(Name, Value)>;
+pub(super) type Carries = Vec<(Name, Value)>;
 
 impl<'a> Lower<'a> {
     pub(super) fn layers(&mut self, layers: &'a Layers, span: Span) -> Result<()> {
@@ -39,15 +39,15 @@ impl<'a> Lower<'a> {
             let message = format!("`{axis}` does not say how many layers there are");
             return Err(self.wrong("E0304", message, over.span));
         };
-        let carries = self.carries([body], label)?;
-        let step = self.step(body, label, &carries)?;
+        let carries = self.layer_carries([body], label)?;
+        let step = self.layer_step(body, label, &carries)?;
         let mut operands: Vec<Value> = carries.iter().map(|it| it.1).collect();
         let banked = Self::weights_of(&step).count();
         for extra in Self::weights_of(&step) {
             let layers = (0..n_layers).collect();
             operands.push(self.bank(extra, label, &axis, layers)?);
         }
-        operands.extend(self.captures(&step, label.span)?);
+        operands.extend(self.around(&step, ExtraKind::Capture, label.span)?);
         let body = step.name.clone();
         let scan = Scan { body, axis, carries: carries.len(), banked, reverse: false };
         let values = self.op_all(scan, &operands, label.span)?;
@@ -59,11 +59,12 @@ impl<'a> Lower<'a> {
     fn pattern(&mut self, over: &'a Expr, branches: &'a [Branch], label: &Name) -> Result<()> {
         let letters = self.letters(over)?;
         let kinds = self.kinds(&letters, branches, over.span)?;
-        let mut carries = self.carries(branches.iter().map(|it| it.body.as_slice()), label)?;
+        let mut carries =
+            self.layer_carries(branches.iter().map(|it| it.body.as_slice()), label)?;
         let mut steps: BTreeMap<usize, Rc<Instance>> = BTreeMap::new();
         for kind in kinds.iter().copied().collect::<BTreeSet<_>>() {
             let label = Name { text: label.text.clone(), ..branches[kind].letters.clone() };
-            steps.insert(kind, self.step(&branches[kind].body, &label, &carries)?);
+            steps.insert(kind, self.layer_step(&branches[kind].body, &label, &carries)?);
         }
         let banks = self.banks(&steps, &kinds, label)?;
         for (layer, kind) in kinds.iter().enumerate() {
@@ -72,7 +73,7 @@ impl<'a> Lower<'a> {
             for extra in Self::weights_of(step) {
                 operands.push(self.part(&banks[&extra.name], layer, label.span)?);
             }
-            operands.extend(self.captures(step, label.span)?);
+            operands.extend(self.around(step, ExtraKind::Capture, label.span)?);
             let values =
                 self.op_all(CallOp { function: step.name.clone() }, &operands, label.span)?;
             carries.iter_mut().zip(values).for_each(|(carry, value)| carry.1 = value);
@@ -118,11 +119,24 @@ impl<'a> Lower<'a> {
         Ok(kinds)
     }
 
-    /// The names that some layer sets, each of which has a value by now.
-    fn carries(
+    /// The names that the layers set, of which there must be one.
+    fn layer_carries(
         &mut self,
         bodies: impl IntoIterator<Item = &'a [Stmt]>,
         label: &Name,
+    ) -> Result<Carries> {
+        let carries = self.carries(bodies)?;
+        if carries.is_empty() {
+            let message = "these layers hand nothing on; set a name: `x = block(x)`";
+            return Err(self.wrong("E0207", message, label.span));
+        }
+        Ok(carries)
+    }
+
+    /// The names that some body sets, each of which has a value by now.
+    pub(super) fn carries(
+        &mut self,
+        bodies: impl IntoIterator<Item = &'a [Stmt]>,
     ) -> Result<Carries> {
         let mut carries: Carries = Vec::new();
         for statement in bodies.into_iter().flatten() {
@@ -138,38 +152,56 @@ impl<'a> Lower<'a> {
                 }
             }
         }
-        match carries.is_empty() {
-            false => Ok(carries),
-            true => {
-                let message = "these layers hand nothing on; set a name: `x = block(x)`";
-                Err(self.wrong("E0207", message, label.span))
-            }
-        }
+        Ok(carries)
     }
 
-    fn set_carries(&mut self, carries: &Carries, values: &[Value]) {
+    pub(super) fn set_carries(&mut self, carries: &Carries, values: &[Value]) {
         for ((name, _), value) in carries.iter().zip(values) {
             self.bind(&name.text, Bound::Tensor(*value));
         }
     }
 
-    /// The function of one layer. The second run of the function around it takes up what the first
-    /// one made.
-    fn step(&mut self, body: &'a [Stmt], label: &Name, carries: &Carries) -> Result<Rc<Instance>> {
+    /// The function of one layer.
+    fn layer_step(
+        &mut self,
+        body: &'a [Stmt],
+        label: &Name,
+        carries: &Carries,
+    ) -> Result<Rc<Instance>> {
+        let frame = self.inner_frame(carries);
+        self.step(&label.text, carries, frame, &mut |it, types| {
+            if it.body(body)?.is_some() {
+                let span = body.last().map_or(carries[0].0.span, |it| it.span);
+                let message = "layers hand values on by names: `x = ...`";
+                return Err(it.wrong("E0207", message, span));
+            }
+            it.handed_on(carries, types)
+        })
+    }
+
+    /// The function of one turn, whose outputs `outputs` makes in `frame`, given the types that
+    /// are handed on. The second run of the function around it takes up what the first one made.
+    pub(super) fn step(
+        &mut self,
+        stem: &str,
+        carries: &Carries,
+        frame: Frame,
+        outputs: &mut dyn FnMut(&mut Self, &[Type]) -> Result<Outputs>,
+    ) -> Result<Rc<Instance>> {
         if matches!(self.now.extras, super::Extras::Known(_))
             && let Some(made) = self.now.bodies.pop_front()
         {
             return Ok(made);
         }
-        let inputs: Vec<(String, Type)> =
-            carries.iter().map(|(name, it)| (name.text.clone(), self.ty(*it).clone())).collect();
-        let frame = self.inner_frame(&inputs);
-        let made = self.build(&label.text, None, &inputs, Role::Value, &mut |it, values| {
+        let types: Vec<Type> = carries.iter().map(|it| self.ty(it.1).clone()).collect();
+        let names = carries.iter().map(|it| it.0.text.clone());
+        let inputs: Vec<(String, Type)> = names.zip(types.iter().cloned()).collect();
+        let made = self.build(stem, None, &inputs, Role::Value, &mut |it, values| {
             let mut frame = frame.clone();
             let named = inputs.iter().map(|it| it.0.clone());
             frame.names = named.zip(values.iter().map(|it| Bound::Tensor(*it))).collect();
             it.now.frames.push(frame);
-            let outputs = it.layer(body, carries, &inputs);
+            let outputs = outputs(it, &types);
             it.now.frames.pop();
             outputs
         })?;
@@ -179,8 +211,13 @@ impl<'a> Lower<'a> {
     }
 
     /// What a layer sees of the body around it.
-    fn inner_frame(&mut self, inputs: &[(String, Type)]) -> Frame {
+    pub(super) fn inner_frame(&mut self, carries: &Carries) -> Frame {
         let mut inner = self.frame().clone();
+        for seen in inner.around.values_mut() {
+            if let Around::Part(ty) = seen {
+                *seen = Around::Tensor(ty.clone());
+            }
+        }
         let names = std::mem::take(&mut inner.names);
         for (name, bound) in names {
             let seen = match bound {
@@ -189,25 +226,15 @@ impl<'a> Lower<'a> {
             };
             inner.around.insert(name, seen);
         }
-        inner.around.retain(|name, _| inputs.iter().all(|it| it.0 != *name));
+        inner.around.retain(|name, _| carries.iter().all(|it| it.0.text != *name));
         inner.is_layer = true;
         inner
     }
 
-    /// The carries after one layer, of the same types as before it.
-    fn layer(
-        &mut self,
-        body: &'a [Stmt],
-        carries: &Carries,
-        inputs: &[(String, Type)],
-    ) -> Result<Outputs> {
-        if self.body(body)?.is_some() {
-            let span = body.last().map_or(carries[0].0.span, |it| it.span);
-            let message = "layers hand values on by names: `x = ...`";
-            return Err(self.wrong("E0207", message, span));
-        }
+    /// What the next turn gets for each name: the same type as this one got.
+    pub(super) fn handed_on(&mut self, carries: &Carries, types: &[Type]) -> Result<Outputs> {
         let mut outputs = Vec::new();
-        for ((name, _), (_, ty)) in carries.iter().zip(inputs) {
+        for ((name, _), ty) in carries.iter().zip(types) {
             let Bound::Tensor(value) = self.look_up(&name.text, name.span)? else {
                 let message = format!("`{}` is a tensor before the layer", name.text);
                 return Err(self.wrong("E0306", message, name.span));
@@ -215,7 +242,7 @@ impl<'a> Lower<'a> {
             let found = self.ty(value).clone();
             if found.dtype != ty.dtype || found.axes.len() != ty.axes.len() {
                 let (from, to) = (shown(&ty.axes), shown(&found.axes));
-                let message = format!("the layer turns `{}` from {from} to {to}", name.text);
+                let message = format!("this turns `{}` from {from} to {to}", name.text);
                 return Err(self.wrong("E0301", message, name.span));
             }
             let value = self.in_order(value, &ty.axes, name.span)?;
@@ -224,10 +251,15 @@ impl<'a> Lower<'a> {
         Ok(outputs)
     }
 
-    /// The values that the layers take from around them.
-    fn captures(&mut self, step: &Instance, span: Span) -> Result<Vec<Value>> {
+    /// The values of one kind that the turns take from around them.
+    pub(super) fn around(
+        &mut self,
+        step: &Instance,
+        kind: ExtraKind,
+        span: Span,
+    ) -> Result<Vec<Value>> {
         let mut values = Vec::new();
-        for extra in step.extras.iter().filter(|it| it.kind == ExtraKind::Capture) {
+        for extra in step.extras.iter().filter(|it| it.kind == kind) {
             match self.look_up(&extra.name, span)? {
                 Bound::Tensor(value) => values.push(value),
                 _ => return Err(super::Reported),

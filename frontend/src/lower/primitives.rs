@@ -1,10 +1,10 @@
 //! The functions that are not written in the language: one op each, or nearly so.
 
 use ir::ops::{
-    ArgMax, Binary, BinaryFn, Concat, Contract, ExtentOf, Iota, Merge, Pad, Reduce, ReduceKind,
-    Rename, Select, Slice, Split, Transpose, UnaryFn,
+    ArgMax, Binary, BinaryFn, Concat, Constant, Contract, ExtentOf, Iota, Merge, Pad, Reduce,
+    ReduceKind, Rename, Select, Slice, Split, Transpose, UnaryFn,
 };
-use ir::{Axis, Real, Value};
+use ir::{Axis, DType, Real, Type, Value};
 
 use super::bound::Bound;
 use super::call::LowerPrimitive;
@@ -35,7 +35,7 @@ macro_rules! pointwise {
     };
 }
 
-pub(super) const PRIMITIVES: [Primitive; 28] = [
+pub(super) const PRIMITIVES: [Primitive; 29] = [
     pointwise!("abs", Abs),
     pointwise!("cos", Cos),
     pointwise!("erf", Erf),
@@ -63,6 +63,7 @@ pub(super) const PRIMITIVES: [Primitive; 28] = [
     primitive("slice", &["x", "change", "after", "at"], 2, slice),
     primitive("pad", &["x", "change", "after", "at", "value"], 2, pad),
     primitive("concat", &["parts", "over"], 2, concat),
+    primitive("zeros", &["axes"], 1, zeros),
     primitive("iota", &["over"], 1, iota),
     primitive("extent", &["of"], 1, extent),
     primitive("cast", &["x", "to"], 2, cast),
@@ -230,6 +231,12 @@ impl<'a> Lower<'a> {
             _ => Ok(vec![self.axis(expr)?]),
         }
     }
+}
+
+fn zeros<'a>(it: &mut Lower<'a>, args: &[Option<&'a Expr>], span: Span) -> Result<Bound> {
+    let axes = it.axes(given(args, 0)?)?;
+    let ty = it.sound(Type::new(DType::F32, axes), span)?;
+    it.op(Constant::fill(ty, 0.0), &[], span).map(Bound::Tensor)
 }
 
 fn iota<'a>(it: &mut Lower<'a>, args: &[Option<&'a Expr>], span: Span) -> Result<Bound> {

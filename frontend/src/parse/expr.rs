@@ -6,8 +6,10 @@ use nom::combinator::{cut, opt};
 use nom::sequence::preceded;
 
 use super::body::body;
-use super::tokens::{Fault, Parsed, Tokens, committed, list, name, nested, symbol, text, too_deep};
-use crate::ast::{Arg, Binary, Call, Expr, ExprKind, If, Stmt, StmtKind, Unary};
+use super::tokens::{
+    Fault, Parsed, Tokens, axis, committed, list, name, nested, symbol, text, too_deep,
+};
+use crate::ast::{Arg, Binary, Call, Expr, ExprKind, If, Scan, Stmt, StmtKind, Unary};
 use crate::lex::Kind;
 use crate::source::Span;
 
@@ -82,6 +84,7 @@ fn operand(input: Tokens<'_>) -> Parsed<'_, Expr> {
             Ok((input.skip(1), leaf(ExprKind::Axis(it.into()), input.here())))
         }
         (_, "if") => nested(choice).parse(input),
+        (_, "scan") => nested(scan).parse(input),
         (_, "(") => nested(grouped).parse(input),
         (_, "[") => nested(listed).parse(input),
         (_, "..") => Ok((input.skip(1), leaf(ExprKind::Rest, input.here()))),
@@ -159,6 +162,15 @@ fn choice(input: Tokens<'_>) -> Parsed<'_, Expr> {
     };
     let height = condition.height.max(deepest(&then)).max(deepest(&otherwise));
     let kind = ExprKind::If(Box::new(If { condition, then, otherwise }));
+    Ok((rest, tall(input, height, kind, input.span_to(rest))?))
+}
+
+/// `scan S { ... }`
+fn scan(input: Tokens<'_>) -> Parsed<'_, Expr> {
+    let (rest, over) = axis(input.skip(1)).map_err(committed)?;
+    let (rest, body) = body(rest).map_err(committed)?;
+    let height = deepest(&body);
+    let kind = ExprKind::Scan(Box::new(Scan { over, body }));
     Ok((rest, tall(input, height, kind, input.span_to(rest))?))
 }
 

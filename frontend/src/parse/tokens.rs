@@ -14,8 +14,8 @@ use crate::source::Span;
 pub(super) const MOST_NESTED: u8 = 48;
 
 /// Words that begin or join parts of a body, and so name nothing.
-pub(crate) const RESERVED: [&str; 10] =
-    ["param", "let", "axis", "layers", "if", "else", "and", "or", "not", "as"];
+pub(crate) const RESERVED: [&str; 11] =
+    ["param", "let", "axis", "layers", "scan", "if", "else", "and", "or", "not", "as"];
 
 /// The tokens still to be read.
 #[derive(Clone, Copy)]
