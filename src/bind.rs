@@ -15,10 +15,6 @@ use crate::{Error, Loaded, Loader, Lowered, costs};
 /// Slots begin at multiples of this many bytes.
 const ALIGN: u64 = 64;
 
-/// Tensors that checkpoints hold and nobody needs: tables that follow from the configuration.
-const DERIVED: [&str; 4] =
-    ["rope_freqs.weight", "rotary_emb.inv_freq", "attn.masked_bias", "attn.bias"];
-
 /// A weight of a program and where it comes from.
 struct Wanted {
     slot: usize,
@@ -94,13 +90,13 @@ fn check(module: &Module, map: &WeightMap, loader: &Loader<'_>) -> Result<(), Er
             let ty = part_type(&param.ty, rule.layers.is_some());
             let at =
                 if rule.layers.is_some() { format!(" of layer {layer}") } else { String::new() };
-            match loader.load(&source) {
+            match loader.shape(&source) {
                 Err(why) => faults.push(format!("`{}`{at} {ty}: {why}", rule.param)),
-                Ok(loaded) => {
+                Ok(None) => {}
+                Ok(Some(found)) => {
                     let shape = fixed_shape(module, &ty);
-                    if shape.as_ref() != Some(&loaded.shape) {
-                        let names = source.names().join(", ");
-                        let (shape, found) = (shape.unwrap_or_default(), &loaded.shape);
+                    if shape.as_ref() != Some(&found) {
+                        let (names, shape) = (source.names().join(", "), shape.unwrap_or_default());
                         faults.push(format!(
                             "`{}`{at} is {ty}, {shape:?}, but {names} is {found:?}",
                             rule.param
@@ -110,9 +106,8 @@ fn check(module: &Module, map: &WeightMap, loader: &Loader<'_>) -> Result<(), Er
             }
         }
     }
-    let derived = |name: &str| DERIVED.iter().any(|it| name.ends_with(it));
     for entry in loader.checkpoint.tensors() {
-        if !used.contains(&entry.name) && !derived(&entry.name) {
+        if !used.contains(&entry.name) && !map.spares(&entry.name) {
             faults.push(format!("the checkpoint's `{}` is asked for by no parameter", entry.name));
         }
     }
@@ -173,10 +168,13 @@ fn lay_out(
 fn stored_type(source: &TensorSource, loader: &Loader<'_>) -> Result<DType, Error> {
     match source {
         TensorSource::Tensor(name) => Ok(loader.checkpoint.tensor(name)?.dtype),
-        TensorSource::Rows(of, ..) | TensorSource::Unrotate(of, _) => stored_type(of, loader),
-        TensorSource::FirstOf(_) | TensorSource::Transpose(_) | TensorSource::Plus(..) => {
-            Ok(DType::F32)
+        TensorSource::Rows(of, ..) | TensorSource::Unrotate(of, _) | TensorSource::Squeeze(of) => {
+            stored_type(of, loader)
         }
+        TensorSource::FirstOf(_)
+        | TensorSource::Fill(_)
+        | TensorSource::Transpose(_)
+        | TensorSource::Each(..) => Ok(DType::F32),
     }
 }
 
@@ -230,8 +228,8 @@ fn write(
     target: &mut [u8],
     loader: &Loader<'_>,
 ) -> Result<(), String> {
-    let loaded = loader.load(source)?;
     let [n, k] = slot.shape.map(|it| it as usize);
+    let loaded = loader.load(source)?.filling(n * k);
     let bytes = if loaded.dtype == slot.dtype {
         loaded.bytes
     } else {
@@ -289,7 +287,9 @@ pub(crate) fn tensors(
         for layer in 0..rule.layers.as_ref().map_or(1, Vec::len) {
             let source = source_of(rule, layer, &loader);
             let load = |it: Loaded<'_>| it.decode();
-            let values = loader.load(&source).and_then(load);
+            let ty = part_type(&param.ty, rule.layers.is_some());
+            let n = fixed_shape(module, &ty).unwrap_or_default().iter().product();
+            let values = loader.load(&source).map(|it| it.filling(n)).and_then(load);
             let values =
                 values.map_err(|why| Error::new("C0203", format!("`{}`: {why}", rule.param)))?;
             data.extend(values.into_iter().map(f64::from));

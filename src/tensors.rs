@@ -28,6 +28,15 @@ impl Loaded<'_> {
         outcome.map(|()| values).map_err(|why| why.to_string())
     }
 
+    /// A single number as `n` of them; anything else as it is.
+    #[must_use]
+    pub fn filling(self, n: usize) -> Self {
+        if !self.shape.is_empty() {
+            return self;
+        }
+        Loaded { shape: vec![n], bytes: self.bytes.repeat(n).into(), ..self }
+    }
+
     fn from_values(shape: Vec<usize>, values: &[f32]) -> Loaded<'static> {
         let bytes = values.iter().flat_map(|it| it.to_le_bytes()).collect();
         Loaded { dtype: DType::F32, shape, bytes: Cow::Owned(bytes) }
@@ -58,65 +67,131 @@ pub struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// The source with every choice made: the first alternative whose tensors are all there.
+    /// The source with every choice made: the first alternative whose tensors are all there. A
+    /// number that stands for a whole tensor stands alone.
     pub fn resolve(&self, source: &TensorSource) -> TensorSource {
-        let inner = |it: &TensorSource| Box::new(self.resolve(it));
-        match source {
-            TensorSource::FirstOf(all) => {
-                let there = |it: &&TensorSource| {
+        use TensorSource as Source;
+        source.map(&|it| match it {
+            Source::FirstOf(all) => {
+                let there = |it: &&Source| {
                     it.names().iter().all(|name| self.checkpoint.find(name).is_some())
                 };
                 let choice = all.iter().find(there).or(all.first());
-                choice.map_or_else(|| source.clone(), |it| self.resolve(it))
+                choice.cloned().unwrap_or(Source::FirstOf(Vec::new()))
             }
-            TensorSource::Tensor(_) => source.clone(),
-            TensorSource::Transpose(of) => TensorSource::Transpose(inner(of)),
-            TensorSource::Rows(of, from, to) => TensorSource::Rows(inner(of), *from, *to),
-            TensorSource::Unrotate(of, width) => TensorSource::Unrotate(inner(of), *width),
-            TensorSource::Plus(of, add) => TensorSource::Plus(inner(of), *add),
-        }
+            Source::Each(of, change) => match *of {
+                Source::Fill(number) => Source::Fill(f64::from(change.apply(number as f32))),
+                of => Source::Each(Box::new(of), change),
+            },
+            Source::Transpose(of)
+            | Source::Rows(of, ..)
+            | Source::Unrotate(of, _)
+            | Source::Squeeze(of)
+                if matches!(*of, Source::Fill(_)) =>
+            {
+                *of
+            }
+            other => other,
+        })
     }
 
-    /// Reads a resolved source.
+    /// The extents of a resolved source, unless it is one number for any shape.
+    ///
+    /// # Errors
+    ///
+    /// Why it can not be had, in a sentence that names the tensor.
+    pub fn shape(&self, source: &TensorSource) -> Result<Option<Vec<usize>>, String> {
+        let of = |of: &TensorSource| self.shape(of).map(Option::unwrap_or_default);
+        Ok(Some(match source {
+            TensorSource::Fill(_) => return Ok(None),
+            TensorSource::FirstOf(_) => return self.shape(&self.resolve(source)),
+            TensorSource::Tensor(name) => {
+                self.checkpoint.tensor(name).map_err(|it| it.message)?.shape.to_vec()
+            }
+            TensorSource::Each(inner, _) => of(inner)?,
+            TensorSource::Squeeze(inner) => squeezed(&of(inner)?),
+            TensorSource::Rows(inner, from, to) => {
+                let mut shape = of(inner)?;
+                *has_rows(&mut shape, *from, *to)? = to - from;
+                shape
+            }
+            TensorSource::Unrotate(inner, width) => {
+                let shape = of(inner)?;
+                heads(&shape, *width)?;
+                shape
+            }
+            TensorSource::Transpose(inner) => {
+                let [rows, columns] = matrix(&of(inner)?)?;
+                vec![columns, rows]
+            }
+        }))
+    }
+
+    /// Reads a resolved source. A number for any shape is a tensor without axes.
     ///
     /// # Errors
     ///
     /// Why it can not be had, in a sentence that names the tensor.
     pub fn load(&self, source: &TensorSource) -> Result<Loaded<'a>, String> {
         match source {
+            TensorSource::Fill(number) => Ok(Loaded::from_values(Vec::new(), &[*number as f32])),
+            TensorSource::FirstOf(_) => self.load(&self.resolve(source)),
             TensorSource::Tensor(name) => {
                 let tensor = self.checkpoint.tensor(name).map_err(|it| it.message)?;
                 let (dtype, shape) = (tensor.dtype, tensor.shape.to_vec());
                 Ok(Loaded { dtype, shape, bytes: Cow::Borrowed(tensor.bytes) })
             }
-            TensorSource::FirstOf(_) => self.load(&self.resolve(source)),
             TensorSource::Rows(of, from, to) => {
-                let loaded = self.load(of)?;
-                let rows = loaded.shape.first().copied().unwrap_or(0);
-                if rows < *to {
-                    return Err(format!("rows {from} to {to} of a tensor of {rows}"));
-                }
+                let mut loaded = self.load(of)?;
+                has_rows(&mut loaded.shape, *from, *to)?;
                 Ok(loaded.rows(*from..*to))
+            }
+            TensorSource::Squeeze(of) => {
+                let loaded = self.load(of)?;
+                Ok(Loaded { shape: squeezed(&loaded.shape), ..loaded })
             }
             TensorSource::Unrotate(of, width) => unrotate(self.load(of)?, *width),
             TensorSource::Transpose(of) => transpose(&self.load(of)?),
-            TensorSource::Plus(of, add) => {
+            TensorSource::Each(of, change) => {
                 let loaded = self.load(of)?;
-                let values = loaded.decode()?;
-                let sums: Vec<f32> = values.iter().map(|it| it + *add as f32).collect();
-                Ok(Loaded::from_values(loaded.shape, &sums))
+                let values: Vec<f32> =
+                    loaded.decode()?.into_iter().map(|it| change.apply(it)).collect();
+                Ok(Loaded::from_values(loaded.shape, &values))
             }
         }
+    }
+}
+
+/// The number of rows, if those from one to another are among them.
+fn has_rows(shape: &mut [usize], from: usize, to: usize) -> Result<&mut usize, String> {
+    match shape.first_mut() {
+        Some(rows) if to <= *rows => Ok(rows),
+        Some(rows) => Err(format!("rows {from} to {to} of a tensor of {rows}")),
+        None => Err(format!("rows {from} to {to} of a single number")),
+    }
+}
+
+fn squeezed(shape: &[usize]) -> Vec<usize> {
+    shape.iter().copied().filter(|it| *it != 1).collect()
+}
+
+fn matrix(shape: &[usize]) -> Result<[usize; 2], String> {
+    shape.try_into().map_err(|_| format!("a tensor of shape {shape:?} is no matrix"))
+}
+
+/// The number of rows, which are heads of `width`.
+fn heads(shape: &[usize], width: usize) -> Result<usize, String> {
+    let rows = shape.first().copied().unwrap_or(0);
+    match width != 0 && width.is_multiple_of(2) && rows.is_multiple_of(width) {
+        true => Ok(rows),
+        false => Err(format!("{rows} rows are no heads of {width}")),
     }
 }
 
 /// Heads of `width` rows with rotated pairs side by side, as heads with the first and the second of
 /// all pairs together.
 fn unrotate(loaded: Loaded<'_>, width: usize) -> Result<Loaded<'static>, String> {
-    let rows = loaded.shape.first().copied().unwrap_or(0);
-    if width == 0 || !width.is_multiple_of(2) || !rows.is_multiple_of(width) {
-        return Err(format!("{rows} rows are no heads of {width}"));
-    }
+    let rows = heads(&loaded.shape, width)?;
     let source = |row: usize| {
         let (head, within) = (row / width * width, row % width);
         head + if within < width / 2 { 2 * within } else { 2 * (within - width / 2) + 1 }
@@ -125,9 +200,7 @@ fn unrotate(loaded: Loaded<'_>, width: usize) -> Result<Loaded<'static>, String>
 }
 
 fn transpose(loaded: &Loaded<'_>) -> Result<Loaded<'static>, String> {
-    let [rows, columns] = loaded.shape[..] else {
-        return Err(format!("a tensor of shape {:?} is no matrix", loaded.shape));
-    };
+    let [rows, columns] = matrix(&loaded.shape)?;
     let values = loaded.decode()?;
     let turned: Vec<f32> = (0..columns)
         .flat_map(|j| (0..rows).map(move |i| (i, j)))

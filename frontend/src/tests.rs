@@ -169,6 +169,33 @@ fn llama_reads_both_formats() {
 }
 
 #[test]
+fn names_may_have_alternatives_and_tensors_be_absent() {
+    let text = "
+axis S <= 16, E = 4
+model m(x[S, E]: f32) { param a[E], b[E]  x * a + b }
+weights hf {
+  _ = \"*.position_ids\" or \"lm_*.bias\"
+  a = plus(squeeze(\"{bert.|}a.{w|gamma}\"), -1)  b = log(times(\"b\" or 2, 0.5))
+}
+";
+    let map = &compiled(text, &[]).weights[0];
+    let names = ["bert.a.w", "bert.a.gamma", "a.w", "a.gamma"];
+    assert_eq!(map.rules[0].source.names(), names);
+    assert_eq!(map.rules[1].source.names(), ["b"]);
+    for (name, spared) in [
+        ("x.position_ids", true),
+        (".position_ids", true),
+        ("position_ids", false),
+        ("lm_head.bias", true),
+        ("lm_head.bias.x", false),
+    ] {
+        assert_eq!(map.spares(name), spared, "{name}");
+    }
+    assert_eq!(faults(&text.replace("-1", "a"), &[]), ["E0503", "E0502"]);
+    assert_eq!(faults(&text.replace("{w|gamma}", "{w}"), &[]), ["E0503", "E0502"]);
+}
+
+#[test]
 fn settings_and_their_rewriting_agree() {
     let settings = ["E=512", "theta=500000", "L=16"];
     let text = rewrite(LLAMA, &set(&settings)).unwrap();

@@ -1,13 +1,19 @@
 //! Weight maps: where the numbers of each parameter come from in checkpoints of one format.
 
+mod source;
+
 use std::collections::BTreeMap;
 
 use ir::{Axis, Module};
 
-use crate::ast::{Binary, Call, Expr, ExprKind, Segment, WeightRule, Weights};
+use crate::ast::{Binary, Call, Expr, ExprKind, Segment, Unary, WeightRule, Weights};
 use crate::diagnostic::Diagnostic;
 use crate::lower::Weight;
 use crate::source::Span;
+pub use source::{Change, TensorSource};
+
+/// A name with alternatives in braces may stand for this many.
+const MOST_NAMES: usize = 64;
 
 /// The rules of one `weights` section: one for each parameter of the entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +22,22 @@ pub struct WeightMap {
     pub format: String,
     /// In the order of the entry's parameters.
     pub rules: Vec<ParamRule>,
+    /// Names of tensors that the model has no use for; `*` stands for any text.
+    pub unused: Vec<String>,
+}
+
+impl WeightMap {
+    /// Whether the section says that the model has no use for a tensor.
+    pub fn spares(&self, tensor: &str) -> bool {
+        self.unused.iter().any(|it| fits(it, tensor))
+    }
+}
+
+/// Whether a name is what a pattern with `*` for any text describes.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
+    let Some(rest) = name.strip_prefix(head) else { return false };
+    rest.char_indices().any(|(at, _)| fits(tail, &rest[at..])) || fits(tail, "")
 }
 
 /// Where one parameter comes from.
@@ -29,57 +51,6 @@ pub struct ParamRule {
     pub source: TensorSource,
 }
 
-/// An expression over the tensors of a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
-pub enum TensorSource {
-    /// A tensor by name. `{}` stands for the number of the layer.
-    Tensor(String),
-    /// The first of these whose tensors the checkpoint has.
-    FirstOf(Vec<TensorSource>),
-    /// A matrix with rows and columns swapped.
-    Transpose(Box<TensorSource>),
-    /// The rows from one to before another: a part along the first axis.
-    Rows(Box<TensorSource>, usize, usize),
-    /// Rows in runs of `width`, each with its even rows before its odd ones: what undoes the
-    /// interleaved layout of rotated queries and keys.
-    Unrotate(Box<TensorSource>, usize),
-    /// With a number added to each element: norms that are stored as the distance from 1.
-    Plus(Box<TensorSource>, f64),
-}
-
-impl TensorSource {
-    /// The source for one layer, with its number in the names.
-    pub fn of_layer(&self, layer: usize) -> TensorSource {
-        self.map_names(&|it| it.replace("{}", &layer.to_string()))
-    }
-
-    /// Every tensor that may be read.
-    pub fn names(&self) -> Vec<&str> {
-        match self {
-            TensorSource::Tensor(name) => vec![name],
-            TensorSource::FirstOf(all) => all.iter().flat_map(TensorSource::names).collect(),
-            TensorSource::Transpose(of)
-            | TensorSource::Rows(of, ..)
-            | TensorSource::Unrotate(of, _)
-            | TensorSource::Plus(of, _) => of.names(),
-        }
-    }
-
-    fn map_names(&self, rule: &dyn Fn(&str) -> String) -> TensorSource {
-        let inner = |it: &TensorSource| Box::new(it.map_names(rule));
-        match self {
-            TensorSource::Tensor(name) => TensorSource::Tensor(rule(name)),
-            TensorSource::FirstOf(all) => {
-                TensorSource::FirstOf(all.iter().map(|it| it.map_names(rule)).collect())
-            }
-            TensorSource::Transpose(of) => TensorSource::Transpose(inner(of)),
-            TensorSource::Rows(of, from, to) => TensorSource::Rows(inner(of), *from, *to),
-            TensorSource::Unrotate(of, width) => TensorSource::Unrotate(inner(of), *width),
-            TensorSource::Plus(of, add) => TensorSource::Plus(inner(of), *add),
-        }
-    }
-}
-
 /// Reads one `weights` section against the parameters of the entry.
 pub(crate) fn weight_map(
     section: &Weights,
@@ -89,7 +60,14 @@ pub(crate) fn weight_map(
 ) -> WeightMap {
     let mut reader = Reader { module, weights, layer: None, faults };
     let mut found: BTreeMap<&str, TensorSource> = BTreeMap::new();
+    let mut unused = Vec::new();
     for rule in &section.rules {
+        if let [Segment::Name(name)] = rule.path.as_slice()
+            && name.text == "_"
+        {
+            unused.extend(reader.unused(&rule.source));
+            continue;
+        }
         for (weight, source) in reader.rule(rule).unwrap_or_default() {
             if found.insert(&weight.name, source).is_some() {
                 let message = format!("`{}` has two rules", weight.name);
@@ -108,7 +86,7 @@ pub(crate) fn weight_map(
         let (param, layers) = (it.name.clone(), it.layers.clone());
         Some(ParamRule { param, layers, source: found.remove(it.name.as_str())? })
     });
-    WeightMap { format: section.format.text.clone(), rules: rules.collect() }
+    WeightMap { format: section.format.text.clone(), rules: rules.collect(), unused }
 }
 
 fn listed(names: &[&str]) -> String {
@@ -221,6 +199,7 @@ impl<'a> Reader<'a> {
     fn source(&mut self, expr: &Expr) -> Option<TensorSource> {
         match &expr.kind {
             ExprKind::Text(text) => self.tensor(text, expr.span),
+            ExprKind::Number(number) => Some(TensorSource::Fill(*number)),
             ExprKind::Binary(Binary::Or, sides) => {
                 let mut all = Vec::new();
                 for side in [&sides.0, &sides.1] {
@@ -236,24 +215,56 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The name of a tensor, with `{}` for the number of the layer.
+    /// Names of tensors that nobody needs, such as `"rope.*"`.
+    fn unused(&mut self, expr: &Expr) -> Vec<String> {
+        match &expr.kind {
+            ExprKind::Text(text) => vec![text.clone()],
+            ExprKind::Binary(Binary::Or, sides) => {
+                [self.unused(&sides.0), self.unused(&sides.1)].concat()
+            }
+            _ => {
+                let message = "names of tensors are wanted here: `_ = \"rope.*\"`";
+                self.wrong::<()>("E0503", message, expr.span);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The tensor of a name, or the first of several: `{a|b}` in it stands for either.
     fn tensor(&mut self, text: &str, span: Span) -> Option<TensorSource> {
-        let mut name = String::new();
+        let mut names = vec![String::new()];
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
             let Some((hole, after)) = after.split_once('}') else {
                 return self.wrong("E0503", "this name has a `{` without its `}`", span);
             };
-            if self.layer != Some(hole) {
-                let message = format!("`{{{hole}}}` is not what the path calls the layer");
-                return self.wrong("E0503", message, span);
+            let holes = self.hole(hole, span)?;
+            let with = |name: &String| {
+                holes.iter().map(|it| format!("{name}{before}{it}")).collect::<Vec<_>>()
+            };
+            names = names.iter().flat_map(with).collect();
+            if MOST_NAMES < names.len() {
+                return self.wrong("E0503", "this stands for too many names", span);
             }
-            name.push_str(before);
-            name.push_str("{}");
             rest = after;
         }
-        name.push_str(rest);
-        Some(TensorSource::Tensor(name))
+        let mut tensors = names.into_iter().map(|it| TensorSource::Tensor(it + rest));
+        match tensors.len() {
+            1 => tensors.next(),
+            _ => Some(TensorSource::FirstOf(tensors.collect())),
+        }
+    }
+
+    /// What may stand in the place of `{...}`: `{}` for the number of the layer.
+    fn hole<'t>(&mut self, hole: &'t str, span: Span) -> Option<Vec<&'t str>> {
+        if hole.contains('|') {
+            return Some(hole.split('|').collect());
+        }
+        if self.layer != Some(hole) {
+            let message = format!("`{{{hole}}}` is not what the path calls the layer");
+            return self.wrong("E0503", message, span);
+        }
+        Some(vec!["{}"])
     }
 
     /// A change of a source tensor.
@@ -272,10 +283,16 @@ impl<'a> Reader<'a> {
                 };
                 Some(TensorSource::Unrotate(Box::new(self.source(of)?), width))
             }
-            ("plus", [of, number]) => match number.kind {
-                ExprKind::Number(add) => Some(TensorSource::Plus(Box::new(self.source(of)?), add)),
-                _ => self.wrong("E0503", "a number is added", number.span),
-            },
+            ("squeeze", [of]) => Some(TensorSource::Squeeze(Box::new(self.source(of)?))),
+            ("log", [of]) => Some(TensorSource::Each(Box::new(self.source(of)?), Change::Log)),
+            ("plus", [of, number]) => {
+                let change = Change::Plus(self.number(number)?);
+                Some(TensorSource::Each(Box::new(self.source(of)?), change))
+            }
+            ("times", [of, number]) => {
+                let change = Change::Times(self.number(number)?);
+                Some(TensorSource::Each(Box::new(self.source(of)?), change))
+            }
             ("rows", [of, range]) => {
                 let ExprKind::Binary(Binary::Range, sides) = &range.kind else {
                     return self.wrong("E0503", "rows are a range: `0..E`", range.span);
@@ -287,12 +304,21 @@ impl<'a> Reader<'a> {
                 Some(TensorSource::Rows(Box::new(self.source(of)?), from, to))
             }
             (name, _) => {
-                let known = "they are: transpose(t), unrotate(t, P), rows(t, a..b), plus(t, 1)";
+                let known = "they are: transpose(t), unrotate(t, P), rows(t, a..b), squeeze(t), \
+                             plus(t, 1), times(t, -1), log(t)";
                 let message = format!("`{name}` is no such change of a tensor");
                 self.faults
                     .push(Diagnostic::error("E0503", message).at(call.callee.span, "").note(known));
                 None
             }
+        }
+    }
+
+    fn number(&mut self, expr: &Expr) -> Option<f64> {
+        match &expr.kind {
+            ExprKind::Number(number) => Some(*number),
+            ExprKind::Unary(Unary::Minus, of) => self.number(of).map(|it| -it),
+            _ => self.wrong("E0503", "a number is wanted here", expr.span),
         }
     }
 

@@ -1,0 +1,87 @@
+//! Expressions over the tensors of a checkpoint.
+
+/// Where the numbers of a parameter, or of a layer of it, come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TensorSource {
+    /// A tensor by name. `{}` stands for the number of the layer.
+    Tensor(String),
+    /// The same number everywhere: for what a checkpoint may lack.
+    Fill(f64),
+    /// The first of these whose tensors the checkpoint has.
+    FirstOf(Vec<TensorSource>),
+    /// A matrix with rows and columns swapped.
+    Transpose(Box<TensorSource>),
+    /// The rows from one to before another: a part along the first axis.
+    Rows(Box<TensorSource>, usize, usize),
+    /// Rows in runs of `width`, each with its even rows before its odd ones: what undoes the
+    /// interleaved layout of rotated queries and keys.
+    Unrotate(Box<TensorSource>, usize),
+    /// Without its axes of extent 1.
+    Squeeze(Box<TensorSource>),
+    /// With each element changed.
+    Each(Box<TensorSource>, Change),
+}
+
+/// A change of every element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Change {
+    /// A number added: norms that are stored as the distance from 1.
+    Plus(f64),
+    /// Times a number.
+    Times(f64),
+    /// The natural logarithm.
+    Log,
+}
+
+impl Change {
+    /// An element after the change.
+    pub fn apply(self, x: f32) -> f32 {
+        match self {
+            Change::Plus(number) => x + number as f32,
+            Change::Times(number) => x * number as f32,
+            Change::Log => x.ln(),
+        }
+    }
+}
+
+impl TensorSource {
+    /// The source for one layer, with its number in the names.
+    pub fn of_layer(&self, layer: usize) -> TensorSource {
+        self.map(&|it| match it {
+            TensorSource::Tensor(name) => {
+                TensorSource::Tensor(name.replace("{}", &layer.to_string()))
+            }
+            other => other,
+        })
+    }
+
+    /// Every tensor that may be read.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            TensorSource::Tensor(name) => vec![name],
+            TensorSource::Fill(_) => Vec::new(),
+            TensorSource::FirstOf(all) => all.iter().flat_map(TensorSource::names).collect(),
+            TensorSource::Transpose(of)
+            | TensorSource::Rows(of, ..)
+            | TensorSource::Unrotate(of, _)
+            | TensorSource::Squeeze(of)
+            | TensorSource::Each(of, _) => of.names(),
+        }
+    }
+
+    /// The expression with each part, innermost first, as `rule` makes it.
+    pub fn map(&self, rule: &dyn Fn(TensorSource) -> TensorSource) -> TensorSource {
+        let inner = |it: &TensorSource| Box::new(it.map(rule));
+        rule(match self {
+            TensorSource::Tensor(_) | TensorSource::Fill(_) => self.clone(),
+            TensorSource::FirstOf(all) => {
+                TensorSource::FirstOf(all.iter().map(|it| it.map(rule)).collect())
+            }
+            TensorSource::Transpose(of) => TensorSource::Transpose(inner(of)),
+            TensorSource::Rows(of, from, to) => TensorSource::Rows(inner(of), *from, *to),
+            TensorSource::Unrotate(of, width) => TensorSource::Unrotate(inner(of), *width),
+            TensorSource::Squeeze(of) => TensorSource::Squeeze(inner(of)),
+            TensorSource::Each(of, change) => TensorSource::Each(inner(of), *change),
+        })
+    }
+}
