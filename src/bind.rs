@@ -36,9 +36,16 @@ pub fn bind(
     let loader = Loader { checkpoint };
     check(&lowered.module, map, &loader)?;
     let mut wanted = Vec::new();
-    for (i, slot) in lowered.program.weights.iter().enumerate() {
-        let rule = rule(map, &slot.name)?;
-        wanted.push(Wanted { slot: i, source: source_of(rule, slot.layer as usize, &loader) });
+    for bank in &lowered.plan.banks {
+        let rule = rule(map, bank.param.as_str())?;
+        for layer in 0..bank.layers as usize {
+            let source = source_of(rule, layer, &loader);
+            // A part of what the checkpoint has as a whole is a row of it.
+            let is_part = rule.layers.is_none() && 1 < bank.layers;
+            let row = |whole| TensorSource::Rows(Box::new(whole), layer, layer + 1);
+            let source = if is_part { row(source) } else { source };
+            wanted.push(Wanted { slot: bank.first as usize + layer, source });
+        }
     }
     let (order, bytes) = lay_out(lowered, &wanted, &loader)?;
     let mut pages = Pages::zeroed(bytes)?;

@@ -42,8 +42,8 @@ pub(crate) fn streamed_banks(plan: &Plan) -> Vec<usize> {
                 Step::Launch(launch) => {
                     let looked_up = matches!(launch.callee, Callee::Kernel(_))
                         && plan.callee_name(launch.callee) == "gather";
-                    let banks = launch.reads.iter().filter_map(|it| match it.base {
-                        Base::Weight(bank, _) if !looked_up => Some(bank),
+                    let banks = launch.reads.iter().filter_map(|it| match &it.base {
+                        Base::Weight(bank, _) if !looked_up => Some(*bank),
                         _ => None,
                     });
                     found.extend(banks);

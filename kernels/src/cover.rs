@@ -15,8 +15,8 @@ pub fn cover(module: &Module, kernels: &[&dyn Kernel]) -> Module {
     for function in &module.functions {
         let scope = module.scope();
         let uses = uses(function);
-        let params = stored.params(&function.name);
-        let site = Site { scope, function, uses: &uses, stored: params };
+        let stored = stored.values(&function.name);
+        let site = Site { scope, function, uses: &uses, stored: &stored };
         let is_library = function.origin.is_some();
         let chosen = if is_library { BTreeMap::new() } else { choose(&site, kernels) };
         let rebuilt = outline(&mut result, module, function, &chosen);
@@ -158,8 +158,11 @@ fn define(
         let values = body.add_all(module.scope(), node.op.clone(), &operands);
         node.results().zip(values).for_each(|(old, value)| new[old.index()] = value);
     }
-    let root = made.last().expect("a claim has nodes");
-    body.output("y", new[root.index()]);
+    let root = nodes.last().expect("a claim has nodes");
+    for (i, result) in root.results().enumerate() {
+        let name = if i == 0 { "y".to_owned() } else { format!("y.{i}") };
+        body.output(name, new[result.index()]);
+    }
     let same = module.functions.iter().find(|it| {
         body.name = it.name.clone();
         **it == body

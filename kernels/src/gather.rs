@@ -4,7 +4,8 @@ use ir::{Function, Op, Scope};
 
 use crate::{Kernel, Site, Word};
 
-/// Claims a look-up along the first axis of a weight.
+/// Claims a look-up along the first axis of a weight, but for that of one layer, which takes no
+/// work.
 pub(crate) struct Gather;
 
 impl Kernel for Gather {
@@ -19,7 +20,8 @@ impl Kernel for Gather {
         let axes = &site.function.ty(table).axes;
         let disjoint = site.function.ty(index).axes.iter().all(|it| !axes.contains(it));
         let by_row = axes.first() == Some(&gather.axis) && 1 < axes.len();
-        (site.is_stored(table) && disjoint && by_row).then(|| vec![root])
+        let is_look_up = site.is_stored(table) && !site.is_stored(node.result());
+        (is_look_up && disjoint && by_row).then(|| vec![root])
     }
 
     fn words(&self, _: Scope<'_>, function: &Function) -> Vec<Word> {

@@ -7,12 +7,14 @@
 //! run by the reference before and after.
 
 mod attention;
+mod conv1d;
 mod cover;
 mod gather;
 mod layer_norm;
 mod matmul;
 mod rms_norm;
 mod softmax;
+mod ssd;
 mod stored;
 
 pub use cover::cover;
@@ -28,7 +30,7 @@ pub struct Site<'a> {
     pub function: &'a Function,
     /// How often each value of it is used.
     pub uses: &'a [usize],
-    /// Which of its parameters are weights.
+    /// Which of its values are weights.
     pub stored: &'a [bool],
 }
 
@@ -43,12 +45,20 @@ impl Site<'_> {
         let Op::Call(call) = &node.op else { return None };
         self.scope.function(call.function.as_str())?.origin.as_ref()
     }
+
+    /// The node `root`, if it calls a function of that origin for which `fits` is true.
+    fn calls(&self, root: usize, origin: &str, fits: fn(&Function) -> bool) -> Option<Vec<usize>> {
+        let node = &self.function.nodes()[root];
+        let callee = self.scope.function(node.op.callee()?.as_str())?;
+        let is_it = self.origin_of_call(node)?.function == origin && fits(callee);
+        is_it.then(|| vec![root])
+    }
 }
 
 /// One word of a kernel's arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// Where the output goes.
+    /// Where the first result goes. Further results go where operands were.
     Output,
     /// Where operand `i` lies: of a weight with a `Format` its packed bytes.
     Operand(usize),
@@ -81,6 +91,15 @@ impl Word {
     }
 }
 
+/// An operand that a kernel overwrites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// Which operand.
+    pub operand: usize,
+    /// The result that is left in its place.
+    pub result: usize,
+}
+
 /// A kernel as the compiler sees it.
 pub trait Kernel: Sync {
     /// Its name among the kernels of the device.
@@ -93,9 +112,11 @@ pub trait Kernel: Sync {
     /// The words to call the kernel with, for a function that [`cover`] made of a claim.
     fn words(&self, scope: Scope<'_>, function: &Function) -> Vec<Word>;
 
-    /// The operand that the output may overwrite.
-    fn in_place(&self, _function: &Function) -> Option<usize> {
-        None
+    /// Which operand lies where which result goes: the kernel finds the one and leaves the other
+    /// there. [`Word::Operand`] of such an operand and [`Word::Output`] of such a result are that
+    /// place.
+    fn updates(&self, _function: &Function) -> Vec<Update> {
+        Vec::new()
     }
 }
 
@@ -107,6 +128,8 @@ pub const ALL: &[&dyn Kernel] = &[
     &layer_norm::LayerNorm,
     &softmax::Softmax,
     &gather::Gather,
+    &conv1d::Conv1d,
+    &ssd::Ssd,
 ];
 
 /// The kernel that a function of [`cover`] is for.
@@ -133,7 +156,18 @@ fn number(callee: &Function, name: &str) -> f64 {
 
 /// Whether some kernel may claim calls of `function`, so that it is not to be expanded.
 pub fn is_claimable(function: &Function) -> bool {
-    const CALLED: [&str; 4] =
-        ["prelude::attention", "prelude::rms_norm", "prelude::layer_norm", "prelude::softmax"];
-    function.origin.as_ref().is_some_and(|it| CALLED.contains(&it.function.as_str()))
+    let Some(origin) = &function.origin else { return false };
+    match origin.function.as_str() {
+        "prelude::attention" | "prelude::rms_norm" | "prelude::layer_norm" | "prelude::softmax" => {
+            true
+        }
+        "prelude::conv1d" => conv1d::is_as_the_kernel(function),
+        "prelude::ssd" => ssd::is_as_the_kernel(function),
+        _ => false,
+    }
+}
+
+/// The axes of each parameter of `function`.
+fn param_axes(function: &Function) -> Vec<&[Axis]> {
+    function.params.iter().map(|it| it.ty.axes.as_slice()).collect()
 }

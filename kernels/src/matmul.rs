@@ -5,7 +5,7 @@ use ir::{
     ops::{BinaryFn, Contract},
 };
 
-use crate::{Kernel, Site, Word, rows};
+use crate::{Kernel, Site, Update, Word, rows};
 
 /// Claims `contract x w`, where `w` is a weight whose innermost axes are summed over and so are
 /// those of `x`, in the same order; and with it the addition of a value of the same type.
@@ -52,15 +52,16 @@ impl Kernel for MatMul {
             Word::Size(m),
             Word::Size(n),
             Word::Size(k),
-            Word::flag(self.in_place(function).is_some()),
+            Word::flag(!self.updates(function).is_empty()),
             Word::Scratch,
         ]
     }
 
-    fn in_place(&self, function: &Function) -> Option<usize> {
-        let sum = function.nodes().iter().find(|it| it.op.as_binary().is_some())?;
-        let added = sum.operands.iter().find(|it| function.as_param(**it).is_some())?;
-        Some(added.index())
+    fn updates(&self, function: &Function) -> Vec<Update> {
+        let sum = function.nodes().iter().find(|it| it.op.as_binary().is_some());
+        let operands = sum.map_or(&[][..], |it| it.operands.as_slice());
+        let added = operands.iter().find(|it| function.as_param(**it).is_some());
+        added.map(|it| Update { operand: it.index(), result: 0 }).into_iter().collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ir::{Axis, Function, Node, Op, Scope};
 
-use crate::{Kernel, Site, Word};
+use crate::{Kernel, Site, Update, Word};
 
 /// Claims calls of `prelude::softmax` over the last axis.
 pub(crate) struct Softmax;
@@ -34,8 +34,8 @@ impl Kernel for Softmax {
         ]
     }
 
-    fn in_place(&self, _: &Function) -> Option<usize> {
-        Some(0)
+    fn updates(&self, _: &Function) -> Vec<Update> {
+        vec![Update { operand: 0, result: 0 }]
     }
 }
 

@@ -2,40 +2,78 @@
 
 use std::collections::BTreeMap;
 
-use ir::{Module, Name, Op, Role};
+use ir::{Function, Module, Name, Op, Role, ops::Gather};
 
-/// For each function, which of its parameters are weights at every call.
-pub struct Stored(BTreeMap<Name, Vec<bool>>);
+/// For each function, what its values have to do with weights.
+pub struct Stored(BTreeMap<Name, Vec<Form>>);
+
+/// What a value is at every call of its function.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    /// Computed, given or left by an earlier run.
+    Computed,
+    /// One layer of a weight.
+    Layer,
+    /// A weight of the entry.
+    Whole,
+}
 
 impl Stored {
-    /// Follows the entry's weights through calls and loops.
+    /// Follows the entry's weights through calls, loops over layers and look-ups of one layer.
     pub fn new(module: &Module) -> Stored {
-        let mut stored: BTreeMap<Name, Vec<bool>> = BTreeMap::new();
+        let mut stored: BTreeMap<Name, Vec<Form>> = BTreeMap::new();
         let entry = module.entry();
-        let is_weight = entry.params.iter().map(|it| it.role == Role::Weight).collect();
-        stored.insert(entry.name.clone(), is_weight);
+        let form = |role| if role == Role::Weight { Form::Whole } else { Form::Computed };
+        let params = entry.params.iter().map(|it| form(it.role)).collect();
+        stored.insert(entry.name.clone(), params);
         for function in module.functions.iter().rev() {
-            let Some(known) = stored.get(&function.name).cloned() else { continue };
+            let Some(forms) = stored.get_mut(&function.name) else { continue };
+            let forms = with_layers(module, function, std::mem::take(forms));
             for node in function.nodes() {
-                let carries = if let Op::Scan(scan) = &node.op { scan.carries } else { 0 };
                 let Some(callee) = node.op.callee() else { continue };
-                let here = node
-                    .operands
-                    .iter()
-                    .enumerate()
-                    .map(|(i, it)| carries <= i && known.get(it.index()).is_some_and(|it| *it));
-                let here: Vec<bool> = here.collect();
-                stored
-                    .entry(callee.clone())
-                    .and_modify(|it| it.iter_mut().zip(&here).for_each(|(all, here)| *all &= here))
-                    .or_insert(here);
+                let here = handed_on(&node.op, node.operands.iter().map(|it| forms[it.index()]));
+                let same = |it: &mut Vec<Form>| {
+                    it.iter_mut().zip(&here).for_each(|(all, here)| *all = (*all).min(*here));
+                };
+                stored.entry(callee.clone()).and_modify(same).or_insert(here);
             }
+            stored.insert(function.name.clone(), forms);
         }
         Stored(stored)
     }
 
-    /// Which parameters of `function` are weights.
-    pub fn params(&self, function: &Name) -> &[bool] {
-        self.0.get(function).map_or(&[], Vec::as_slice)
+    /// For each value of `function`, whether it is a weight or one layer of a weight.
+    pub fn values(&self, function: &Name) -> Vec<bool> {
+        let forms = self.0.get(function).map_or(&[][..], Vec::as_slice);
+        forms.iter().map(|it| *it != Form::Computed).collect()
     }
+}
+
+/// The forms of all values of `function`, whose parameters are `forms`.
+fn with_layers(module: &Module, function: &Function, mut forms: Vec<Form>) -> Vec<Form> {
+    forms.resize(function.n_values(), Form::Computed);
+    for node in function.nodes() {
+        let of_whole = |it: &&ir::Value| forms[it.index()] == Form::Whole;
+        if node.operands.first().as_ref().is_some_and(of_whole)
+            && Gather::known_place(&module.axes, function, node).is_some()
+        {
+            forms[node.result().index()] = Form::Layer;
+        }
+    }
+    forms
+}
+
+/// What `operands` are to the function that `op` runs.
+fn handed_on(op: &Op, operands: impl Iterator<Item = Form>) -> Vec<Form> {
+    let (carries, banked) = match op {
+        Op::Scan(scan) => (scan.carries, scan.banked),
+        _ => (0, 0),
+    };
+    let handed = |(i, form)| match form {
+        _ if i < carries => Form::Computed,
+        Form::Whole if i < carries + banked => Form::Layer,
+        _ if i < carries + banked => Form::Computed,
+        form => form,
+    };
+    operands.enumerate().map(handed).collect()
 }

@@ -2,9 +2,9 @@
 //! runs as one nest of loops that writes one value.
 //!
 //! Afterwards functions hold calls, loops over functions (`scan`), views (`split`, `merge`,
-//! `rename`), appends to a state (`concat` of a parameter and what follows it) and constants; the
-//! rest stands in loop functions. Arithmetic joins its only consumer unless that would repeat work;
-//! sums, maxima and products begin a loop of their own.
+//! `rename`, `gather` of one known place), appends to a state (`concat` of a parameter and what
+//! follows it) and constants; the rest stands in loop functions. Arithmetic joins its only consumer
+//! unless that would repeat work; sums, maxima and products begin a loop of their own.
 //!
 //! ```ir
 //! axis E = 4

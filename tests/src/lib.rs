@@ -7,9 +7,15 @@ mod laws;
 #[cfg(test)]
 mod loops;
 #[cfg(test)]
+mod made_up;
+#[cfg(test)]
 mod models;
 #[cfg(test)]
 mod passes;
+#[cfg(test)]
+mod patterns;
+#[cfg(test)]
+mod recurrences;
 #[cfg(test)]
 mod snapshots;
 #[cfg(test)]

@@ -57,7 +57,7 @@ fn figures(module: &Module, plan: &Plan) -> String {
     )
 }
 
-fn snapshot(name: &str, text: String) {
+pub(crate) fn snapshot(name: &str, text: String) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../snapshots");
     settings.set_prepend_module_to_snapshot(false);

@@ -49,9 +49,11 @@ fn with_barriers(
 }
 
 fn conflict(plan: &Plan, earlier: &Launch, later: &Launch) -> bool {
-    let touched = |it: &Launch| it.reads.iter().chain([&it.writes]).cloned().collect::<Vec<_>>();
-    touched(later).iter().any(|it| overlap(plan, it, &earlier.writes))
-        || touched(earlier).iter().any(|it| overlap(plan, it, &later.writes))
+    let meets = |writer: &Launch, other: &Launch| {
+        let mut touched = other.reads.iter().chain(&other.writes);
+        touched.any(|it| writer.writes.iter().any(|written| overlap(plan, it, written)))
+    };
+    meets(earlier, later) || meets(later, earlier)
 }
 
 /// Whether the threads of two launches might meet in scratch memory: each kernel divides it among

@@ -12,7 +12,8 @@ pub(crate) trait Extents<'a> {
     /// The extent of a run-time atom.
     fn runtime(&mut self, atom: &Name) -> Value;
 
-    /// The extent of `axis`: a number where it is fixed, sums of products of run-time atoms elsewhere.
+    /// The extent of `axis`: a number where it is fixed, sums of products of run-time atoms
+    /// elsewhere.
     fn extent_of(&mut self, axes: &Axes, axis: &Axis) -> Value {
         if let Some(size) = axes.fixed(axis) {
             return self.builder().ins().iconst(I64, size as i64);

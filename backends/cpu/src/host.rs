@@ -189,15 +189,20 @@ impl Host<'_> {
             Base::Output(i) => self.listed(frame::OUTPUTS, *i),
         };
         for term in &place.terms {
-            let index = match &term.index {
-                Counter::Loop(id) => self.counters[id],
-                Counter::Extent(name) => self.extent(name.as_str()),
-            };
+            let index = self.counter(&term.index);
             let stride = self.stride(&term.stride);
             let bytes = self.b.ins().imul(index, stride);
             address = self.b.ins().iadd(address, bytes);
         }
         address
+    }
+
+    fn counter(&mut self, counter: &Counter) -> Value {
+        match counter {
+            Counter::Loop(id) => self.counters[id],
+            Counter::Extent(name) => self.extent(name.as_str()),
+            Counter::Fixed(at) => self.int(*at as i64),
+        }
     }
 
     fn stride(&mut self, stride: &Stride) -> Value {
@@ -220,15 +225,15 @@ impl Host<'_> {
 
     /// The address of a weight's entry.
     fn weight_entry(&mut self, place: &Place) -> Value {
-        let Base::Weight(bank, layer) = place.base else {
+        let Base::Weight(bank, layer) = &place.base else {
             unreachable!("only weights have formats")
         };
         let table = self.frame_word(frame::WEIGHTS);
-        let first = self.int(self.plan.banks[bank].first as i64 * WEIGHT_REF);
+        let first = self.int(self.plan.banks[*bank].first as i64 * WEIGHT_REF);
         let mut entry = self.b.ins().iadd(table, first);
-        if let Some(id) = layer {
-            let size = self.int(WEIGHT_REF);
-            let offset = self.b.ins().imul(self.counters[&id], size);
+        if let Some(layer) = layer {
+            let (layer, size) = (self.counter(layer), self.int(WEIGHT_REF));
+            let offset = self.b.ins().imul(layer, size);
             entry = self.b.ins().iadd(entry, offset);
         }
         entry

@@ -138,14 +138,11 @@ fn ports(module: &Module, plan: &Plan, inputs: bool) -> Result<Vec<Port>, String
                 "`{name}` is {ty}: only one run-time axis can be told from outside"
             ));
         }
-        let row: usize = ty.axes.iter().filter_map(|it| module.axes.fixed(it)).product();
-        Ok(Port {
-            name: name.to_string(),
-            ty: ty.to_string(),
-            element_bytes: 4,
-            row: row as u64,
-            rows,
-        })
+        let mut sizes = ty.axes.iter().filter_map(|it| module.axes.fixed(it));
+        let row = sizes.try_fold(1u64, |row, it| row.checked_mul(it as u64));
+        let row = row.ok_or_else(|| format!("`{name}` is {ty}: larger than any memory"))?;
+        let (name, ty) = (name.to_string(), ty.to_string());
+        Ok(Port { name, ty, element_bytes: 4, row, rows })
     };
     named.into_iter().map(port).collect()
 }
@@ -194,9 +191,10 @@ fn scratch_bytes(module: &Module, plan: &Plan) -> u64 {
         let name = plan.callee_name(launch.callee);
         let kernel = kernels_cpu::kernels().iter().find(|it| it.name == name)?;
         let word = |it: &Word| match it {
-            Word::Size(axes) => {
-                axes.iter().map(|it| module.axes.bound(it).unwrap_or(0)).product::<usize>() as u64
-            }
+            Word::Size(axes) => axes
+                .iter()
+                .map(|it| module.axes.bound(it).unwrap_or(0) as u64)
+                .fold(1, u64::saturating_mul),
             Word::Bits(bits) => *bits,
             _ => 0,
         };

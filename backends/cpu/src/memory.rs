@@ -100,7 +100,7 @@ fn visit(
 
 /// The buffers that a launch touches.
 fn buffers(launch: &Launch) -> impl Iterator<Item = usize> {
-    launch.reads.iter().chain([&launch.writes]).filter_map(|it: &Place| match it.base {
+    launch.reads.iter().chain(&launch.writes).filter_map(|it: &Place| match it.base {
         Base::Arena(i) => Some(i),
         _ => None,
     })

@@ -84,8 +84,8 @@ pub struct Place {
 pub enum Base {
     /// A buffer.
     Arena(usize),
-    /// A bank of weights; a loop, if any, counts its layers.
-    Weight(usize, Option<usize>),
+    /// A bank of weights, and which of its layers if it has several.
+    Weight(usize, Option<Counter>),
     /// So many bytes into the constants.
     Constant(u64),
     /// A state.
@@ -112,6 +112,8 @@ pub enum Counter {
     Loop(usize),
     /// The positions of earlier runs.
     Extent(Name),
+    /// Always the same.
+    Fixed(u64),
 }
 
 /// How far neighbours are apart.
@@ -153,7 +155,7 @@ pub struct Launch {
     /// What it reads.
     pub reads: Vec<Place>,
     /// What it writes.
-    pub writes: Place,
+    pub writes: Vec<Place>,
 }
 
 /// What is called.
@@ -193,6 +195,16 @@ impl Place {
         let mut place = self.clone();
         place.terms.push(Term { index, stride });
         place
+    }
+}
+
+impl Counter {
+    fn subscript(&self) -> String {
+        match self {
+            Counter::Loop(id) => format!("[i{id}]"),
+            Counter::Extent(name) => format!("[{name}]"),
+            Counter::Fixed(at) => format!("[{at}]"),
+        }
     }
 }
 
@@ -270,16 +282,15 @@ impl Plan {
         let base = match &place.base {
             Base::Arena(i) => format!("b{i}"),
             Base::Weight(i, None) => self.banks[*i].param.to_string(),
-            Base::Weight(i, Some(id)) => format!("{}[i{id}]", self.banks[*i].param),
+            Base::Weight(i, Some(layer)) => {
+                format!("{}{}", self.banks[*i].param, layer.subscript())
+            }
             Base::Constant(at) => format!("constant {at}"),
             Base::State(i) => self.states[*i].name.to_string(),
             Base::Input(i) => format!("input {i}"),
             Base::Output(i) => format!("output {i}"),
         };
-        let terms = place.terms.iter().map(|it| match &it.index {
-            Counter::Loop(id) => format!("[i{id}]"),
-            Counter::Extent(name) => format!("[{name}]"),
-        });
+        let terms = place.terms.iter().map(|it| it.index.subscript());
         std::iter::once(base).chain(terms).collect()
     }
 }

@@ -2,8 +2,10 @@
 
 use super::{Variants, accumulator, offset, strides_along};
 use crate::{
-    Axis, DType, Example, Mismatch, Rules, Run, Scope, Tensor, Type, Value, Visit, grad::Grad,
-    ops::ScatterAdd,
+    Axes, Axis, DType, Example, Function, Mismatch, Node, Rules, Run, Scope, Tensor, Type, Value,
+    Visit,
+    grad::Grad,
+    ops::{Op, ScatterAdd},
 };
 
 /// `gather table index`: for each element of `index`, the part of `table` at that place along
@@ -13,6 +15,23 @@ use crate::{
 pub struct Gather {
     /// The axis of the table that the index counts along.
     pub axis: Axis,
+}
+
+impl Gather {
+    /// The place that `node` of `function` takes along the first axis of a table, if it is one
+    /// place, known and within: the result lies in one piece there, such as the weight of one
+    /// layer in that of all.
+    pub fn known_place(axes: &Axes, function: &Function, node: &Node) -> Option<u64> {
+        let Op::Gather(gather) = &node.op else { return None };
+        let [table, index] = node.operands[..] else { return None };
+        let Op::Constant(place) = &function.maker(index)?.op else { return None };
+        let ty = function.ty(table);
+        let is_first = place.axes.is_empty() && ty.axes.first() == Some(&gather.axis);
+        let same_type = function.ty(node.result()).dtype == ty.dtype;
+        let place = place.values.first()?.0;
+        let within = 0.0 <= place && place < axes.fixed(&gather.axis)? as f64;
+        (is_first && same_type && within).then_some(place as u64)
+    }
 }
 
 impl Variants for Gather {}

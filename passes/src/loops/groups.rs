@@ -1,6 +1,6 @@
 //! Which nodes run in one nest of loops.
 
-use ir::{Axes, Axis, Function, Module, Node, Op};
+use ir::{Axes, Axis, Function, Module, Node, Op, ops::Gather};
 
 use crate::cost::{is_costly, is_pointwise};
 
@@ -190,6 +190,7 @@ fn kind(module: &Module, function: &Function, node: &Node) -> Kind {
         Op::Constant(it) if it.values.len() != 1 => Kind::Kept,
         Op::Constant(_) | Op::ExtentOf(_) | Op::Iota(_) => Kind::Copied,
         Op::Split(_) | Op::Merge(_) | Op::Rename(_) if keeps_dtype(function, node) => Kind::View,
+        Op::Gather(_) if Gather::known_place(&module.axes, function, node).is_some() => Kind::View,
         Op::Reduce(_) | Op::Contract(_) | Op::ArgMax(_) | Op::ScatterAdd(_) => Kind::Reduction,
         _ => Kind::Element,
     }

@@ -1,0 +1,158 @@
+//! Calls of kernels and loops with their argument words, and the weights as those want them.
+
+use std::collections::BTreeMap;
+
+use ir::{Axis, Function, Name, Node, Type};
+use kernels::{Kernel, Word as KernelWord};
+
+use super::{
+    Planner,
+    body::{Body, Located},
+};
+use crate::{
+    loops::LoopWord,
+    plan::{Bank, Base, Callee, Launch, Place, Step, Word},
+};
+
+/// The most layers of a weight: each has an entry in a table.
+const MOST_LAYERS: u64 = 1 << 16;
+
+impl<'a> Planner<'a> {
+    /// A call of `kernel`, of whose operands some were `moved`.
+    pub(super) fn kernel_launch(
+        &mut self,
+        body: &Body<'a>,
+        node: &Node,
+        callee: &Function,
+        kernel: &dyn Kernel,
+        moved: &BTreeMap<usize, Place>,
+        results: &[Place],
+    ) -> Result<Launch, String> {
+        let words = kernel.words(self.module.scope(), callee);
+        let packed = |i: usize| {
+            words.iter().find_map(|it| match it {
+                KernelWord::Format { operand, rows, columns } if *operand == i => {
+                    Some([rows.clone(), columns.clone()])
+                }
+                _ => None,
+            })
+        };
+        let mut places = Vec::new();
+        for (i, operand) in node.operands.iter().enumerate() {
+            places.push(match moved.get(&i) {
+                Some(place) => place.clone(),
+                None => {
+                    let ty = body.function.ty(*operand);
+                    self.operand(ty, &body.located[operand], packed(i))?
+                }
+            });
+        }
+        let word = |it: &KernelWord| match it {
+            KernelWord::Output => Word::Address(results[0].clone()),
+            KernelWord::Operand(i) => Word::Address(places[*i].clone()),
+            KernelWord::Format { operand, .. } => Word::Format(places[*operand].clone()),
+            KernelWord::Size(axes) => Word::Size(axes.clone()),
+            KernelWord::Bits(bits) => Word::Bits(*bits),
+            KernelWord::Scratch => Word::Scratch,
+        };
+        let words = words.iter().map(word).collect();
+        let callee = Callee::Kernel(self.kernel(kernel.name()));
+        Ok(Launch { callee, words, reads: places, writes: results.to_vec() })
+    }
+
+    /// A call of the code of a loop.
+    pub(super) fn loop_launch(
+        &mut self,
+        body: &Body<'a>,
+        node: &Node,
+        callee: &Function,
+        results: &[Place],
+    ) -> Result<Launch, String> {
+        let mut places = Vec::new();
+        for operand in &node.operands {
+            places.push(self.plain(body.function.ty(*operand), &body.located[operand])?);
+        }
+        let loop_words = (self.loop_words)(self.module, callee)?;
+        let word = |it: LoopWord| match it {
+            LoopWord::Output => Word::Address(results[0].clone()),
+            LoopWord::Operand(i) => Word::Address(places[i].clone()),
+            LoopWord::Extent(name) => Word::Size(vec![Axis::atom(name)]),
+            LoopWord::Helper(name) => Word::Helper(self.kernel(name)),
+        };
+        let words = loop_words.into_iter().map(word).collect();
+        let at = self.plan.loops.iter().position(|it| *it == callee.name);
+        let at = at.unwrap_or_else(|| {
+            self.plan.loops.push(callee.name.clone());
+            self.plan.loops.len() - 1
+        });
+        Ok(Launch { callee: Callee::Loop(at), words, reads: places, writes: results.to_vec() })
+    }
+
+    /// Copies a value of type `ty`.
+    pub(super) fn copy(&mut self, ty: &Type, from: Place, to: Place) {
+        let words = vec![
+            Word::Address(to.clone()),
+            Word::Address(from.clone()),
+            Word::Size(ty.axes.clone()),
+        ];
+        let callee = Callee::Kernel(self.kernel("copy"));
+        self.push(Step::Launch(Launch { callee, words, reads: vec![from], writes: vec![to] }));
+    }
+
+    /// Where a value of type `ty` is as plain numbers.
+    pub(super) fn plain(&mut self, ty: &Type, located: &Located) -> Result<Place, String> {
+        self.operand(ty, located, None)
+    }
+
+    /// Where an operand is; a weight with a `shape` is wanted packed, one without as plain numbers.
+    fn operand(
+        &mut self,
+        ty: &Type,
+        located: &Located,
+        shape: Option<[Vec<Axis>; 2]>,
+    ) -> Result<Place, String> {
+        match located {
+            Located::At(place) => Ok(place.clone()),
+            Located::Weight { param, layer } => {
+                let packed = shape.is_some();
+                let shape = shape.unwrap_or([Vec::new(), ty.axes.clone()]);
+                let bank = self.bank(param, layer.as_ref().map(|it| &it.0), shape, packed)?;
+                let layer = layer.as_ref().map(|it| it.1.clone());
+                Ok(Place::new(Base::Weight(bank, layer)))
+            }
+        }
+    }
+
+    fn bank(
+        &mut self,
+        param: &Name,
+        layers: Option<&Axis>,
+        shape: [Vec<Axis>; 2],
+        packed: bool,
+    ) -> Result<usize, String> {
+        let size = |axes: &[Axis]| {
+            let size = self.fixed_size(axes);
+            size.ok_or_else(|| format!("weight {param} has an axis without a fixed extent"))
+        };
+        let layers = layers.map_or(Ok(1), |it| size(std::slice::from_ref(it)))?;
+        if MOST_LAYERS < layers {
+            return Err(format!("weight {param} has {layers} layers, more than {MOST_LAYERS}"));
+        }
+        let shape = [size(&shape[0])?, size(&shape[1])?];
+        let first = self.plan.banks.iter().map(|it| it.layers).sum();
+        let bank = Bank { param: param.clone(), layers, shape, packed, first };
+        let same = |it: &Bank| Bank { first, ..it.clone() } == bank;
+        Ok(self.plan.banks.iter().position(same).unwrap_or_else(|| {
+            self.plan.banks.push(bank);
+            self.plan.banks.len() - 1
+        }))
+    }
+
+    fn kernel(&mut self, name: &str) -> usize {
+        let at = self.plan.kernels.iter().position(|it| it == name);
+        at.unwrap_or_else(|| {
+            self.plan.kernels.push(name.to_owned());
+            self.plan.kernels.len() - 1
+        })
+    }
+}
