@@ -178,6 +178,73 @@ fn attention(kernels: &'static [Kernel], peak: &Peak, s: u64, t: u64) {
     );
 }
 
+/// Convolutions, of which each has its own memory, so that together they do not stay in a cache.
+fn conv1d(kernels: &'static [Kernel], peak: &Peak, s: usize) {
+    let (c, width) = (12288, 4);
+    let floats = 2 * s * c + 2 * width * c + c;
+    let memory = vec![0.5_f32; floats * (16_usize << 20).div_ceil(floats)];
+    let copies: Vec<Vec<u64>> = memory
+        .chunks_exact(floats)
+        .map(|it| {
+            let at = |floats: usize| it[floats..].as_ptr() as u64;
+            let (y, x, w) = (at(0), at(s * c), at(2 * s * c));
+            let (b, state) = (at(2 * s * c + width * c), at(2 * s * c + (width + 1) * c));
+            vec![y, x, w, b, state, s as u64, c as u64, width as u64]
+        })
+        .collect();
+    let seconds = all_in_turn(find(kernels, "conv1d"), &copies);
+    let stream = (4 * (2 * s + 3 * width) * c) as f64 / seconds;
+    println!(
+        "  conv1d s = {s}: {:.1} us  {:.1} GB/s {:.0} %",
+        seconds * 1e6,
+        stream / 1e9,
+        100.0 * stream / peak.bytes
+    );
+}
+
+/// The recurrence of a Mamba-2 layer of Nemotron Nano 2 9B.
+fn ssd(kernels: &'static [Kernel], peak: &Peak, s: usize) {
+    let (groups, heads, d, n) = (8, 16, 80, 128);
+    let (row, shared, all) = (groups * heads * d, groups * n, groups * heads);
+    let copies = if s == 1 { 12 } else { 1 };
+    let mut random = Random::new(1);
+    let [x, b, c] = [s * row, s * shared, s * shared].map(|it| random.floats(it));
+    let (y, dt, a) = (x.clone(), vec![0.05_f32; s * all], vec![-1.0_f32; all]);
+    let state = vec![0.5_f32; copies * row * n];
+    let kernel = find(kernels, "ssd");
+    let mut args: Vec<Vec<u64>> = state
+        .chunks_exact(row * n)
+        .map(|state| {
+            let mut args = [&y, &x, &dt, &a, &b, &c].map(|it| it.as_ptr() as u64).to_vec();
+            args.push(state.as_ptr() as u64);
+            args.extend([s, groups, heads, d, n, 0].map(|it| it as u64));
+            args
+        })
+        .collect();
+    let mut scratch = lines(kernel.scratch_bytes(&args[0]) * THREADS as usize);
+    args.iter_mut().for_each(|it| it[12] = scratch.as_mut_ptr() as u64);
+    let seconds = all_in_turn(kernel, &args);
+    let (flops, stream) = ((5 * s * row * n) as f64 / seconds, (8 * row * n) as f64 / seconds);
+    println!(
+        "  ssd s = {s}: {:.1} us  {:.1} GFLOP/s of the recurrence, {:.0} %; state {:.1} GB/s {:.0} %",
+        seconds * 1e6,
+        flops / 1e9,
+        100.0 * flops / peak.flops,
+        stream / 1e9,
+        100.0 * stream / peak.bytes
+    );
+}
+
+/// Best seconds of a call, when calls with these words follow each other.
+fn all_in_turn(kernel: &Kernel, args: &[Vec<u64>]) -> f64 {
+    let seconds = best(10, |thread| {
+        for args in args {
+            unsafe { (kernel.run)(args.as_ptr(), thread, THREADS) };
+        }
+    });
+    seconds / args.len() as f64
+}
+
 fn main() {
     let peak = measure_peak();
     println!(
@@ -204,5 +271,10 @@ fn main() {
         }
         attention(kernels, &peak, 512, 512);
         attention(kernels, &peak, 1, 512);
+        conv1d(kernels, &peak, 1);
+        conv1d(kernels, &peak, 512);
+        for s in [1, 4, 8, 16, 32, 64, 512] {
+            ssd(kernels, &peak, s);
+        }
     }
 }

@@ -16,7 +16,7 @@ use std::ops::Range;
 pub(crate) const ARGS: &[&str] = &["y", "x", "w", "b", "state", "s", "c", "width"];
 
 /// The argument words: see [`crate::Kernel`]. All are contiguous: `y[s, c]`, `x[s, c]`,
-/// `w[c, width]`, `b[c]`, `state[width, c]`, which is read and written.
+/// `w[c, width]`, `b[c]`, `state[width, c]`, which is read and written. `width` is not 0.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Args {
@@ -31,9 +31,11 @@ struct Args {
 }
 
 /// Channels whose weights are transposed at a time, so that lanes are channels.
-const CHANNELS: usize = 8 * LANES;
-/// Weights of a channel that are taken in one pass over the rows: windows are rarely wider.
-const TAPS: usize = 8;
+const CHANNELS: usize = 32 * LANES;
+/// Weights of a channel that are taken in one pass over the rows, while there are as many.
+const TAPS: usize = 4;
+/// Rows from the one that is read to the one that is asked for.
+const AHEAD: usize = 2;
 
 /// # Safety
 /// `args` points to the words that [`ARGS`] names; see [`crate::Kernel::run`].
@@ -56,16 +58,16 @@ struct Channels {
 impl Work for Channels {
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
-        for first in (0..self.a.width.max(1)).step_by(TAPS) {
-            let count = TAPS.min(self.a.width - first);
-            unsafe {
-                let taps = self.transposed(first, count);
-                for row in 0..self.a.s {
-                    self.add_row(s, row, first, &taps[..count]);
-                }
+        let several = self.a.width / TAPS * TAPS;
+        unsafe {
+            for first in (0..several).step_by(TAPS) {
+                self.pass::<S, TAPS>(s, first);
             }
+            for first in several..self.a.width {
+                self.pass::<S, 1>(s, first);
+            }
+            self.keep();
         }
-        unsafe { self.keep() };
     }
 }
 
@@ -78,46 +80,55 @@ impl Channels {
         unsafe { inputs.add(row * a.c + self.channels.start) }
     }
 
-    /// Weights `first..first + count` of all channels.
+    /// Adds the products with weights `first..first + T` to all rows.
     #[inline(always)]
-    unsafe fn transposed(&self, first: usize, count: usize) -> [[f32; CHANNELS]; TAPS] {
-        let mut taps = [[0.0; CHANNELS]; TAPS];
+    unsafe fn pass<S: Simd, const T: usize>(&self, s: S, first: usize) {
+        let mut taps = [[0.0; CHANNELS]; T];
         for at in 0..self.channels.len() {
             let w = unsafe { self.a.w.add((self.channels.start + at) * self.a.width + first) };
-            for tap in 0..count {
+            for tap in 0..T {
                 taps[tap][at] = unsafe { *w.add(tap) };
             }
         }
-        taps
+        for row in 0..self.a.s {
+            unsafe { self.add_row(s, row, first, &taps) };
+        }
     }
 
-    /// Adds the products with some weights, from `first` on, to a row of outputs, which begins as
-    /// the bias.
+    /// Adds the products with weights from `first` on to a row of outputs, which begins as the
+    /// bias.
     #[inline(always)]
-    unsafe fn add_row<S: Simd>(&self, s: S, row: usize, first: usize, taps: &[[f32; CHANNELS]]) {
+    unsafe fn add_row<S: Simd, const T: usize>(
+        &self,
+        s: S,
+        row: usize,
+        first: usize,
+        taps: &[[f32; CHANNELS]; T],
+    ) {
         let y = unsafe { self.a.y.add(row * self.a.c + self.channels.start) };
         let bias = unsafe { self.a.b.add(self.channels.start) };
         let before = if first == 0 { bias } else { y.cast_const() };
-        let mut inputs = [before; TAPS];
-        for tap in 0..taps.len() {
+        let mut inputs = [before; T];
+        for tap in 0..T {
             inputs[tap] = unsafe { self.input(row + 1 + first + tap) };
         }
         let whole = self.channels.len() / LANES * LANES;
         for at in (0..whole).step_by(LANES) {
             unsafe {
                 let mut sum = s.load(before.add(at));
-                for tap in 0..taps.len() {
-                    let w = s.load(taps[tap].as_ptr().add(at));
-                    sum = s.fma(s.load(inputs[tap].add(at)), w, sum);
+                for tap in 0..T {
+                    let (x, w) = (inputs[tap].add(at), taps[tap].as_ptr().add(at));
+                    sum = s.fma(s.load(x), s.load(w), sum);
                 }
                 s.store(y.add(at), sum);
+                let ahead = AHEAD * self.a.c + at;
+                s.prefetch(inputs[T - 1].wrapping_add(ahead).cast());
+                s.prefetch(y.wrapping_add(ahead).cast());
             }
         }
         for at in whole..self.channels.len() {
-            unsafe {
-                let products = (0..taps.len()).map(|tap| *inputs[tap].add(at) * taps[tap][at]);
-                *y.add(at) = *before.add(at) + products.sum::<f32>();
-            }
+            let products = (0..T).map(|tap| unsafe { *inputs[tap].add(at) * taps[tap][at] });
+            unsafe { *y.add(at) = *before.add(at) + products.sum::<f32>() };
         }
     }
 

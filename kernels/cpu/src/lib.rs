@@ -27,6 +27,7 @@ mod norm;
 pub mod pack;
 mod simd;
 mod softmax;
+mod ssd;
 mod tile;
 
 pub use simd::LANES;
@@ -126,7 +127,7 @@ fn table(isa: Isa) -> &'static [Kernel] {
 }
 
 /// The list of kernels.
-const fn all<S: Simd>() -> [Kernel; 7] {
+const fn all<S: Simd>() -> [Kernel; 8] {
     const fn kernel(
         name: &'static str,
         args: &'static [&'static str],
@@ -144,6 +145,7 @@ const fn all<S: Simd>() -> [Kernel; 7] {
         kernel("softmax", softmax::ARGS, NONE, softmax::run::<S>),
         kernel("attention", attention::ARGS, attention::scratch, attention::run::<S>),
         kernel("conv1d", conv1d::ARGS, NONE, conv1d::run::<S>),
+        kernel("ssd", ssd::ARGS, ssd::scratch, ssd::run::<S>),
     ]
 }
 

@@ -5,6 +5,7 @@ mod attention;
 mod conv1d;
 mod matmul;
 mod rows;
+mod ssd;
 
 use ir::DType;
 use kernels_cpu::Kernel;
@@ -14,7 +15,7 @@ use kernels_cpu::Kernel;
 pub(crate) type Check = fn(&'static [Kernel]) -> f64;
 
 /// Every check with its name.
-pub(crate) const CHECKS: [(&str, Check); 9] = [
+pub(crate) const CHECKS: [(&str, Check); 11] = [
     ("matmul, few rows", matmul::few_rows),
     ("matmul, many rows", matmul::many_rows),
     ("matmul, empty", matmul::empty),
@@ -24,6 +25,8 @@ pub(crate) const CHECKS: [(&str, Check); 9] = [
     ("softmax", rows::softmax),
     ("attention", attention::attention),
     ("conv1d", conv1d::conv1d),
+    ("ssd", ssd::ssd),
+    ("ssd, in steps", ssd::steps),
 ];
 
 /// Every type that weights can have.
