@@ -251,7 +251,7 @@ impl Chunk<'_> {
                 s.store(room.weights.add(j * LANES), s.mul(decays, products));
                 decays = s.mul(decays, s.splat(*room.decay.add(j)));
             }
-            // Numbers below the normal ones are slow on some CPUs, and nothing beside what is added.
+            // Numbers below the normal ones are slow on some CPUs, and add nothing.
             let least = s.splat(f32::MIN_POSITIVE);
             decays = s.if_less(decays, least, s.splat(0.0), decays);
         }
