@@ -53,6 +53,7 @@ impl Kernel for Attention {
             Word::real(scale),
             Word::flag(causal),
             Word::Bits(number(attention, "window") as u64),
+            Word::Bits(0),
             Word::Scratch,
         ]
     }

@@ -138,7 +138,8 @@ fn matmul(kernels: &'static [Kernel], peak: &Peak, dtype: DType, (m, n, k): (usi
     );
 }
 
-fn attention(kernels: &'static [Kernel], peak: &Peak, s: u64, t: u64) {
+/// With keys and values of `bytes` each.
+fn attention(kernels: &'static [Kernel], peak: &Peak, s: u64, t: u64, bytes: u64) {
     let (heads, group, p) = (3, 3, 64);
     let mut random = Random::new(1);
     let q = random.floats((s * heads * group * p) as usize);
@@ -165,16 +166,17 @@ fn attention(kernels: &'static [Kernel], peak: &Peak, s: u64, t: u64) {
         0.125_f64.to_bits(),
         1,
         0,
+        u64::from(bytes == 2),
     ];
     let seconds = time(find(kernels, "attention"), args, 50);
     let seen = s * t - s * (s - 1) / 2;
     let flops = (4 * heads * group * p * seen) as f64 / seconds;
     println!(
-        "  attention s = {s}, t = {t}: {:.1} us  {:.1} GFLOP/s of what is seen, {:.0} %; cache {:.1} GB/s",
+        "  attention s = {s}, t = {t}, {bytes} bytes: {:.1} us  {:.1} GFLOP/s of what is seen, {:.0} %; cache {:.1} GB/s",
         seconds * 1e6,
         flops / 1e9,
         100.0 * flops / peak.flops,
-        (8 * t * heads * p) as f64 / seconds / 1e9,
+        (2 * bytes * t * heads * p) as f64 / seconds / 1e9,
     );
 }
 
@@ -269,8 +271,11 @@ fn main() {
                 }
             }
         }
-        attention(kernels, &peak, 512, 512);
-        attention(kernels, &peak, 1, 512);
+        for bytes in [4, 2] {
+            attention(kernels, &peak, 512, 512, bytes);
+            attention(kernels, &peak, 1, 512, bytes);
+            attention(kernels, &peak, 1, 8192, bytes);
+        }
         conv1d(kernels, &peak, 1);
         conv1d(kernels, &peak, 512);
         for s in [1, 4, 8, 16, 32, 64, 512] {

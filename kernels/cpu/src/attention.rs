@@ -8,12 +8,14 @@
 //! key gives zeros.
 //!
 //! Keys are taken in tiles, with a running maximum and sum for each query (Milakov and Gimelshein
-//! 2018, Dao et al. 2022), so that scratch does not grow with `t`.
+//! 2018, Dao et al. 2022), so that scratch does not grow with `t`. They may be stored as `f16` or
+//! `bf16`; all arithmetic is in `f32`.
 #![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
 
 mod prompt;
 mod token;
 
+use crate::format::{Bf16, Element, F16, F32};
 use crate::simd::Simd;
 use std::ops::Range;
 
@@ -37,10 +39,12 @@ pub(crate) const ARGS: &[&str] = &[
     "scale",
     "causal",
     "window",
+    "stored",
     "scratch",
 ];
 
-/// The argument words: see [`crate::Kernel`]. Strides count elements; `scale` is an `f64`.
+/// The argument words: see [`crate::Kernel`]. Strides count elements; `scale` is an `f64`; `stored`
+/// is the type of `k` and `v`: 0 for `f32`, 1 for `f16`, 2 for `bf16`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Args {
@@ -48,10 +52,10 @@ struct Args {
     out_stride: usize,
     q: *const f32,
     q_stride: usize,
-    k: *const f32,
+    k: *const u8,
     k_stride: usize,
     k_head_stride: usize,
-    v: *const f32,
+    v: *const u8,
     v_stride: usize,
     v_head_stride: usize,
     s: usize,
@@ -63,6 +67,7 @@ struct Args {
     scale: f64,
     causal: u64,
     window: usize,
+    stored: u64,
     scratch: *mut f32,
 }
 
@@ -98,15 +103,15 @@ impl Args {
     }
 
     /// # Safety
-    /// The key exists.
-    unsafe fn key(&self, j: usize, head: usize) -> *const f32 {
-        unsafe { self.k.add(j * self.k_stride + head * self.k_head_stride) }
+    /// The key exists, and is an `E`.
+    unsafe fn key<E: Element>(&self, j: usize, head: usize) -> *const u8 {
+        unsafe { self.k.add((j * self.k_stride + head * self.k_head_stride) * E::BYTES) }
     }
 
     /// # Safety
-    /// The value exists.
-    unsafe fn value(&self, j: usize, head: usize) -> *const f32 {
-        unsafe { self.v.add(j * self.v_stride + head * self.v_head_stride) }
+    /// The value exists, and is an `E`.
+    unsafe fn value<E: Element>(&self, j: usize, head: usize) -> *const u8 {
+        unsafe { self.v.add((j * self.v_stride + head * self.v_head_stride) * E::BYTES) }
     }
 }
 
@@ -127,10 +132,20 @@ pub(crate) unsafe extern "C" fn run<S: Simd>(args: *const u64, thread: u64, thre
     let (s, mut a) = unsafe { (S::assume(), *args.cast::<Args>()) };
     a.scratch = unsafe { a.scratch.byte_add(area(a.group, a.p, a.pv) * thread as usize) };
     unsafe {
+        match a.stored {
+            0 => run_stored::<S, F32>(s, &a, thread, threads),
+            1 => run_stored::<S, F16>(s, &a, thread, threads),
+            _ => run_stored::<S, Bf16>(s, &a, thread, threads),
+        }
+    }
+}
+
+unsafe fn run_stored<S: Simd, E: Element>(s: S, a: &Args, thread: u64, threads: u64) {
+    unsafe {
         if a.s == 1 {
-            token::run(s, &a, thread, threads);
+            token::run::<S, E>(s, a, thread, threads);
         } else {
-            prompt::run(s, &a, thread, threads);
+            prompt::run::<S, E>(s, a, thread, threads);
         }
     }
 }

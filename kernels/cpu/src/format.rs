@@ -14,7 +14,7 @@ mod plain;
 mod q8_0;
 
 pub(crate) use nibbles::{Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K};
-pub(crate) use plain::{Bf16, F16, F32};
+pub(crate) use plain::{Bf16, Element, F16, F32};
 pub(crate) use q8_0::Q8_0;
 
 use crate::simd::{LANES, Simd};

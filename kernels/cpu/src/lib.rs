@@ -23,6 +23,7 @@ mod exp;
 mod format;
 mod gather;
 mod matmul;
+mod narrow;
 mod norm;
 pub mod pack;
 mod simd;
@@ -127,7 +128,7 @@ fn table(isa: Isa) -> &'static [Kernel] {
 }
 
 /// The list of kernels.
-const fn all<S: Simd>() -> [Kernel; 8] {
+const fn all<S: Simd>() -> [Kernel; 9] {
     const fn kernel(
         name: &'static str,
         args: &'static [&'static str],
@@ -146,6 +147,7 @@ const fn all<S: Simd>() -> [Kernel; 8] {
         kernel("attention", attention::ARGS, attention::scratch, attention::run::<S>),
         kernel("conv1d", conv1d::ARGS, NONE, conv1d::run::<S>),
         kernel("ssd", ssd::ARGS, ssd::scratch, ssd::run::<S>),
+        kernel("narrow", narrow::ARGS, NONE, narrow::run::<S>),
     ]
 }
 

@@ -7,8 +7,10 @@
 
 use super::{Args, KEYS, LEAST};
 use crate::exp::exp;
+use crate::format::Element;
 use crate::simd::{LANES, Simd, Work};
 use crate::tile::{Left, Out, Product, Right};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Lanes of a block of queries that share the reading of a tile of keys.
@@ -26,14 +28,22 @@ fn panels(group: usize) -> usize {
 
 /// Floats of scratch of a thread.
 pub(super) fn scratch(group: usize, p: usize, pv: usize) -> usize {
-    LANES * (KEYS + panels(group) * (p + pv + 4))
+    KEYS * (LANES + p + pv) + LANES * panels(group) * (p + pv + 4)
 }
 
 /// Consecutive queries of one head.
-struct Block<'a> {
+struct Block<'a, E> {
     a: &'a Args,
     head: usize,
     queries: Range<usize>,
+    stored: PhantomData<E>,
+}
+
+/// A tile of keys, as the left sides of both products.
+struct Tile {
+    range: Range<usize>,
+    keys: Left,
+    values: Left,
 }
 
 /// What a block keeps of sixteen lanes.
@@ -53,19 +63,19 @@ struct Panel {
 
 /// # Safety
 /// As for [`super::run`]; scratch is this thread's own.
-pub(super) unsafe fn run<S: Simd>(s: S, a: &Args, thread: u64, threads: u64) {
+pub(super) unsafe fn run<S: Simd, E: Element>(s: S, a: &Args, thread: u64, threads: u64) {
     let size = queries(a.group);
     let blocks = a.s.div_ceil(size);
     // Later blocks see more keys: dealing them out in turn is fairer than long runs.
     for unit in (thread as usize..blocks * a.heads).step_by(threads as usize) {
         let from = unit % blocks * size;
         let queries = from..(from + size).min(a.s);
-        let block = Block { a, head: unit / blocks, queries };
+        let block = Block::<E> { a, head: unit / blocks, queries, stored: PhantomData };
         unsafe { s.run(block) };
     }
 }
 
-impl Work for Block<'_> {
+impl<E: Element> Work for Block<'_, E> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
         let panels = (self.queries.len() * self.a.group).div_ceil(LANES);
@@ -74,7 +84,7 @@ impl Work for Block<'_> {
         }
         let keys = self.a.keys(self.queries.start).start..self.a.keys(self.queries.end - 1).end;
         for from in keys.clone().step_by(KEYS) {
-            let tile = from..(from + KEYS).min(keys.end);
+            let tile = unsafe { self.read(s, from..(from + KEYS).min(keys.end)) };
             for index in 0..panels {
                 unsafe { self.tile(s, self.panel(index), &tile) };
             }
@@ -85,12 +95,37 @@ impl Work for Block<'_> {
     }
 }
 
-impl Block<'_> {
-    /// Where a panel lies in scratch, after the scores.
+impl<E: Element> Block<'_, E> {
+    /// A tile of keys as `f32`: where it is, or else in scratch, after the scores.
+    #[inline(always)]
+    unsafe fn read<S: Simd>(&self, s: S, range: Range<usize>) -> Tile {
+        let (a, count) = (self.a, range.len());
+        unsafe {
+            let (key, value) =
+                (a.key::<E>(range.start, self.head), a.value::<E>(range.start, self.head));
+            let (mut keys, mut k_stride) = (key.cast::<f32>(), a.k_stride);
+            let (mut values, mut v_stride) = (value.cast::<f32>(), a.v_stride);
+            if !E::IS_F32 {
+                let room = a.scratch.add(KEYS * LANES);
+                widen::<S, E>(s, key, a.k_stride, (count, a.p), room);
+                widen::<S, E>(s, value, a.v_stride, (count, a.pv), room.add(KEYS * a.p));
+                (keys, k_stride) = (room, a.p);
+                (values, v_stride) = (room.add(KEYS * a.p), a.pv);
+            }
+            Tile {
+                range,
+                keys: Left { first: keys, row_stride: k_stride, step: 1 },
+                values: Left { first: values, row_stride: 1, step: v_stride },
+            }
+        }
+    }
+
+    /// Where a panel lies in scratch, after scores, keys and values.
     unsafe fn panel(&self, index: usize) -> Panel {
         let (p, pv) = (self.a.p, self.a.pv);
         unsafe {
-            let query = self.a.scratch.add(LANES * (KEYS + index * (p + pv + 4)));
+            let before = KEYS * (LANES + p + pv);
+            let query = self.a.scratch.add(before + LANES * index * (p + pv + 4));
             let result = query.add(LANES * p);
             let most = result.add(LANES * pv);
             let [total, first, last] = [1, 2, 3].map(|it| most.add(it * LANES));
@@ -134,11 +169,10 @@ impl Block<'_> {
 
     /// Adds a tile of keys to sixteen lanes.
     #[inline(always)]
-    unsafe fn tile<S: Simd>(&self, s: S, panel: Panel, keys: &Range<usize>) {
-        let (a, scores) = (self.a, self.a.scratch);
+    unsafe fn tile<S: Simd>(&self, s: S, panel: Panel, tile: &Tile) {
+        let (a, scores, keys) = (self.a, self.a.scratch, &tile.range);
         unsafe {
-            let first = a.key(keys.start, self.head);
-            let left = Left { first, row_stride: a.k_stride, step: 1 };
+            let left = tile.keys;
             let right = Right { first: panel.query, panel_stride: 0 };
             let out = Out { first: scores, stride: LANES, add: false };
             s.run(Product::<1> { rows: keys.len(), left, right, k: a.p, out });
@@ -152,8 +186,7 @@ impl Block<'_> {
             }
             weigh(s, panel, keys.len(), a.pv, scores);
 
-            let first = a.value(keys.start, self.head);
-            let left = Left { first, row_stride: 1, step: a.v_stride };
+            let left = tile.values;
             let right = Right { first: scores, panel_stride: 0 };
             let out = Out { first: panel.result, stride: LANES, add: true };
             s.run(Product::<1> { rows: a.pv, left, right, k: keys.len(), out });
@@ -172,6 +205,29 @@ impl Block<'_> {
                 for c in 0..self.a.pv {
                     *out.add(c) = *panel.result.add(c * LANES + lane) * scale;
                 }
+            }
+        }
+    }
+}
+
+/// Writes rows of stored elements as `f32`, one after another.
+#[inline(always)]
+unsafe fn widen<S: Simd, E: Element>(
+    s: S,
+    from: *const u8,
+    stride: usize,
+    (rows, width): (usize, usize),
+    out: *mut f32,
+) {
+    let whole = width / LANES * LANES;
+    for row in 0..rows {
+        unsafe {
+            let (from, out) = (from.add(row * stride * E::BYTES), out.add(row * width));
+            for at in (0..whole).step_by(LANES) {
+                s.store(out.add(at), E::load(s, from.add(at * E::BYTES)));
+            }
+            for at in whole..width {
+                *out.add(at) = E::one(from.add(at * E::BYTES));
             }
         }
     }

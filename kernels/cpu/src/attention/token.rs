@@ -9,8 +9,10 @@
 
 use super::{Args, KEYS, LEAST};
 use crate::exp::exp;
+use crate::format::Element;
 use crate::share;
 use crate::simd::{LANES, Simd, Work};
+use std::marker::PhantomData;
 
 /// Query heads that are taken together.
 const TOGETHER: usize = 4;
@@ -22,7 +24,7 @@ pub(super) fn scratch(pv: usize) -> usize {
 
 /// # Safety
 /// As for [`super::run`]; scratch is this thread's own.
-pub(super) unsafe fn run<S: Simd>(s: S, a: &Args, thread: u64, threads: u64) {
+pub(super) unsafe fn run<S: Simd, E: Element>(s: S, a: &Args, thread: u64, threads: u64) {
     let mine = share(a.heads * a.group, thread, threads);
     let mut at = mine.start;
     while at < mine.end {
@@ -30,10 +32,10 @@ pub(super) unsafe fn run<S: Simd>(s: S, a: &Args, thread: u64, threads: u64) {
         let count = TOGETHER.min(a.group - member).min(mine.end - at);
         unsafe {
             match count {
-                1 => s.run(Token::<1> { a, head, member }),
-                2 => s.run(Token::<2> { a, head, member }),
-                3 => s.run(Token::<3> { a, head, member }),
-                _ => s.run(Token::<TOGETHER> { a, head, member }),
+                1 => s.run(Token::<E, 1>::new(a, head, member)),
+                2 => s.run(Token::<E, 2>::new(a, head, member)),
+                3 => s.run(Token::<E, 3>::new(a, head, member)),
+                _ => s.run(Token::<E, TOGETHER>::new(a, head, member)),
             }
         }
         at += count;
@@ -41,10 +43,17 @@ pub(super) unsafe fn run<S: Simd>(s: S, a: &Args, thread: u64, threads: u64) {
 }
 
 /// `G` query heads from `member` on of the group of one key/value head.
-struct Token<'a, const G: usize> {
+struct Token<'a, E, const G: usize> {
     a: &'a Args,
     head: usize,
     member: usize,
+    stored: PhantomData<E>,
+}
+
+impl<'a, E, const G: usize> Token<'a, E, G> {
+    fn new(a: &'a Args, head: usize, member: usize) -> Self {
+        Token { a, head, member, stored: PhantomData }
+    }
 }
 
 /// The largest score and the sum of exponentials so far.
@@ -54,7 +63,7 @@ struct Running {
     total: f32,
 }
 
-impl<const G: usize> Work for Token<'_, G> {
+impl<E: Element, const G: usize> Work for Token<'_, E, G> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
         let mut running = [Running { most: LEAST, total: 0.0 }; G];
@@ -80,7 +89,7 @@ impl<const G: usize> Work for Token<'_, G> {
     }
 }
 
-impl<const G: usize> Token<'_, G> {
+impl<E: Element, const G: usize> Token<'_, E, G> {
     unsafe fn score(&self, row: usize) -> *mut f32 {
         unsafe { self.a.scratch.add(row * KEYS) }
     }
@@ -99,16 +108,17 @@ impl<const G: usize> Token<'_, G> {
         }
         for j in 0..count {
             unsafe {
-                let key = self.a.key(from + j, self.head);
+                let key = self.a.key::<E>(from + j, self.head);
                 let mut sums = [s.splat(0.0); G];
                 for c in (0..whole).step_by(LANES) {
-                    let key = s.load(key.add(c));
+                    let key = E::load(s, key.add(c * E::BYTES));
                     for row in 0..G {
                         sums[row] = s.fma(key, s.load(rows[row].add(c)), sums[row]);
                     }
                 }
                 for row in 0..G {
-                    let rest: f32 = (whole..p).map(|c| *key.add(c) * *rows[row].add(c)).sum();
+                    let rest: f32 =
+                        (whole..p).map(|c| E::one(key.add(c * E::BYTES)) * *rows[row].add(c)).sum();
                     *self.score(row).add(j) = (s.sum(sums[row]) + rest) * scale;
                 }
             }
@@ -152,13 +162,13 @@ impl<const G: usize> Token<'_, G> {
             for c in (0..whole).step_by(LANES) {
                 // One chain a row, so that sums do not depend on how many rows go together.
                 let mut sums = [s.splat(0.0); G];
-                let mut value = self.a.value(from, self.head).add(c);
+                let mut value = self.a.value::<E>(from, self.head).add(c * E::BYTES);
                 for j in 0..count {
-                    let lanes = s.load(value);
+                    let lanes = E::load(s, value);
                     for row in 0..G {
                         sums[row] = s.fma(s.splat(*self.score(row).add(j)), lanes, sums[row]);
                     }
-                    value = value.wrapping_add(self.a.v_stride);
+                    value = value.wrapping_add(self.a.v_stride * E::BYTES);
                 }
                 for row in 0..G {
                     let p = self.result(row).add(c);
@@ -168,7 +178,8 @@ impl<const G: usize> Token<'_, G> {
             for c in whole..pv {
                 for row in 0..G {
                     let products = (0..count).map(|j| {
-                        *self.score(row).add(j) * *self.a.value(from + j, self.head).add(c)
+                        let value = self.a.value::<E>(from + j, self.head).add(c * E::BYTES);
+                        *self.score(row).add(j) * E::one(value)
                     });
                     *self.result(row).add(c) += products.sum::<f32>();
                 }

@@ -9,6 +9,9 @@ pub(crate) trait Element {
     const BYTES: usize;
     const IS_F32: bool = false;
     /// # Safety
+    /// An element can be read at `p`, of any alignment.
+    unsafe fn one(p: *const u8) -> f32;
+    /// # Safety
     /// Sixteen elements can be read at `p`.
     unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::F;
 }
@@ -24,6 +27,10 @@ impl Element for F32 {
     const BYTES: usize = 4;
     const IS_F32: bool = true;
     #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        unsafe { p.cast::<f32>().read_unaligned() }
+    }
+    #[inline(always)]
     unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::F {
         unsafe { s.load(p.cast()) }
     }
@@ -32,6 +39,10 @@ impl Element for F32 {
 impl Element for Bf16 {
     const BYTES: usize = 2;
     #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        half::bf16::from_bits(unsafe { p.cast::<u16>().read_unaligned() }).to_f32_const()
+    }
+    #[inline(always)]
     unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::F {
         unsafe { s.load_bf16(p) }
     }
@@ -39,6 +50,10 @@ impl Element for Bf16 {
 
 impl Element for F16 {
     const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        half::f16::from_bits(unsafe { p.cast::<u16>().read_unaligned() }).to_f32_const()
+    }
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::F {
         unsafe { s.load_f16(p) }

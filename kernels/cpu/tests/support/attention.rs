@@ -49,11 +49,33 @@ const PROBLEMS: [Problem; 14] = {
 pub(crate) fn attention(kernels: &'static [Kernel]) -> f64 {
     PROBLEMS.iter().enumerate().fold(0.0, |worst: f64, (index, problem)| {
         // Both orders of a cache: by position, and by head.
-        worst.max(check(kernels, problem, index % 2 == 0))
+        (0..3)
+            .fold(worst, |worst, stored| worst.max(check(kernels, problem, index % 2 == 0, stored)))
     })
 }
 
-fn check(kernels: &'static [Kernel], problem: &Problem, by_position: bool) -> f64 {
+/// Numbers up to `most` in the type that the word `stored` means, with their bytes.
+fn cache(random: &mut Random, count: usize, most: f32, stored: u64) -> (Vec<u8>, Vec<f32>) {
+    let mut bytes = Vec::new();
+    let mut value = |it: f32| match stored {
+        0 => {
+            bytes.extend(it.to_ne_bytes());
+            it
+        }
+        1 => {
+            bytes.extend(half::f16::from_f32(it).to_ne_bytes());
+            half::f16::from_f32(it).to_f32()
+        }
+        _ => {
+            bytes.extend(half::bf16::from_f32(it).to_ne_bytes());
+            half::bf16::from_f32(it).to_f32()
+        }
+    };
+    let values = random.floats(count).iter().map(|it| value(it * most)).collect();
+    (bytes, values)
+}
+
+fn check(kernels: &'static [Kernel], problem: &Problem, by_position: bool, stored: u64) -> f64 {
     let Problem { s, t, heads, group, p, pv, causal, window } = *problem;
     let mut random = Random::new((s * 7 + t) as u64);
     let q_stride = heads * group * p + 4;
@@ -61,51 +83,41 @@ fn check(kernels: &'static [Kernel], problem: &Problem, by_position: bool) -> f6
     let strides =
         |width: usize| if by_position { (heads * width, width) } else { (width, t * width) };
     let ((k_stride, k_head), (v_stride, v_head)) = (strides(p), strides(pv));
-    let mut floats =
-        |count, by: f32| -> Vec<f32> { random.floats(count).iter().map(|it| it * by).collect() };
-    let (q, k, v) =
-        (floats(s * q_stride, 3.0), floats(t * heads * p, 3.0), floats(t * heads * pv, 1.0));
+    let (_, q) = cache(&mut random, s * q_stride, 3.0, 0);
+    let (k_bytes, k) = cache(&mut random, t * heads * p, 3.0, stored);
+    let (v_bytes, v) = cache(&mut random, t * heads * pv, 1.0, stored);
     let scale = 1.0 / (p as f64).sqrt();
     let before = vec![f32::NAN; s * out_stride];
     let shape = (s, heads * group * pv, out_stride);
     let got = outputs(find(kernels, "attention"), &before, shape, |out| {
-        let pointers =
-            [out.as_ptr() as u64, q.as_ptr() as u64, k.as_ptr() as u64, v.as_ptr() as u64];
-        let [out, q, k, v] = pointers;
+        let (out, q) = (out.as_ptr() as u64, q.as_ptr() as u64);
+        let (k, v) = (k_bytes.as_ptr() as u64, v_bytes.as_ptr() as u64);
         let mut args = vec![out, out_stride as u64, q, q_stride as u64, k, k_stride as u64];
         args.extend([k_head as u64, v, v_stride as u64, v_head as u64]);
         args.extend([s, t, heads, group, p, pv].map(|it| it as u64));
-        args.extend([scale.to_bits(), u64::from(causal), window as u64]);
+        args.extend([scale.to_bits(), u64::from(causal), window as u64, stored]);
         args
     });
     let mut worst = 0.0;
-    for i in 0..s {
-        for head in 0..heads * group {
-            let keys = problem.keys(i);
-            let (kv, q) = (head / group, &q[i * q_stride + head * p..][..p]);
-            let score = |j: usize| -> f64 {
-                let k = &k[j * k_stride + kv * k_head..][..p];
-                q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>() * scale
-            };
-            let scores: Vec<f64> = keys.clone().map(score).collect();
-            let most = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
-            let weights: Vec<f64> = scores.iter().map(|it| (it - most).exp()).collect();
-            let total: f64 = weights.iter().sum::<f64>().max(1e-30);
-            for c in 0..pv {
-                let value = |j: usize| f64::from(v[j * v_stride + kv * v_head + c]);
-                let products = keys.clone().zip(&weights).map(|(j, w)| w / total * value(j));
-                let (sum, scale) =
-                    products.fold((0.0, 1e-3), |(sum, all), it| (sum + it, all + it.abs()));
-                let got = got[i * out_stride + head * pv + c];
-                compare(
-                    &mut worst,
-                    32.0,
-                    got,
-                    sum,
-                    scale,
-                    &format!("{problem:?} at {i}, {head}, {c}"),
-                );
-            }
+    for (i, head) in (0..s).flat_map(|i| (0..heads * group).map(move |head| (i, head))) {
+        let keys = problem.keys(i);
+        let (kv, q) = (head / group, &q[i * q_stride + head * p..][..p]);
+        let score = |j: usize| -> f64 {
+            let k = &k[j * k_stride + kv * k_head..][..p];
+            q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>() * scale
+        };
+        let scores: Vec<f64> = keys.clone().map(score).collect();
+        let most = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+        let weights: Vec<f64> = scores.iter().map(|it| (it - most).exp()).collect();
+        let total: f64 = weights.iter().sum::<f64>().max(1e-30);
+        for c in 0..pv {
+            let value = |j: usize| f64::from(v[j * v_stride + kv * v_head + c]);
+            let products = keys.clone().zip(&weights).map(|(j, w)| w / total * value(j));
+            let (sum, scale) =
+                products.fold((0.0, 1e-3), |(sum, all), it| (sum + it, all + it.abs()));
+            let got = got[i * out_stride + head * pv + c];
+            let what = format!("{problem:?}, stored as {stored}, at {i}, {head}, {c}");
+            compare(&mut worst, 32.0, got, sum, scale, &what);
         }
     }
     worst

@@ -4,6 +4,7 @@
 mod attention;
 mod conv1d;
 mod matmul;
+mod narrow;
 mod rows;
 mod ssd;
 
@@ -15,7 +16,7 @@ use kernels_cpu::Kernel;
 pub(crate) type Check = fn(&'static [Kernel]) -> f64;
 
 /// Every check with its name.
-pub(crate) const CHECKS: [(&str, Check); 11] = [
+pub(crate) const CHECKS: [(&str, Check); 12] = [
     ("matmul, few rows", matmul::few_rows),
     ("matmul, many rows", matmul::many_rows),
     ("matmul, empty", matmul::empty),
@@ -27,6 +28,7 @@ pub(crate) const CHECKS: [(&str, Check); 11] = [
     ("conv1d", conv1d::conv1d),
     ("ssd", ssd::ssd),
     ("ssd, in steps", ssd::steps),
+    ("narrow", narrow::narrow),
 ];
 
 /// Every type that weights can have.
