@@ -125,9 +125,6 @@ fn manifest(
 fn named_tokenizer(spec: &Spec, name: &str) -> Result<Option<text::TokenizerSpec>, Error> {
     let text = spec.sources.get(frontend::SPEC).map(|it| PathBuf::from(&it.name));
     let folders = spec.weights.iter().chain(&text).filter_map(|it| it.parent());
-    let Some(path) = folders.map(|it| it.join(name)).find(|it| it.is_file()) else {
-        return Ok(None);
-    };
-    let json = std::fs::read_to_string(&path).map_err(|error| super::file_error(&path, &error))?;
-    Ok(Some(import::tokenizer_from_json(&json, None)?))
+    let found = folders.map(|it| it.join(name)).find(|it| it.is_file());
+    Ok(found.map(|path| import::tokenizer_file(&path)).transpose()?)
 }

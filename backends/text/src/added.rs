@@ -36,6 +36,10 @@ impl Added {
                 at += 1;
                 continue;
             };
+            if token.whole_word && !token.is_alone(text, at) {
+                at += token.content.len();
+                continue;
+            }
             let range = token.extent(text, rest, at);
             push_between(&mut pieces, rest..range.start);
             rest = range.end;
@@ -67,6 +71,13 @@ impl AddedToken {
         let taken = if self.strip_right { after.len() - after.trim_start().len() } else { 0 };
         start..end + taken
     }
+
+    /// Whether nothing that a word is made of touches the token, which lies at `at`.
+    fn is_alone(&self, text: &str, at: usize) -> bool {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let (before, after) = (&text[..at], &text[at + self.content.len()..]);
+        !before.ends_with(is_word) && !after.starts_with(is_word)
+    }
 }
 
 fn first_byte(token: &AddedToken) -> u8 {
@@ -90,12 +101,16 @@ mod tests {
             special,
             strip_left: strip,
             strip_right: strip,
+            whole_word: content == "ony",
+            normalized: false,
+            in_model: false,
         };
         let added = Added::new(vec![
             token(1, "<a>", true, false),
             token(2, "<a><b>", true, false),
             token(3, "é", false, false),
             token(4, "<mask>", true, true),
+            token(5, "ony", false, false),
         ]);
         let cut = |Piece { range, token }: Piece| (&text[range], token);
         added.split(text, parse_special).into_iter().map(cut).collect()
@@ -110,6 +125,7 @@ mod tests {
         );
         assert_eq!(pieces("<a>é", false), [("<a>", None), ("é", Some(3))]);
         assert_eq!(pieces("o <mask> x", true), [("o", None), (" <mask> ", Some(4)), ("x", None)]);
+        assert_eq!(pieces("anthony ony", true), [("anthony ", None), ("ony", Some(5))]);
         assert_eq!(pieces("日é本<", true), [("日", None), ("é", Some(3)), ("本<", None)]);
     }
 }

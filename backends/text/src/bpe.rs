@@ -4,7 +4,7 @@
 //! than an executable may take to its first token. This one looks merges up where they lie.
 
 use crate::numbers::Numbers;
-use crate::vocab::Vocab;
+use crate::words::Words;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -78,13 +78,13 @@ const NONE: usize = usize::MAX;
 
 /// Appends the tokens of a word.
 pub(crate) fn encode(
-    vocab: &Vocab,
+    words: Words<'_>,
     merges: &Merges,
     unknown: Unknown,
     word: &str,
     out: &mut Vec<u32>,
 ) {
-    let tokens = characters(vocab, unknown, word);
+    let tokens = characters(words, unknown, word);
     let last = tokens.len().wrapping_sub(1);
     let link = |(at, &token): (usize, &u32)| Symbol {
         token,
@@ -101,15 +101,15 @@ pub(crate) fn encode(
 }
 
 /// The tokens of a word's characters.
-fn characters(vocab: &Vocab, unknown: Unknown, word: &str) -> Vec<u32> {
+fn characters(words: Words<'_>, unknown: Unknown, word: &str) -> Vec<u32> {
     let mut tokens = Vec::with_capacity(word.len());
     let mut after_unknown = false;
     for (at, character) in word.char_indices() {
         let text = &word[at..at + character.len_utf8()];
-        if let Some(token) = vocab.id(text) {
+        if let Some(token) = words.find(text) {
             tokens.push(token);
             after_unknown = false;
-        } else if let Some(bytes) = bytes(vocab, unknown, text) {
+        } else if let Some(bytes) = bytes(words, unknown, text) {
             tokens.extend(bytes);
             after_unknown = false;
         } else if let Some(token) = unknown.token
@@ -122,11 +122,8 @@ fn characters(vocab: &Vocab, unknown: Unknown, word: &str) -> Vec<u32> {
     tokens
 }
 
-fn bytes(vocab: &Vocab, unknown: Unknown, character: &str) -> Option<Vec<u32>> {
-    if !unknown.byte_fallback {
-        return None;
-    }
-    character.bytes().map(|byte| vocab.id(&format!("<0x{byte:02X}>"))).collect()
+fn bytes(words: Words<'_>, unknown: Unknown, character: &str) -> Option<Vec<u32>> {
+    unknown.byte_fallback.then(|| words.bytes(character.as_bytes()))?
 }
 
 /// Merges the pair of the lowest rank, the leftmost of several, until no pair is left.
@@ -162,6 +159,7 @@ fn merge_all(merges: &Merges, symbols: &mut [Symbol]) {
 mod tests {
     use super::{Merge, Merges, Unknown, encode};
     use crate::vocab::Vocab;
+    use crate::words::Words;
 
     const DROP: Unknown = Unknown { byte_fallback: false, token: None, fuse: false };
 
@@ -170,8 +168,9 @@ mod tests {
         let merge = |pair, rank, result| Merge { pair, rank, result };
         let merges = vec![merge((0, 1), 1, 2), merge((2, 2), 2, 3), merge((1, 0), 0, 4)];
         let merges = Merges::new(7, merges).expect("they are few");
+        let vocab = vocab.expect("it is short");
         let mut out = Vec::new();
-        encode(&vocab.expect("it is short"), &merges, unknown, word, &mut out);
+        encode(Words { vocab: &vocab, others: &[] }, &merges, unknown, word, &mut out);
         out
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A vocabulary is laid out by the compiler (crate `import`) the way it is used here, so that an
 //! executable has nothing to build before its first token. The steps around it, normalising,
-//! splitting and decoding, are those of the `tokenizers` crate.
+//! splitting and decoding, are those of the `tokenizers` crate. Its models are not used: they build
+//! maps and tries of owned strings first.
 
 mod added;
 mod bpe;
@@ -13,7 +14,10 @@ mod spec;
 mod stream;
 mod template;
 mod tokenizer;
+mod unigram;
 mod vocab;
+mod word_piece;
+mod words;
 
 pub use bpe::{Merge, Merges};
 pub use error::Error;

@@ -50,17 +50,19 @@ pub enum ModelSpec {
     },
     /// The most probable segmentation.
     Unigram {
-        /// The logarithm of each token's probability.
+        /// The logarithm of each token's probability; minus infinity where no text becomes it.
         scores: Vec<f64>,
         /// The token for an unknown character.
-        unknown: Option<u32>,
+        unknown: u32,
+        /// The score of an unknown character: well below that of any token.
+        unknown_score: f64,
         /// Whether unknown characters become tokens `<0xHH>`.
         byte_fallback: bool,
     },
     /// The longest token first, from left to right.
     WordPiece {
-        /// The text of the token for an unknown word.
-        unknown: String,
+        /// The token for an unknown word.
+        unknown: u32,
         /// What a token begins with that continues a word.
         continuing: String,
         /// Longer words are unknown.
@@ -68,7 +70,7 @@ pub enum ModelSpec {
     },
 }
 
-/// A token that is found in the text as it stands.
+/// A token that is found in the text before the model sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddedToken {
     /// Its number.
@@ -81,4 +83,10 @@ pub struct AddedToken {
     pub strip_left: bool,
     /// Whether it takes the white space after it.
     pub strip_right: bool,
+    /// Whether it counts only where no letter, digit or `_` touches it.
+    pub whole_word: bool,
+    /// Whether the normalised text is searched for its normalised form, not the text as it stands.
+    pub normalized: bool,
+    /// Whether the model has it too, and may make it of a text unless it is special.
+    pub in_model: bool,
 }

@@ -23,6 +23,9 @@ pub struct DecodeStream<'a> {
 /// A character has at most so many bytes, and so at most so many tokens.
 const MAX_BYTES: usize = 4;
 
+/// How many tokens may give nothing: those of a character, behind those of a U+FFFD that is meant.
+const MAX_WAIT: usize = 2 * MAX_BYTES;
+
 impl<'a> DecodeStream<'a> {
     /// Starts after `context`, the end of which decides about a space before the first word.
     ///
@@ -53,7 +56,7 @@ impl<'a> DecodeStream<'a> {
         self.window.push(token);
         let text = self.tokenizer.decode(&self.window, self.show_special)?;
         let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
-        if whole.len() < text.len() && self.waiting + 1 < MAX_BYTES {
+        if whole.len() < text.len() && self.waiting + 1 < MAX_WAIT {
             let new = new_text(&self.given, whole).to_owned();
             self.waiting = if new.is_empty() { self.waiting + 1 } else { 0 };
             self.given.push_str(&new);

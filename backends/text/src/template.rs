@@ -28,8 +28,9 @@ const NAME: &str = "chat_template";
 const FUEL: u64 = 5_000_000;
 
 impl ChatTemplate {
-    /// Compiles a template. `now` is what `strftime_now(FORMAT)` answers; without it a template
-    /// that asks for the time fails, so that output depends on nothing but the input.
+    /// Compiles a template. `now` is what `strftime_now(FORMAT)` answers. Without it there is no
+    /// such function, so that output depends on nothing but the input: templates that ask whether
+    /// it is defined have a fixed date for that case, and others fail.
     ///
     /// # Errors
     /// When the template is no Jinja.
@@ -43,10 +44,9 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(unknown_method_callback);
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", move |_format: String| {
-            let unknown = || minijinja::Error::new(ErrorKind::InvalidOperation, "no time is given");
-            now.clone().ok_or_else(unknown)
-        });
+        if let Some(now) = now {
+            environment.add_function("strftime_now", move |_format: String| now.clone());
+        }
         environment.add_template_owned(NAME, without_generation(source)).map_err(failed)?;
         Ok(ChatTemplate { environment })
     }
@@ -171,15 +171,22 @@ mod tests {
             assert!(error.contains(why), "{error}");
         };
         fails("{{ raise_exception('roles must alternate') }}", "roles must alternate");
-        fails("{{ strftime_now('%Y') }}", "no time is given");
+        fails("{{ strftime_now('%Y') }}", "strftime_now is unknown");
         fails("{% for %}", "does not parse");
         fails("{% if", "does not parse");
         fails(
             "{% for a in range(10000) %}{% for b in range(10000) %}.{% endfor %}{% endfor %}",
             "fuel",
         );
-        let now = ChatTemplate::new("{{ strftime_now('%Y') }}", Some("2026".into()));
-        let text = now.and_then(|it| it.render(&[], false, "", ""));
-        assert_eq!(text.expect("a time is given"), "2026");
+    }
+
+    #[test]
+    fn the_time_is_known_only_if_it_is_given() {
+        let template = "{% if strftime_now is defined %}{{ strftime_now('%Y') }}\
+            {% else %}26 Jul 2024{% endif %}";
+        let text =
+            |now| ChatTemplate::new(template, now).and_then(|it| it.render(&[], false, "", ""));
+        assert_eq!(text(Some("2026".into())).expect("it renders"), "2026");
+        assert_eq!(text(None).expect("it renders"), "26 Jul 2024");
     }
 }

@@ -1,26 +1,33 @@
 //! Text to tokens and back.
 
-use crate::added::Added;
+use crate::added::{Added, Piece};
 use crate::bpe::{self, Unknown};
 use crate::error::Error;
-use crate::spec::{ModelSpec, TokenizerSpec};
+use crate::spec::{AddedToken, ModelSpec, TokenizerSpec};
+use crate::unigram::{self, Unigram};
 use crate::vocab::Vocab;
+use crate::word_piece::{self, WordPiece};
+use crate::words::Words;
 use serde::de::DeserializeOwned;
-use tokenizers::models::unigram::Unigram;
-use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizer::Range;
 use tokenizers::{
-    Decoder, DecoderWrapper, Model, NormalizedString, Normalizer, NormalizerWrapper,
-    OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Token,
+    Decoder, DecoderWrapper, NormalizedString, Normalizer, NormalizerWrapper, OffsetReferential,
+    OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Token,
 };
 
 /// A tokenizer, ready to use.
 pub struct Tokenizer {
     spec: TokenizerSpec,
-    model: Words,
+    /// What is searched for in the text as it stands.
     added: Added,
+    /// What is searched for in the normalised text.
+    normalized: Added,
+    /// Tokens that read otherwise than in the vocabulary, in order: the normalised ones.
+    renamed: Vec<(u32, String)>,
     /// The numbers of the special tokens, in order.
     special: Vec<u32>,
+    /// The numbers of the tokens that the model does not make of words, in order.
+    others: Vec<u32>,
     normalizer: Option<NormalizerWrapper>,
     pre_tokenizer: Option<PreTokenizerWrapper>,
     decoder: Option<DecoderWrapper>,
@@ -36,14 +43,6 @@ pub struct Encoding {
     pub parse_special: bool,
 }
 
-/// What turns words into tokens.
-enum Words {
-    /// Works on the tables of the spec.
-    Bpe,
-    Unigram(Box<Unigram>),
-    WordPiece(Box<WordPiece>),
-}
-
 impl Tokenizer {
     /// Makes a tokenizer ready.
     ///
@@ -51,14 +50,22 @@ impl Tokenizer {
     /// When a part of the specification does not parse.
     pub fn new(mut spec: TokenizerSpec) -> Result<Tokenizer, Error> {
         let added = std::mem::take(&mut spec.added);
-        let special = added.iter().filter(|token| token.special).map(|token| token.id);
-        let mut special: Vec<u32> = special.collect();
-        special.sort_unstable();
+        let special = ids(&added, |token| token.special);
+        let others = ids(&added, |token| token.special || !token.in_model);
+        let normalizer = part("normalizer", spec.normalizer.as_deref())?;
+        let (mut normalized, added): (Vec<_>, Vec<_>) =
+            added.into_iter().partition(|token| token.normalized);
+        normalize(&mut normalized, normalizer.as_ref())?;
+        let mut renamed: Vec<(u32, String)> =
+            normalized.iter().map(|token| (token.id, token.content.clone())).collect();
+        renamed.sort_unstable();
         Ok(Tokenizer {
-            model: words(&spec)?,
-            special,
             added: Added::new(added),
-            normalizer: part("normalizer", spec.normalizer.as_deref())?,
+            normalized: Added::new(normalized),
+            renamed,
+            special,
+            others,
+            normalizer,
             pre_tokenizer: part("pre-tokenizer", spec.pre_tokenizer.as_deref())?,
             decoder: part("decoder", spec.decoder.as_deref())?,
             spec,
@@ -92,10 +99,17 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, how: Encoding) -> Result<Vec<u32>, Error> {
         let failed = |error| Error::new("the text cannot be tokenized", error);
         let mut pieces = PreTokenizedString::from(text);
-        pieces.split(|_, whole| Ok(self.split_added(&whole, how.parse_special))).map_err(failed)?;
-        if let Some(normalizer) = &self.normalizer {
-            pieces.normalize(|piece| normalizer.normalize(piece)).map_err(failed)?;
-        }
+        pieces
+            .split(|_, whole| cut(&whole, self.added.split(whole.get(), how.parse_special)))
+            .map_err(failed)?;
+        pieces
+            .split(|_, mut piece| {
+                if let Some(normalizer) = &self.normalizer {
+                    normalizer.normalize(&mut piece)?;
+                }
+                cut(&piece, self.normalized.split(piece.get(), how.parse_special))
+            })
+            .map_err(failed)?;
         if let Some(pre_tokenizer) = &self.pre_tokenizer {
             pre_tokenizer.pre_tokenize(&mut pieces).map_err(failed)?;
         }
@@ -108,7 +122,7 @@ impl Tokenizer {
         for (word, _, found) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
             match found {
                 Some(tokens) => out.extend(tokens.iter().map(|token| token.id)),
-                None => self.encode_word(word, &mut out).map_err(failed)?,
+                None => self.encode_word(word, &mut out),
             }
         }
         out.extend(after);
@@ -121,7 +135,7 @@ impl Tokenizer {
     /// When the tokenizer's decoder fails.
     pub fn decode(&self, tokens: &[u32], show_special: bool) -> Result<String, Error> {
         let shown = |id: &&u32| show_special || self.special.binary_search(id).is_err();
-        let texts = tokens.iter().filter(shown).map(|&id| self.spec.vocab.token(id).to_owned());
+        let texts = tokens.iter().filter(shown).map(|&id| self.text(id).to_owned());
         let texts: Vec<String> = texts.collect();
         match &self.decoder {
             Some(decoder) => decoder
@@ -131,71 +145,66 @@ impl Tokenizer {
         }
     }
 
-    fn split_added(
-        &self,
-        whole: &NormalizedString,
-        parse_special: bool,
-    ) -> Vec<(NormalizedString, Option<Vec<Token>>)> {
-        let cut = |piece: crate::added::Piece| {
-            let tokens = piece.token.map(|id| vec![Token::new(id, String::new(), (0, 0))]);
-            Some((whole.slice(Range::Original(piece.range))?, tokens))
-        };
-        self.added.split(whole.get(), parse_special).into_iter().filter_map(cut).collect()
+    /// What a token reads as, before the decoder.
+    fn text(&self, id: u32) -> &str {
+        let renamed = self.renamed.binary_search_by_key(&id, |(token, _)| *token);
+        renamed.map_or_else(|_| self.spec.vocab.token(id), |place| &self.renamed[place].1)
     }
 
-    fn encode_word(&self, word: &str, out: &mut Vec<u32>) -> Result<(), tokenizers::Error> {
-        let tokens = match &self.model {
-            Words::Bpe => {
-                self.encode_pairs(word, out);
-                return Ok(());
+    fn encode_word(&self, word: &str, out: &mut Vec<u32>) {
+        let words = Words { vocab: &self.spec.vocab, others: &self.others };
+        match &self.spec.model {
+            ModelSpec::Bpe { merges, byte_fallback, ignore_merges, unknown, fuse_unknown } => {
+                if *ignore_merges && let Some(token) = words.find(word) {
+                    out.push(token);
+                    return;
+                }
+                let (token, fuse) = (*unknown, *fuse_unknown);
+                let unknown = Unknown { byte_fallback: *byte_fallback, token, fuse };
+                bpe::encode(words, merges, unknown, word, out);
             }
-            Words::Unigram(model) => model.tokenize(word)?,
-            Words::WordPiece(model) => model.tokenize(word)?,
-        };
-        out.extend(tokens.iter().map(|token| token.id));
-        Ok(())
-    }
-
-    fn encode_pairs(&self, word: &str, out: &mut Vec<u32>) {
-        let vocab = &self.spec.vocab;
-        let ModelSpec::Bpe { merges, byte_fallback, ignore_merges, unknown, fuse_unknown } =
-            &self.spec.model
-        else {
-            return;
-        };
-        if *ignore_merges && let Some(token) = vocab.id(word) {
-            out.push(token);
-            return;
+            ModelSpec::Unigram { scores, unknown, unknown_score, byte_fallback } => {
+                let (unknown, byte_fallback) = ((*unknown, *unknown_score), *byte_fallback);
+                unigram::encode(words, Unigram { scores, unknown, byte_fallback }, word, out);
+            }
+            ModelSpec::WordPiece { unknown, continuing, max_characters } => {
+                let (unknown, max_characters) = (*unknown, *max_characters);
+                let model = WordPiece { unknown, continuing, max_characters };
+                word_piece::encode(words, model, word, out);
+            }
         }
-        let unknown =
-            Unknown { byte_fallback: *byte_fallback, token: *unknown, fuse: *fuse_unknown };
-        bpe::encode(vocab, merges, unknown, word, out);
     }
 }
 
-fn words(spec: &TokenizerSpec) -> Result<Words, Error> {
-    let failed = |error| Error::new("the vocabulary does not work", error);
-    let tokens = || (0..spec.vocab.len() as u32).map(|id| spec.vocab.token(id).to_owned());
-    match &spec.model {
-        ModelSpec::Bpe { .. } => Ok(Words::Bpe),
-        ModelSpec::Unigram { scores, unknown, byte_fallback } => {
-            let scored = tokens().zip(scores.iter().copied()).collect();
-            let unknown = unknown.map(|id| id as usize);
-            let model = Unigram::from(scored, unknown, *byte_fallback).map_err(failed)?;
-            Ok(Words::Unigram(Box::new(model)))
-        }
-        ModelSpec::WordPiece { unknown, continuing, max_characters } => {
-            let vocab: tokenizers::models::bpe::Vocab = tokens().zip(0..).collect();
-            let model = WordPiece::builder()
-                .vocab(vocab)
-                .unk_token(unknown.clone())
-                .continuing_subword_prefix(continuing.clone())
-                .max_input_chars_per_word(*max_characters as usize)
-                .build()
-                .map_err(failed)?;
-            Ok(Words::WordPiece(Box::new(model)))
-        }
+/// The numbers of those tokens, in order.
+fn ids(tokens: &[AddedToken], those: impl Fn(&AddedToken) -> bool) -> Vec<u32> {
+    let mut ids: Vec<u32> = tokens.iter().filter(|it| those(it)).map(|it| it.id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// A piece of a text, and its token if it is an added one.
+type Cut = (NormalizedString, Option<Vec<Token>>);
+
+/// A text cut into pieces, those of added tokens with their token.
+fn cut(whole: &NormalizedString, pieces: Vec<Piece>) -> Result<Vec<Cut>, tokenizers::Error> {
+    let cut = |piece: Piece| {
+        let tokens = piece.token.map(|id| vec![Token::new(id, String::new(), (0, 0))]);
+        Some((whole.slice(Range::Normalized(piece.range))?, tokens))
+    };
+    Ok(pieces.into_iter().filter_map(cut).collect())
+}
+
+fn normalize(tokens: &mut [AddedToken], by: Option<&NormalizerWrapper>) -> Result<(), Error> {
+    let Some(normalizer) = by else { return Ok(()) };
+    for token in tokens {
+        let mut text = NormalizedString::from(&*token.content);
+        normalizer
+            .normalize(&mut text)
+            .map_err(|error| Error::new("an added token cannot be normalised", error))?;
+        token.content = text.get().to_owned();
     }
+    Ok(())
 }
 
 /// A part of the `tokenizers` crate, from its JSON.

@@ -55,6 +55,27 @@ impl Vocab {
         let &id = self.by_text.get(place)?;
         (!text.is_empty() && self.token(id) == text).then_some(id)
     }
+
+    /// The tokens that a text begins with, shortest first, each with its length in bytes.
+    pub(crate) fn prefixes(&self, text: &str) -> impl Iterator<Item = (u32, usize)> {
+        // The tokens that share `length` bytes with the text; the one of that length is the first.
+        let mut sharing = &self.by_text[..];
+        let mut length = 0;
+        std::iter::from_fn(move || {
+            loop {
+                let byte = text.as_bytes().get(length);
+                let next = |&id: &u32| self.token(id).as_bytes().get(length);
+                let end = sharing.partition_point(|id| next(id) <= byte);
+                let start = sharing.partition_point(|id| next(id) < byte);
+                sharing = sharing.get(start..end).filter(|_| byte.is_some())?;
+                length += 1;
+                let &first = sharing.first()?;
+                if self.token(first).len() == length {
+                    return Some((first, length));
+                }
+            }
+        })
+    }
 }
 
 #[cfg(test)]
@@ -69,5 +90,9 @@ mod tests {
         assert_eq!([vocab.id("a"), vocab.id("ab"), vocab.id("é")], [Some(1), Some(3), Some(5)]);
         assert_eq!([vocab.id(""), vocab.id("c"), vocab.id("abc")], [None; 3]);
         assert_eq!(vocab.token(6), "");
+        let prefixes = |text: &str| vocab.prefixes(text).collect::<Vec<_>>();
+        assert_eq!(prefixes("abc"), [(1, 1), (3, 2)]);
+        assert_eq!(prefixes("éa"), [(5, 2)]);
+        assert!(prefixes("").is_empty() && prefixes("è").is_empty());
     }
 }

@@ -30,6 +30,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("T0311", "The configuration asks for something that the importer of the family does not do."),
     ("T0312", "No importer knows the architecture."),
     ("T0313", "A tokenizer does something that cannot be expressed, or contradicts itself."),
+    ("T0314", "A SentencePiece model breaks the format: it is cut short, damaged or hostile."),
 ];
 
 impl Error {

@@ -18,4 +18,6 @@ pub use config::{Config, architecture};
 pub use entry::{Entry, Stored};
 pub use error::{CODES, Error};
 pub use families::{Settings, settings};
-pub use tokenizer::{chat_template, tokenizer, tokenizer_from_json};
+pub use tokenizer::{
+    chat_template, tokenizer, tokenizer_file, tokenizer_from_json, tokenizer_from_sentence_piece,
+};

@@ -1,65 +1,79 @@
 //! A tokenizer from `tokenizer.json`.
 
-use super::{fault, stops};
+use super::fault;
+use super::parts::{DECODER, NORMALIZER, PRE_TOKENIZER};
 use crate::error::Error;
 use serde_json::Value as Json;
 use text::{AddedToken, Merge, Merges, ModelSpec, TokenizerSpec, Vocab};
 
-/// More tokens than any vocabulary has.
-const MAX_TOKENS: usize = 4 << 20;
+/// How far below the lowest score that of an unknown character is.
+const UNKNOWN_PENALTY: f64 = 10.0;
 
-pub(super) fn spec(tokenizer: &Json, config: &Json) -> Result<TokenizerSpec, Error> {
+/// The tokenizer but for what other files say: bos, eos and stops.
+///
+/// `truncation` and `padding` are settings of a call, which the caller of a model makes.
+pub(super) fn spec(tokenizer: &Json) -> Result<TokenizerSpec, Error> {
     let model = &tokenizer["model"];
-    let added = added_tokens(&tokenizer["added_tokens"])?;
+    let added = added_tokens(&tokenizer["added_tokens"], &model["vocab"])?;
     let vocab = vocab(model, &added)?;
     let (prefix, suffix) = frame(&tokenizer["post_processor"], &vocab)?;
-    let named = |key: &str| {
-        let token = &config[key];
-        token.as_str().or_else(|| token["content"].as_str()).and_then(|text| vocab.id(text))
-    };
-    let eos = named("eos_token");
     Ok(TokenizerSpec {
         model: model_spec(model, &vocab)?,
         added,
-        normalizer: part(&tokenizer["normalizer"]),
-        pre_tokenizer: part(&tokenizer["pre_tokenizer"]),
-        decoder: part(&tokenizer["decoder"]),
-        bos: named("bos_token"),
-        eos,
-        stops: stops(&vocab, eos),
+        normalizer: NORMALIZER.read(&tokenizer["normalizer"])?,
+        pre_tokenizer: PRE_TOKENIZER.read(&tokenizer["pre_tokenizer"])?,
+        decoder: DECODER.read(&tokenizer["decoder"])?,
+        bos: None,
+        eos: None,
+        stops: Vec::new(),
         prefix,
         suffix,
         vocab,
     })
 }
 
-/// A part that the `tokenizers` crate reads, as text.
-fn part(json: &Json) -> Option<String> {
-    (!json.is_null()).then(|| json.to_string())
+/// How many things a map or a list has.
+fn length(json: &Json) -> usize {
+    json.as_object().map(|map| map.len()).or(json.as_array().map(Vec::len)).unwrap_or(0)
 }
 
-fn added_tokens(list: &Json) -> Result<Vec<AddedToken>, Error> {
-    list.as_array().into_iter().flatten().map(added_token).collect()
+fn added_tokens(list: &Json, words: &Json) -> Result<Vec<AddedToken>, Error> {
+    let n_tokens = length(words) + length(list);
+    let read = |token: &Json| {
+        let mut token = added_token(&token["id"], token, n_tokens)?;
+        token.in_model = match words {
+            Json::Object(map) => map.contains_key(&token.content),
+            _ => (token.id as usize) < length(words),
+        };
+        Ok(token)
+    };
+    list.as_array().into_iter().flatten().map(read).collect()
 }
 
-fn added_token(json: &Json) -> Result<AddedToken, Error> {
-    let flag = |key: &str| json[key].as_bool().unwrap_or(false);
+/// A token as `tokenizer.json` and `tokenizer_config.json` describe it, in a vocabulary of about
+/// so many.
+pub(super) fn added_token(id: &Json, json: &Json, n_tokens: usize) -> Result<AddedToken, Error> {
+    let flag = |key: &str| json[key].as_bool();
     let content = json["content"].as_str().ok_or_else(|| fault("an added token has no content"))?;
-    if flag("single_word") {
-        return Err(fault(format!("the added token {content:?} counts as a whole word only")));
-    }
+    let special = flag("special").unwrap_or(false);
     Ok(AddedToken {
-        id: number(&json["id"])?,
+        id: number(id, n_tokens)?,
         content: content.to_owned(),
-        special: flag("special"),
-        strip_left: flag("lstrip"),
-        strip_right: flag("rstrip"),
+        special,
+        strip_left: flag("lstrip").unwrap_or(false),
+        strip_right: flag("rstrip").unwrap_or(false),
+        whole_word: flag("single_word").unwrap_or(false),
+        normalized: flag("normalized").unwrap_or(!special),
+        in_model: false,
     })
 }
 
-fn number(json: &Json) -> Result<u32, Error> {
-    let id = json.as_u64().filter(|&id| id < MAX_TOKENS as u64);
-    id.map(|id| id as u32).ok_or_else(|| fault(format!("{json} is no number of a token")))
+/// A token's number. Numbers may leave gaps, but one far above the number of tokens is a trap: all
+/// below it take memory.
+fn number(json: &Json, n_tokens: usize) -> Result<u32, Error> {
+    let id = json.as_u64().and_then(|id| u32::try_from(id).ok());
+    let id = id.filter(|&id| (id as usize) < 2 * n_tokens + 1024);
+    id.ok_or_else(|| fault(format!("{json} is no number of one of {n_tokens} tokens")))
 }
 
 /// The tokens by number: the model's, and the added ones over them.
@@ -73,12 +87,13 @@ fn vocab(model: &Json, added: &[AddedToken]) -> Result<Vocab, Error> {
     match &model["vocab"] {
         Json::Object(map) => {
             for (text, id) in map {
-                put(number(id)?, text);
+                put(number(id, map.len() + added.len())?, text);
             }
         }
         Json::Array(list) => {
-            for (id, pair) in list.iter().enumerate().take(MAX_TOKENS) {
-                put(id as u32, pair[0].as_str().unwrap_or(""));
+            for (id, pair) in (0..).zip(list) {
+                let text = pair[0].as_str();
+                put(id, text.ok_or_else(|| fault(format!("{pair} is no token and its score")))?);
             }
         }
         _ => return Err(fault("the model has no vocabulary")),
@@ -88,30 +103,12 @@ fn vocab(model: &Json, added: &[AddedToken]) -> Result<Vocab, Error> {
 }
 
 fn model_spec(model: &Json, vocab: &Vocab) -> Result<ModelSpec, Error> {
-    let flag = |key: &str| model[key].as_bool().unwrap_or(false);
     // Old files do not name the type.
     match model["type"].as_str().or_else(|| model.get("merges").map(|_| "BPE")) {
-        Some("BPE") => {
-            for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
-                if model[key].as_str().is_some_and(|text| !text.is_empty()) {
-                    return Err(fault(format!("the BPE model has a `{key}`")));
-                }
-            }
-            Ok(ModelSpec::Bpe {
-                merges: merges(&model["merges"], vocab)?,
-                byte_fallback: flag("byte_fallback"),
-                ignore_merges: flag("ignore_merges"),
-                unknown: model["unk_token"].as_str().and_then(|text| vocab.id(text)),
-                fuse_unknown: flag("fuse_unk"),
-            })
-        }
-        Some("Unigram") => Ok(ModelSpec::Unigram {
-            scores: scores(&model["vocab"]),
-            unknown: (!model["unk_id"].is_null()).then(|| number(&model["unk_id"])).transpose()?,
-            byte_fallback: flag("byte_fallback"),
-        }),
+        Some("BPE") => pairs(model, vocab),
+        Some("Unigram") => unigram(model),
         Some("WordPiece") => Ok(ModelSpec::WordPiece {
-            unknown: model["unk_token"].as_str().unwrap_or("[UNK]").to_owned(),
+            unknown: unknown(model, vocab)?.ok_or_else(|| fault("there is no unknown token"))?,
             continuing: model["continuing_subword_prefix"].as_str().unwrap_or("##").to_owned(),
             max_characters: model["max_input_chars_per_word"].as_u64().unwrap_or(100).min(1000)
                 as u32,
@@ -120,9 +117,47 @@ fn model_spec(model: &Json, vocab: &Vocab) -> Result<ModelSpec, Error> {
     }
 }
 
-fn scores(vocab: &Json) -> Vec<f64> {
-    let list = vocab.as_array().into_iter().flatten();
-    list.map(|pair| pair[1].as_f64().unwrap_or(0.0)).collect()
+fn pairs(model: &Json, vocab: &Vocab) -> Result<ModelSpec, Error> {
+    let flag = |key: &str| model[key].as_bool().unwrap_or(false);
+    for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
+        if model[key].as_str().is_some_and(|text| !text.is_empty()) {
+            return Err(fault(format!("the BPE model has a `{key}`")));
+        }
+    }
+    if model["dropout"].as_f64().is_some_and(|dropout| dropout != 0.0) {
+        return Err(fault("the BPE model leaves out merges at random (`dropout`)"));
+    }
+    Ok(ModelSpec::Bpe {
+        merges: merges(&model["merges"], vocab)?,
+        byte_fallback: flag("byte_fallback"),
+        ignore_merges: flag("ignore_merges"),
+        unknown: unknown(model, vocab)?,
+        fuse_unknown: flag("fuse_unk"),
+    })
+}
+
+/// The token that `unk_token` names.
+fn unknown(model: &Json, vocab: &Vocab) -> Result<Option<u32>, Error> {
+    let Some(text) = model["unk_token"].as_str() else { return Ok(None) };
+    let token = vocab.id(text);
+    token.map(Some).ok_or_else(|| fault(format!("the unknown token {text:?} is no token")))
+}
+
+fn unigram(model: &Json) -> Result<ModelSpec, Error> {
+    let list = model["vocab"].as_array().map_or(&[][..], Vec::as_slice);
+    let score = |pair: &Json| {
+        let score = pair[1].as_f64();
+        score.ok_or_else(|| fault(format!("{pair} is no token and its score")))
+    };
+    let scores: Vec<f64> = list.iter().map(score).collect::<Result<_, Error>>()?;
+    let lowest = scores.iter().copied().fold(f64::INFINITY, f64::min);
+    let unknown = number(&model["unk_id"], list.len())?;
+    if list.len() <= unknown as usize {
+        return Err(fault("the unknown token is no token"));
+    }
+    let byte_fallback = model["byte_fallback"].as_bool().unwrap_or(false);
+    let unknown_score = lowest - UNKNOWN_PENALTY;
+    Ok(ModelSpec::Unigram { scores, unknown, unknown_score, byte_fallback })
 }
 
 fn merges(list: &Json, vocab: &Vocab) -> Result<Merges, Error> {
@@ -158,14 +193,16 @@ pub(super) fn merge(vocab: &Vocab, left: &str, right: &str, rank: u32) -> Result
 
 /// The tokens around a text, from the post-processor.
 fn frame(json: &Json, vocab: &Vocab) -> Result<(Vec<u32>, Vec<u32>), Error> {
-    let token = |pair: &Json| pair[1].as_u64().and_then(|id| u32::try_from(id).ok());
+    let token = |pair: &Json| number(&pair[1], vocab.len()).map(|id| vec![id]);
+    if json.is_null() {
+        return Ok(Default::default());
+    }
     match json["type"].as_str() {
-        None | Some("ByteLevel") => Ok(Default::default()),
+        Some("ByteLevel") => Ok(Default::default()),
         Some("TemplateProcessing") => template_frame(json, vocab),
-        Some("BertProcessing" | "RobertaProcessing") => Ok((
-            token(&json["cls"]).into_iter().collect(),
-            token(&json["sep"]).into_iter().collect(),
-        )),
+        Some("BertProcessing" | "RobertaProcessing") => {
+            Ok((token(&json["cls"])?, token(&json["sep"])?))
+        }
         Some("Sequence") => {
             let mut whole = (Vec::new(), Vec::new());
             for part in json["processors"].as_array().into_iter().flatten() {
@@ -175,7 +212,7 @@ fn frame(json: &Json, vocab: &Vocab) -> Result<(Vec<u32>, Vec<u32>), Error> {
             }
             Ok(whole)
         }
-        Some(other) => Err(fault(format!("the post-processor is {other}"))),
+        other => Err(fault(format!("the post-processor is {}", other.unwrap_or("of no type")))),
     }
 }
 
@@ -183,19 +220,18 @@ fn template_frame(json: &Json, vocab: &Vocab) -> Result<(Vec<u32>, Vec<u32>), Er
     let (mut prefix, mut suffix) = (Vec::new(), Vec::new());
     let mut after_text = false;
     for item in json["single"].as_array().into_iter().flatten() {
-        if let Some(name) = item["SpecialToken"]["id"].as_str() {
-            let side = if after_text { &mut suffix } else { &mut prefix };
-            let ids = json["special_tokens"][name]["ids"].as_array();
-            match ids {
-                Some(ids) => {
-                    for id in ids {
-                        side.push(number(id)?);
-                    }
-                }
-                None => side.extend(vocab.id(name)),
+        let Some(name) = item["SpecialToken"]["id"].as_str() else {
+            if after_text || item["Sequence"]["id"] != "A" {
+                return Err(fault(format!("the post-processor's template has {item}")));
             }
-        } else {
             after_text = true;
+            continue;
+        };
+        let side = if after_text { &mut suffix } else { &mut prefix };
+        let ids = json["special_tokens"][name]["ids"].as_array();
+        let ids = ids.ok_or_else(|| fault(format!("the post-processor's {name:?} is no token")))?;
+        for id in ids {
+            side.push(number(id, vocab.len())?);
         }
     }
     Ok((prefix, suffix))

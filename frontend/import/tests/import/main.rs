@@ -1,6 +1,7 @@
 //! The readers against files that are well made, wrong, and hostile.
 
 mod hostile;
+mod originals;
 mod read;
 mod support;
 mod tokenizers;
