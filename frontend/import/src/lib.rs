@@ -1,7 +1,8 @@
 //! Reads what users have: Hugging Face folders, safetensors files and GGUF files.
 //!
 //! Everything here takes files that nobody vouches for. A reader answers with what the file holds
-//! or with an [`Error`], never with a panic, and its memory stays within eight times the header.
+//! or with an [`Error`], never with a panic, and its memory stays within eight times the header; a
+//! vocabulary in JSON takes up to sixteen times its text.
 
 mod checkpoint;
 mod config;

@@ -5,6 +5,7 @@ use super::proto::{self, BPE, UNIGRAM};
 use super::{fault, read_if_there, stops};
 use crate::error::Error;
 use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use std::path::Path;
 use text::{AddedToken, TokenizerSpec, Vocab};
 
@@ -44,6 +45,10 @@ const FAMILIES: &[(Family, &[&str])] = &[
 
 /// How many gap tokens T5 has, unless its settings say.
 const EXTRA_IDS: u64 = 100;
+
+/// Keys of the settings that name a special token.
+const SPECIAL: &[&str] =
+    &["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 impl Settings {
     /// Reads the settings in a folder.
@@ -172,9 +177,23 @@ impl Settings {
             token.in_model = (token.id as usize) < n_pieces;
             more.push(token);
         }
-        added.retain(|token| more.iter().all(|it| it.id != token.id));
+        let replaced: BTreeSet<u32> = more.iter().map(|token| token.id).collect();
+        added.retain(|token| !replaced.contains(&token.id));
         added.extend(more);
+        let special = self.special_texts();
+        for token in &mut added {
+            token.special |= special.contains(&*token.content);
+        }
         Ok(added)
+    }
+
+    /// The texts of all tokens that the settings call special.
+    fn special_texts(&self) -> BTreeSet<&str> {
+        let lists = ["additional_special_tokens", "extra_special_tokens"].iter().flat_map(|key| {
+            let list = self.tokenizer[key].as_array().or(self.special[key].as_array());
+            list.into_iter().flatten().filter_map(content)
+        });
+        SPECIAL.iter().filter_map(|key| self.named(key)).chain(lists).collect()
     }
 }
 

@@ -70,6 +70,9 @@ pub(super) const DECODER: Kind = Kind {
     ],
 };
 
+/// More regular expressions than any tokenizer has. A short one may take much memory.
+const MAX_REGEXES: usize = 16;
+
 impl Kind {
     /// The step as the runtime reads it; `None` for null.
     pub(super) fn read(&self, step: &Json) -> Result<Option<String>, Error> {
@@ -77,7 +80,11 @@ impl Kind {
             return Ok(None);
         }
         self.check(step)?;
-        Ok(Some(step.to_string()))
+        let text = step.to_string();
+        if MAX_REGEXES < text.matches("\"Regex\":").count() {
+            return Err(fault(format!("the {} has too many regular expressions", self.name)));
+        }
+        Ok(Some(text))
     }
 
     fn check(&self, step: &Json) -> Result<(), Error> {

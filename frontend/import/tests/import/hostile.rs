@@ -6,6 +6,7 @@ use import::gguf::Gguf;
 use import::{Error, safetensors};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use text::{Encoding, Tokenizer, TokenizerSpec};
 
 /// Counts, for each thread, the bytes in use and the most that there have been.
 struct Counting;
@@ -101,13 +102,18 @@ fn overwrite(bytes: &mut [u8], at: usize, new: &[u8]) {
 
 /// Parses `n` damaged copies of `seed`. Some must be refused and some read.
 fn fuzz<T>(seed: &[u8], n: usize, parse: impl Fn(&[u8]) -> Result<T, Error>) {
+    fuzz_within(seed, n, 1024, parse);
+}
+
+/// As [`fuzz`]; `spare` bytes of memory may be used for what does not depend on the file.
+fn fuzz_within<T>(seed: &[u8], n: usize, spare: usize, parse: impl Fn(&[u8]) -> Result<T, Error>) {
     let mut random = Lcg(2024);
     let mut accepted = 0;
     for round in 0..n {
         let mut bytes = seed.to_vec();
         mutate(&mut bytes, &mut random);
         let (result, used) = peak(|| parse(&bytes));
-        let limit = 8 * bytes.len() + 1024;
+        let limit = 8 * bytes.len() + spare;
         assert!(used <= limit, "round {round}: {used} bytes for a file of {}", bytes.len());
         accepted += usize::from(result.is_ok());
     }
@@ -122,6 +128,66 @@ fn a_hundred_thousand_damaged_gguf_files() {
 #[test]
 fn a_hundred_thousand_damaged_safetensors_files() {
     fuzz(&safetensors_bytes(), 100_000, safetensors::parse);
+}
+
+/// What a regular expression may take once it is compiled, however short it is.
+const REGEX_BYTES: usize = 10 << 20;
+
+/// A tokenizer that is let in must work, or say why not, whatever else is wrong with it.
+fn use_it(spec: &TokenizerSpec) {
+    let Ok(tokenizer) = Tokenizer::new(spec.clone()) else { return };
+    for text in ["", " The  café ①ﬁ e\u{301}\u{200d} 1234!\n", "<s>[CLS]<0x41>▁日本🚀"] {
+        let how = Encoding { framed: true, parse_special: true };
+        let Ok(ids) = tokenizer.encode(text, how) else { continue };
+        let _ = tokenizer.decode(&ids, false);
+    }
+}
+
+fn fuzz_tokenizer(seed: &[u8], parse: impl Fn(&[u8]) -> Result<TokenizerSpec, Error>) {
+    fuzz_within(seed, 1000, REGEX_BYTES, &parse);
+    let mut random = Lcg(7);
+    for _ in 0..1000 {
+        let mut bytes = seed.to_vec();
+        mutate(&mut bytes, &mut random);
+        parse(&bytes).iter().for_each(use_it);
+    }
+}
+
+/// A vocabulary so large that nothing else counts.
+#[test]
+fn the_memory_of_a_large_vocabulary() {
+    let words: String = (0..50_000).map(|id| format!("\"w{id}\":{id},")).collect();
+    let json = format!(
+        r#"{{"model":{{"type":"WordPiece","unk_token":"w0","vocab":{{{}"x":50000}}}}}}"#,
+        words
+    );
+    let (spec, used) = peak(|| import::tokenizer_from_json(&json, None));
+    assert!(spec.is_ok() && used <= 16 * json.len(), "{used} bytes for a file of {}", json.len());
+    let piece = |id: u32| {
+        let text = format!("w{id:05}");
+        [&[10, 8, 10, 6][..], text.as_bytes()].concat()
+    };
+    let model: Vec<u8> = (0..50_000).flat_map(piece).chain([18, 2, 24, 2]).collect();
+    let (spec, used) = peak(|| import::tokenizer_from_sentence_piece(&model, None));
+    assert!(spec.is_ok() && used <= 8 * model.len(), "{used} bytes for a file of {}", model.len());
+}
+
+#[test]
+fn damaged_sentence_piece_models() {
+    let t5 = include_bytes!("../fixtures/tokenizers/t5.model");
+    let llama = include_bytes!("../fixtures/tokenizers/llama.model");
+    for seed in [&t5[..], llama] {
+        fuzz_tokenizer(seed, |bytes| import::tokenizer_from_sentence_piece(bytes, None));
+    }
+}
+
+#[test]
+fn damaged_tokenizer_json() {
+    for fixture in crate::tokenizers::fixtures() {
+        fuzz_tokenizer(fixture["tokenizer"].to_string().as_bytes(), |bytes| {
+            import::tokenizer_from_json(&String::from_utf8_lossy(bytes), None)
+        });
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What tokenizers do and refuse, beside what their originals say (`originals.rs`).
 
 use crate::support::{Pair, Row, f32s, gguf_bytes, i32s, text, texts, u32};
-use import::{Checkpoint, chat_template, tokenizer, tokenizer_from_json};
+use import::{
+    Checkpoint, chat_template, tokenizer, tokenizer_file, tokenizer_from_json,
+    tokenizer_from_sentence_piece,
+};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 use text::{DecodeStream, Encoding, Tokenizer, TokenizerSpec};
@@ -166,4 +169,62 @@ fn unknown_gguf_tokenizers_are_refused_by_name() {
     refused("no-model", "rwkv", "", "rwkv");
     refused("no-pre", "gpt2", "nosuch", "nosuch");
     assert_eq!(tokenizer(&gguf("no-tokens", vec![])), Ok(None));
+}
+
+/// A folder of its own for a test, with these files.
+fn folder(test: &str, files: &[(&str, &[u8])]) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    std::fs::create_dir_all(&path).expect("the target folder is ours");
+    for (name, bytes) in files {
+        std::fs::write(path.join(name), bytes).expect("the target folder is ours");
+    }
+    path
+}
+
+#[test]
+fn a_sentence_piece_model_and_the_settings_beside_it() {
+    let t5 = include_bytes!("../fixtures/tokenizers/t5.model");
+    let config = br#"{"tokenizer_class":"T5Tokenizer","extra_ids":2}"#;
+    let files = [("spiece.model", &t5[..]), ("tokenizer_config.json", config)];
+    let spec = tokenizer_file(&folder("t5", &files).join("spiece.model")).expect("it is known");
+    let tokenizer = load(&spec);
+    let ids = tokenizer.encode("the <extra_id_0> fox<extra_id_1>", FRAMED).expect("it encodes");
+    let n = spec.vocab.len() as u32;
+    let of_text = |text| tokenizer.encode(text, Encoding::default()).expect("it encodes");
+    assert_eq!(ids, [of_text("the"), vec![n - 1], of_text("fox"), vec![n - 2, 1]].concat());
+    assert_eq!((spec.bos, spec.eos, &spec.stops[..]), (None, Some(1), &[1][..]));
+
+    let llama = include_bytes!("../fixtures/tokenizers/llama.model");
+    let config = br#"{"tokenizer_class":"LlamaTokenizer","add_eos_token":true,
+        "bos_token":"<s>","eos_token":{"content":"</s>"},
+        "added_tokens_decoder":{"450":{"content":"<|end|>","special":true}}}"#;
+    let generation = br#"{"eos_token_id":[2,7]}"#;
+    let files = [
+        ("tokenizer.model", &llama[..]),
+        ("tokenizer_config.json", config),
+        ("generation_config.json", generation),
+    ];
+    let spec = tokenizer_file(&folder("llama", &files).join("tokenizer.model"));
+    let spec = spec.expect("it is known");
+    assert_eq!((spec.vocab.token(450), &spec.stops[..]), ("<|end|>", &[2, 7, 450][..]));
+    assert_eq!((&spec.prefix[..], &spec.suffix[..]), (&[][..], &[2][..]));
+
+    let config = serde_json::json!({"tokenizer_class": "XLMRobertaTokenizer"});
+    let error = tokenizer_from_sentence_piece(t5, Some(&config)).unwrap_err();
+    assert!(error.code == "T0313" && error.message.contains("XLMRoberta"), "{error}");
+}
+
+#[test]
+fn flags_beside_tokenizer_json_say_what_frames_a_text() {
+    let frame = |flags: Json| {
+        let spec = tokenizer_from_json(&fixture("llama3").to_string(), Some(&flags));
+        let spec = spec.expect("it can be expressed");
+        (spec.prefix, spec.suffix)
+    };
+    let named = serde_json::json!({"bos_token": "<s>", "eos_token": "</s>"});
+    assert_eq!(frame(named), (vec![1], vec![2]));
+    let no_end = serde_json::json!({"bos_token": "<s>", "add_bos_token": true});
+    assert_eq!(frame(no_end), (vec![1], vec![]));
+    let neither = serde_json::json!({"bos_token": "<s>", "add_bos_token": false});
+    assert_eq!(frame(neither), (vec![], vec![]));
 }
