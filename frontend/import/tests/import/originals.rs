@@ -16,8 +16,8 @@ fn read(name: &str) -> Vec<Json> {
     serde_json::from_str(&file).expect("it is JSON")
 }
 
-/// Where the `tokenizers` package and SentencePiece differ. The package maps whole graphemes, and so
-/// what becomes of `½` takes the joiner after it along.
+/// Where the `tokenizers` package and SentencePiece differ. The package maps whole graphemes, and
+/// so what becomes of `½` takes the joiner after it along.
 const DIFFERS: &str = "the丽\u{a0}\u{feff}½\u{200d}\u{200b}한글";
 
 /// Compares what a tokenizer makes of the texts with a row of a fixture.
