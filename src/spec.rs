@@ -5,11 +5,21 @@ use std::path::{Path, PathBuf};
 use frontend::{Settings, Sources, ast::Item};
 use import::Checkpoint;
 
-use crate::{Error, catalog};
+use crate::{
+    Error,
+    catalog::{self, Entry},
+};
 
 /// The specs that come with the compiler, by family.
 fn families() -> &'static [(&'static str, &'static str)] {
-    &[("llama", include_str!("../models/llama.tn"))]
+    &[
+        ("gemma3", include_str!("../models/gemma3.tn")),
+        ("gpt2", include_str!("../models/gpt2.tn")),
+        ("llama", include_str!("../models/llama.tn")),
+        ("nemotron", include_str!("../models/nemotron.tn")),
+        ("qwen2", include_str!("../models/qwen2.tn")),
+        ("qwen3", include_str!("../models/qwen3.tn")),
+    ]
 }
 
 /// A model to be compiled.
@@ -36,7 +46,10 @@ impl Spec {
         } else if path.exists() {
             Spec::from_checkpoint(path)?
         } else {
-            Spec::from_checkpoint(&catalog::fetch(name, report)?)?
+            match catalog::entry(name)? {
+                Entry::Weights(it) => Spec::from_checkpoint(&catalog::fetch(name, &it, report)?)?,
+                Entry::Numbers(it) => Spec::of_family(&it.family, it.settings())?,
+            }
         };
         for text in set {
             spec.settings.read(text).map_err(|it| Error::Spec(vec![it], spec.sources.clone()))?;
@@ -60,12 +73,18 @@ impl Spec {
     pub fn from_checkpoint(path: &Path) -> Result<Spec, Error> {
         let checkpoint = Checkpoint::open(path)?;
         let found = import::settings(&checkpoint)?;
-        let text = families().iter().find(|(name, _)| *name == found.family).map(|(_, text)| text);
+        let spec = Spec::of_family(found.family, settings_of(&found))?;
+        Ok(Spec { weights: Some(path.to_owned()), ..spec })
+    }
+
+    /// The spec of a family with these numbers.
+    fn of_family(family: &str, settings: Settings) -> Result<Spec, Error> {
+        let text = families().iter().find(|(name, _)| *name == family).map(|(_, text)| text);
         let text = text.ok_or_else(|| {
-            Error::new("C0101", format!("there is no spec of the family `{}`", found.family))
+            Error::new("C0101", format!("there is no spec of the family `{family}`"))
         })?;
-        let sources = Sources::of(&format!("models/{}.tn", found.family), text);
-        Ok(Spec { sources, settings: settings_of(&found), weights: Some(path.to_owned()) })
+        let sources = Sources::of(&format!("models/{family}.tn"), text);
+        Ok(Spec { sources, settings, weights: None })
     }
 
     /// Its text with the settings in place.
@@ -121,6 +140,7 @@ fn settings_of(found: &import::Settings) -> Settings {
     for (name, number) in &found.values {
         settings.set(if name == "context" { "S" } else { name }, number);
     }
+    found.texts.iter().for_each(|(name, text)| settings.set(name, text));
     settings
 }
 

@@ -108,8 +108,8 @@ fn llama_is_one_loop() {
     let weights = entry.params.iter().filter(|it| it.role == Role::Weight);
     let weights: Vec<String> = weights.map(|it| format!("{}: {}", it.name, it.ty)).collect();
     assert_eq!(weights[0], "embed: f32[V, E]");
-    assert_eq!(weights[4], "layers.attention.q: f32[L, K*G*P, E]");
-    assert_eq!(weights.len(), 12);
+    assert_eq!(weights[3], "layers.attention.q: f32[L, K*G*P, E]");
+    assert_eq!(weights.len(), 11);
     assert_eq!(entry.params[0].role, Role::Input);
     let origin = module.function("prelude.rms_norm").unwrap().origin.as_ref().unwrap();
     assert_eq!(origin.to_string(), "\"prelude::rms_norm\" {eps = 1e-5}");
@@ -157,15 +157,30 @@ fn rotary_scaling_changes_slow_pairs_alone() {
 
 #[test]
 fn llama_reads_both_formats() {
-    let maps = compiled(LLAMA, &[]).weights;
+    let maps = compiled(LLAMA, &["tied=0"]).weights;
     let [hf, gguf] = maps.as_slice() else { panic!("two sections") };
     assert_eq!((&*hf.format, &*gguf.format), ("hf", "gguf"));
     let head = hf.rules.iter().find(|it| it.param == "head").unwrap();
-    assert_eq!(head.source.names(), ["lm_head.weight", "model.embed_tokens.weight"]);
+    assert_eq!(head.source.names(), ["lm_head.weight"]);
     let q = gguf.rules.iter().find(|it| it.param == "layers.attention.q").unwrap();
     assert_eq!(q.layers.as_ref().map(Vec::len), Some(30));
     let tensor = TensorSource::Tensor("blk.7.attn_q.weight".into());
     assert_eq!(q.source.of_layer(7), TensorSource::Unrotate(Box::new(tensor), 64));
+}
+
+#[test]
+fn a_rule_for_what_settings_leave_out_is_passed_over() {
+    let text = "
+axis S <= 16, E = 4
+value biased = 0
+model m(x[S, E]: f32) {
+  param a[E]
+  if biased == 1 { param b[E]  x * a + b } else { x * a }
+}
+weights hf { a = \"a\"  b = \"b\" }
+";
+    let rules = |set: &[&str]| compiled(text, set).weights[0].rules.len();
+    assert_eq!((rules(&[]), rules(&["biased=1"])), (1, 2));
 }
 
 #[test]

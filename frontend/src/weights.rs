@@ -58,7 +58,7 @@ pub(crate) fn weight_map(
     weights: &[Weight],
     faults: &mut Vec<Diagnostic>,
 ) -> WeightMap {
-    let mut reader = Reader { module, weights, layer: None, faults };
+    let mut reader = Reader { module, weights, layer: None, absent: Vec::new(), faults };
     let mut found: BTreeMap<&str, TensorSource> = BTreeMap::new();
     let mut unused = Vec::new();
     for rule in &section.rules {
@@ -79,6 +79,7 @@ pub(crate) fn weight_map(
     let lacking: Vec<&str> =
         weights.iter().map(|it| &*it.name).filter(|it| !found.contains_key(it)).collect();
     if !lacking.is_empty() {
+        reader.faults.append(&mut reader.absent);
         let message = format!("the section says nothing of {}", listed(&lacking));
         reader.faults.push(Diagnostic::error("E0502", message).at(section.format.span, ""));
     }
@@ -101,6 +102,9 @@ struct Reader<'a> {
     weights: &'a [Weight],
     /// What the rule at hand calls the number of the layer.
     layer: Option<&'a str>,
+    /// Rules for no parameter. Settings may have left it out, so it is a fault only beside a
+    /// parameter without a rule.
+    absent: Vec<Diagnostic>,
     faults: &'a mut Vec<Diagnostic>,
 }
 
@@ -180,7 +184,7 @@ impl<'a> Reader<'a> {
             let message = format!("there is no parameter `{path}`");
             let diagnostic = Diagnostic::error("E0501", message).at(span, "");
             let near = crate::suggest::nearest(path, weights.iter().map(|it| &*it.name));
-            self.faults.push(match near {
+            self.absent.push(match near {
                 Some(near) => diagnostic.note(format!("did you mean `{near}`?")),
                 None => diagnostic,
             });

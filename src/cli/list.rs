@@ -3,7 +3,10 @@
 use std::io::Write;
 
 use clap::Args;
-use treen::{Error, catalog};
+use treen::{
+    Error,
+    catalog::{self, Entry},
+};
 
 use super::unwritable;
 
@@ -18,12 +21,23 @@ pub(super) struct PullArgs {
 impl PullArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
         match &self.name {
-            Some(name) => {
-                let path = catalog::fetch(name, &mut super::progress)?;
-                writeln!(out, "{}", path.display()).map_err(unwritable)
-            }
+            Some(name) => match catalog::entry(name)? {
+                Entry::Weights(weights) => {
+                    let path = catalog::fetch(name, &weights, &mut super::progress)?;
+                    writeln!(out, "{}", path.display()).map_err(unwritable)
+                }
+                Entry::Numbers(_) => {
+                    let message = format!("of `{name}` the catalog has the numbers alone");
+                    Err(Error::new("C0204", message)
+                        .help("give a checkpoint with --weights to the command that needs it"))
+                }
+            },
             None => catalog::entries().iter().try_for_each(|(name, entry)| {
-                writeln!(out, "{name:<20} {}", entry.about).map_err(unwritable)
+                let (about, rest) = match entry {
+                    Entry::Weights(it) => (&it.about, ""),
+                    Entry::Numbers(it) => (&it.about, ", its numbers alone"),
+                };
+                writeln!(out, "{name:<20} {about}{rest}").map_err(unwritable)
             }),
         }
     }

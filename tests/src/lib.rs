@@ -1,6 +1,8 @@
 //! Everything meets here.
 
 #[cfg(test)]
+mod catalog;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod laws;

@@ -33,6 +33,7 @@ enum Setting<'a> {
     Flag(bool),
     Text(&'a str),
     Numbers(Vec<f64>),
+    Texts(Vec<&'a str>),
     Section(&'a Json<String, serde_json::Value>),
     Other,
 }
@@ -90,8 +91,16 @@ impl<'a> Config<'a> {
     /// # Errors
     /// `T0309` when it is anything else.
     pub fn flag(&self, key: &str) -> Result<bool, Error> {
+        self.flag_or(key, false)
+    }
+
+    /// A truth value, `otherwise` where the setting is missing.
+    ///
+    /// # Errors
+    /// `T0309` when it is anything else.
+    pub fn flag_or(&self, key: &str, otherwise: bool) -> Result<bool, Error> {
         match self.setting(key) {
-            None => Ok(false),
+            None => Ok(otherwise),
             Some(Setting::Flag(flag)) => Ok(flag),
             Some(_) => Err(self.wrong(key, "true or false")),
         }
@@ -106,6 +115,31 @@ impl<'a> Config<'a> {
             None => Ok(None),
             Some(Setting::Text(text)) => Ok(Some(text)),
             Some(_) => Err(self.wrong(key, "a text")),
+        }
+    }
+
+    /// Texts, if the setting is there.
+    ///
+    /// # Errors
+    /// `T0309` when it is anything else.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, Error> {
+        match self.setting(key) {
+            None => Ok(None),
+            Some(Setting::Texts(texts)) => Ok(Some(texts)),
+            Some(_) => Err(self.wrong(key, "a list of texts")),
+        }
+    }
+
+    /// Passes over settings that change nothing about the numbers of this family.
+    pub fn ignore(&self, keys: &[&str]) {
+        self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
+    }
+
+    /// Whether the file speaks of a setting, be it to say that there is none.
+    pub fn names(&self, key: &str) -> bool {
+        match self.source {
+            Source::Json(map) => map.contains_key(key),
+            Source::Gguf(_) => self.keys().contains(&key),
         }
     }
 
@@ -191,7 +225,10 @@ fn json_setting(value: &serde_json::Value) -> Option<Setting<'_>> {
         Json::Number(number) => number.as_f64().map_or(Setting::Other, Setting::Number),
         Json::String(text) => Setting::Text(text),
         Json::Object(map) => Setting::Section(map),
-        Json::Array(_) => Setting::Other,
+        Json::Array(list) => {
+            let texts = list.iter().map(serde_json::Value::as_str).collect::<Option<_>>();
+            texts.map_or(Setting::Other, Setting::Texts)
+        }
     })
 }
 

@@ -1,11 +1,21 @@
 //! The families of models that can be imported: one file each, and a line in [`FAMILIES`].
 
+mod decoder;
+mod gemma3;
+mod gpt2;
 mod llama;
+mod nemotron;
+mod qwen;
+mod rope;
 
+pub use gemma3::gemma3_settings;
+pub use gpt2::gpt2_settings;
 pub use llama::llama_settings;
+pub use nemotron::nemotron_settings;
+pub use qwen::{qwen2_settings, qwen3_settings};
 
-use crate::checkpoint::Checkpoint;
-use crate::config::architecture;
+use crate::checkpoint::{Checkpoint, Metadata};
+use crate::config::{Config, architecture};
 use crate::error::Error;
 
 /// What a family's spec needs to know about one checkpoint.
@@ -17,16 +27,29 @@ pub struct Settings {
     pub axes: Vec<(String, usize)>,
     /// The spec's numbers, by name.
     pub values: Vec<(String, f64)>,
-    /// Whether the last matrix product uses the embedding.
-    pub tied: bool,
+    /// The spec's texts, by name.
+    pub texts: Vec<(String, String)>,
 }
 
 /// Reads the settings of a checkpoint of one family.
 pub type Importer = fn(&Checkpoint) -> Result<Settings, Error>;
 
 /// Every architecture that is known, by its name in `config.json` and in GGUF.
-pub const FAMILIES: &[(&str, Importer)] =
-    &[("LlamaForCausalLM", llama_settings), ("llama", llama_settings)];
+pub const FAMILIES: &[(&str, Importer)] = &[
+    ("GPT2LMHeadModel", gpt2_settings),
+    ("Gemma3ForCausalLM", gemma3_settings),
+    ("LlamaForCausalLM", llama_settings),
+    ("MistralForCausalLM", llama_settings),
+    ("NemotronForCausalLM", nemotron_settings),
+    ("Qwen2ForCausalLM", qwen2_settings),
+    ("Qwen3ForCausalLM", qwen3_settings),
+    ("gemma3", gemma3_settings),
+    ("gpt2", gpt2_settings),
+    ("llama", llama_settings),
+    ("nemotron", nemotron_settings),
+    ("qwen2", qwen2_settings),
+    ("qwen3", qwen3_settings),
+];
 
 /// Reads the settings of a checkpoint of any known family.
 ///
@@ -42,7 +65,31 @@ pub fn settings(checkpoint: &Checkpoint) -> Result<Settings, Error> {
     }
 }
 
+/// Reads the settings of one kind of file.
+type Reader = fn(&Config<'_>, &Checkpoint) -> Result<Settings, Error>;
+
+/// Reads the settings of a checkpoint of either kind, of which nothing may be left unread.
+fn read(checkpoint: &Checkpoint, of_json: Reader, of_gguf: Reader) -> Result<Settings, Error> {
+    let (config, reader) = match checkpoint.metadata() {
+        Metadata::HuggingFace(map) => (Config::json(map), of_json),
+        Metadata::Gguf(pairs) => (Config::gguf(pairs, architecture(checkpoint)?), of_gguf),
+        Metadata::None => {
+            return Err(Error::new("T0312", "the checkpoint has no configuration")
+                .at(checkpoint.path().display().to_string()));
+        }
+    };
+    let settings = reader(&config, checkpoint);
+    let whole = settings.and_then(|settings| config.finish().map(|()| settings));
+    whole.map_err(|error| error.in_file(checkpoint.path()))
+}
+
 impl Settings {
+    /// These settings and more numbers.
+    fn with(mut self, numbers: impl IntoIterator<Item = (&'static str, f64)>) -> Settings {
+        self.values.extend(numbers.into_iter().map(|(name, number)| (name.to_owned(), number)));
+        self
+    }
+
     /// The extent of an axis.
     pub fn axis(&self, name: &str) -> Option<usize> {
         self.axes.iter().find(|(axis, _)| axis == name).map(|&(_, extent)| extent)

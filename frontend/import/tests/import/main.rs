@@ -1,5 +1,6 @@
 //! The readers against files that are well made, wrong, and hostile.
 
+mod families;
 mod hostile;
 mod originals;
 mod read;

@@ -7,7 +7,7 @@ use ir::DType;
 use std::path::{Path, PathBuf};
 
 /// A folder of this test's own, with these files.
-fn folder(test: &str, files: &[(&str, &[u8])]) -> PathBuf {
+pub(crate) fn folder(test: &str, files: &[(&str, &[u8])]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     std::fs::create_dir_all(&folder).expect("the target folder is ours");
     for (name, bytes) in files {
@@ -128,7 +128,7 @@ fn llama_from_hugging_face() {
     let expected = [("V", 64), ("E", 16), ("F", 32), ("K", 4), ("G", 1), ("P", 4), ("L", 2)];
     assert_eq!(axes(&plain), expected);
     assert_eq!((plain.value("theta"), plain.value("rope_factor")), (Some(1e4), Some(1.0)));
-    assert!(!plain.tied);
+    assert_eq!(plain.value("tied"), Some(0.0));
 
     let more = r#", "num_key_value_heads": 2, "head_dim": 8, "tie_word_embeddings": true,
         "rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", "factor": 32.0,
@@ -138,7 +138,7 @@ fn llama_from_hugging_face() {
     let groups = [scaled.axis("K"), scaled.axis("G"), scaled.axis("P")];
     assert_eq!(groups, [Some(2), Some(2), Some(8)]);
     assert_eq!((scaled.value("theta"), scaled.value("rope_factor")), (Some(5e5), Some(32.0)));
-    assert!(scaled.tied);
+    assert_eq!(scaled.value("tied"), Some(1.0));
 
     let newer = r#", "rope_parameters": {"rope_type": "default", "rope_theta": 100000}"#;
     assert_eq!(llama_json("hf-newer", newer).expect("it is a Llama").value("theta"), Some(1e5));
@@ -151,7 +151,6 @@ fn what_a_llama_is_not_is_refused_by_name() {
         assert_eq!(error.code, code, "{error}");
         assert!(error.message.contains(name), "{error}");
     };
-    refused("no-bias", r#""attention_bias": true"#, "T0311", "attention_bias");
     refused("no-quant", r#""quantization_config": {}"#, "T0311", "quantization_config");
     let yarn = r#""rope_scaling": {"rope_type": "yarn", "factor": 4.0}"#;
     refused("no-yarn", yarn, "T0311", "rope_scaling.rope_type");
@@ -195,19 +194,27 @@ fn llama_from_gguf() {
     let plain = llama_gguf("gguf-plain", vec![], vec![]).expect("it is a Llama");
     let expected = [("V", 64), ("E", 16), ("F", 32), ("K", 2), ("G", 2), ("P", 4), ("L", 2)];
     assert_eq!(axes(&plain), expected);
-    assert!(plain.tied);
+    assert_eq!(plain.value("tied"), Some(1.0));
     // Pair 0 turns 1304 times in the 8192 positions, so it stays; pair 1 does not turn once.
     let rows = vec![frequencies(&[1.0, 32.0])];
     let scaled = llama_gguf("gguf-scaled", vec![], rows).expect("it is a Llama");
     assert_eq!(scaled.value("rope_factor"), Some(32.0));
+    let bias = Row { name: "blk.0.attn_q.bias", extents: vec![1], kind: 0, bytes: vec![0; 4] };
+    let biased = llama_gguf("gguf-bias", vec![], vec![bias]).expect("it is a Llama");
+    assert_eq!(biased.value("attention_bias"), Some(1.0));
+    let linear = vec![f32("llama.rope.scaling.factor", 4.0)];
+    let linear = llama_gguf("gguf-linear", linear, vec![]).expect("it is a Llama");
+    let numbers = ["rope_factor", "rope_low", "rope_high"].map(|name| linear.value(name));
+    assert_eq!(numbers, [Some(4.0), Some(1.0), Some(1.0)]);
 }
 
 #[test]
 fn what_a_gguf_llama_is_not_is_refused_by_name() {
     let experts = llama_gguf("gguf-experts", vec![u32("llama.expert_count", 8)], vec![]);
     assert!(experts.unwrap_err().message.contains("llama.expert_count"));
-    let bias = Row { name: "blk.0.attn_q.bias", extents: vec![1], kind: 0, bytes: vec![0; 4] };
-    assert!(llama_gguf("gguf-bias", vec![], vec![bias]).unwrap_err().place.contains("attn_q.bias"));
+    let yarn = vec![text("llama.rope.scaling.type", "yarn")];
+    let yarn = llama_gguf("gguf-yarn", yarn, vec![]);
+    assert!(yarn.unwrap_err().message.contains("llama.rope.scaling.type"));
     let wild = llama_gguf("gguf-wild", vec![], vec![frequencies(&[2.0, 3.0])]);
     assert_eq!(wild.unwrap_err().code, "T0311");
 }
