@@ -7,7 +7,9 @@
 //! Bits are not shifted into place: a field at bit `p` of its word, masked and converted, is `q`
 //! times `2^p`, and the element of `x` that it meets has been multiplied by `2^-p` beforehand
 //! ([`Format::prepare`]). Both are exact. Only a field that ends with the sign bit is shifted down.
-//! So two instructions decode sixteen weights, and one multiplies them.
+//! So two instructions decode sixteen weights, and one multiplies them. Higher bits are multiplied
+//! as a field of their own, unless they lie a byte apart as nibbles do: then both are joined, four
+//! weights at once.
 //!
 //! A block is read in *steps*. A step takes a run of words; the lower halves of their bytes are
 //! consecutive elements, and so are the upper halves, [`Block::SPAN`] further on.
@@ -87,7 +89,15 @@ impl<B: Block> Nibbles<B> {
     const ONE_GROUP: bool = B::SPAN < B::GROUP;
     /// In a prepared block, where `x` for the high bits and where the sums begin.
     const HIGH_AT: usize = B::LEN;
-    const SUMS_AT: usize = if B::HIGH.is_some() { 2 * B::LEN } else { B::LEN };
+    const SUMS_AT: usize = if Self::HIGH_APART.is_some() { 2 * B::LEN } else { B::LEN };
+
+    /// Higher bits that lie a byte apart.
+    const HIGH_JOINED: Option<High> = match B::HIGH {
+        Some(high) if high.positions[0][0] + 8 == high.positions[0][1] => Some(high),
+        _ => None,
+    };
+    /// Higher bits that do not.
+    const HIGH_APART: Option<High> = if Self::HIGH_JOINED.is_some() { None } else { B::HIGH };
 
     /// The factors of `x` for the nibbles of a half, and for the higher bits.
     const FACTORS: [[[f32; LANES]; 2]; 2] = {
@@ -96,8 +106,11 @@ impl<B: Block> Nibbles<B> {
         while lane < LANES {
             let mut half = 0;
             while half < 2 {
-                factors[0][half][lane] = factor(nibble(half, lane % 4), 4);
-                if let Some(high) = B::HIGH {
+                factors[0][half][lane] = match Self::HIGH_JOINED {
+                    Some(high) => factor(nibble(0, lane % 4), 4 + high.width),
+                    None => factor(nibble(half, lane % 4), 4),
+                };
+                if let Some(high) = Self::HIGH_APART {
                     let position = high.positions[half][lane % 4];
                     factors[1][half][lane] = 16.0 * factor(position, high.width);
                 }
@@ -122,6 +135,9 @@ impl<B: Block> Nibbles<B> {
         step: usize,
         x: Rows,
     ) {
+        if let Some(high) = Self::HIGH_JOINED {
+            return unsafe { Self::add_joined::<S, M, HALF>(s, sums, block, step, x, &high) };
+        }
         for word in 0..B::WORDS {
             let at = Self::element(step, HALF) + 4 * word;
             let words = unsafe { s.load_words(block.add(B::LOW + 64 * (step * B::WORDS + word))) };
@@ -129,12 +145,37 @@ impl<B: Block> Nibbles<B> {
                 let q = field(s, words, nibble(HALF, i), 4);
                 unsafe { sums.add(s, i, q, x, at + i) };
             }
-            if let Some(high) = B::HIGH {
+            if let Some(high) = Self::HIGH_APART {
                 let words = unsafe { B::high(s, block, step, word) };
                 for i in 0..4 {
                     let q = field(s, words, high.positions[HALF][i], high.width);
                     unsafe { sums.add(s, i, q, x, Self::HIGH_AT + at + i) };
                 }
+            }
+        }
+    }
+
+    /// The same, where nibbles and higher bits can be joined, one weight in each byte.
+    #[inline(always)]
+    unsafe fn add_joined<S: Simd, const M: usize, const HALF: usize>(
+        s: S,
+        sums: &mut Sums<S, M>,
+        block: *const u8,
+        step: usize,
+        x: Rows,
+        high: &High,
+    ) {
+        let position = high.positions[HALF][0];
+        let mask = 0x0101_0101 * (((1 << high.width) - 1) << position);
+        for word in 0..B::WORDS {
+            let at = Self::element(step, HALF) + 4 * word;
+            let words = unsafe { s.load_words(block.add(B::LOW + 64 * (step * B::WORDS + word))) };
+            let low = s.and(if HALF == 0 { words } else { s.shr(words, 4) }, 0x0F0F_0F0F);
+            let bits = s.and(unsafe { B::high(s, block, step, word) }, mask);
+            let joined = s.or(low, s.shl(bits, 4 - position));
+            for i in 0..4 {
+                let q = field(s, joined, nibble(0, i), 4 + high.width);
+                unsafe { sums.add(s, i, q, x, at + i) };
             }
         }
     }
@@ -218,7 +259,7 @@ impl<B: Block> Format for Nibbles<B> {
                     unsafe {
                         let factor = s.load(Self::FACTORS[0][half].as_ptr());
                         s.store(out.add(at), s.mul(x, factor));
-                        if B::HIGH.is_some() {
+                        if Self::HIGH_APART.is_some() {
                             let factor = s.load(Self::FACTORS[1][half].as_ptr());
                             s.store(out.add(Self::HIGH_AT + at), s.mul(x, factor));
                         }
