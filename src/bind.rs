@@ -175,9 +175,8 @@ fn lay_out(
 fn stored_type(source: &TensorSource, loader: &Loader<'_>) -> Result<DType, Error> {
     match source {
         TensorSource::Tensor(name) => Ok(loader.checkpoint.tensor(name)?.dtype),
-        TensorSource::Rows(of, ..) | TensorSource::Unrotate(of, _) | TensorSource::Squeeze(of) => {
-            stored_type(of, loader)
-        }
+        TensorSource::Rows(of, ..) | TensorSource::Unrotate(of, _) => stored_type(of, loader),
+        TensorSource::Squeeze(of) | TensorSource::Flat(of) => stored_type(of, loader),
         TensorSource::FirstOf(_)
         | TensorSource::Fill(_)
         | TensorSource::Transpose(_)

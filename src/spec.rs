@@ -13,12 +13,16 @@ use crate::{
 /// The specs that come with the compiler, by family.
 fn families() -> &'static [(&'static str, &'static str)] {
     &[
+        ("bert", include_str!("../models/bert.tn")),
         ("gemma3", include_str!("../models/gemma3.tn")),
         ("gpt2", include_str!("../models/gpt2.tn")),
         ("llama", include_str!("../models/llama.tn")),
+        ("mamba2", include_str!("../models/mamba2.tn")),
         ("nemotron", include_str!("../models/nemotron.tn")),
+        ("nemotron_h", include_str!("../models/nemotron_h.tn")),
         ("qwen2", include_str!("../models/qwen2.tn")),
         ("qwen3", include_str!("../models/qwen3.tn")),
+        ("t5", include_str!("../models/t5.tn")),
     ]
 }
 

@@ -87,6 +87,7 @@ impl<'a> Loader<'a> {
             | Source::Rows(of, ..)
             | Source::Unrotate(of, _)
             | Source::Squeeze(of)
+            | Source::Flat(of)
                 if matches!(*of, Source::Fill(_)) =>
             {
                 *of
@@ -110,6 +111,7 @@ impl<'a> Loader<'a> {
             }
             TensorSource::Each(inner, _) => of(inner)?,
             TensorSource::Squeeze(inner) => squeezed(&of(inner)?),
+            TensorSource::Flat(inner) => vec![of(inner)?.iter().product()],
             TensorSource::Rows(inner, from, to) => {
                 let mut shape = of(inner)?;
                 *has_rows(&mut shape, *from, *to)? = to - from;
@@ -149,6 +151,10 @@ impl<'a> Loader<'a> {
             TensorSource::Squeeze(of) => {
                 let loaded = self.load(of)?;
                 Ok(Loaded { shape: squeezed(&loaded.shape), ..loaded })
+            }
+            TensorSource::Flat(of) => {
+                let loaded = self.load(of)?;
+                Ok(Loaded { shape: vec![loaded.shape.iter().product()], ..loaded })
             }
             TensorSource::Unrotate(of, width) => unrotate(self.load(of)?, *width),
             TensorSource::Transpose(of) => transpose(&self.load(of)?),

@@ -288,6 +288,7 @@ impl<'a> Reader<'a> {
                 Some(TensorSource::Unrotate(Box::new(self.source(of)?), width))
             }
             ("squeeze", [of]) => Some(TensorSource::Squeeze(Box::new(self.source(of)?))),
+            ("flat", [of]) => Some(TensorSource::Flat(Box::new(self.source(of)?))),
             ("log", [of]) => Some(TensorSource::Each(Box::new(self.source(of)?), Change::Log)),
             ("plus", [of, number]) => {
                 let change = Change::Plus(self.number(number)?);
@@ -309,7 +310,7 @@ impl<'a> Reader<'a> {
             }
             (name, _) => {
                 let known = "they are: transpose(t), unrotate(t, P), rows(t, a..b), squeeze(t), \
-                             plus(t, 1), times(t, -1), log(t)";
+                             flat(t), plus(t, 1), times(t, -1), log(t)";
                 let message = format!("`{name}` is no such change of a tensor");
                 self.faults
                     .push(Diagnostic::error("E0503", message).at(call.callee.span, "").note(known));

@@ -199,7 +199,33 @@ const MAX_TEXT_BYTES: usize = 256 << 20;
 
 pub(crate) fn read_json(path: &Path) -> Result<Json<String, serde_json::Value>, Error> {
     let fault = |error| Error::new("T0309", format!("not valid JSON: {error}")).in_file(path);
-    serde_json::from_str(&read_text(path)?).map_err(fault)
+    serde_json::from_str(&without_infinities(&read_text(path)?)).map_err(fault)
+}
+
+/// The text with what Python writes for numbers that JSON does not have in quotes.
+fn without_infinities(text: &str) -> String {
+    let (mut result, mut is_text) = (String::with_capacity(text.len()), false);
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let number = ["-Infinity", "Infinity", "NaN"].into_iter().find(|it| rest.starts_with(it));
+        let (part, after) = match number.filter(|_| !is_text) {
+            Some(number) => {
+                result.push('"');
+                result.push_str(number);
+                ("\"", &rest[number.len()..])
+            }
+            // What a backslash stands before ends no text.
+            None if is_text && next == '\\' => {
+                let n = rest.chars().take(2).map(char::len_utf8).sum();
+                rest.split_at(n)
+            }
+            None => rest.split_at(next.len_utf8()),
+        };
+        is_text ^= next == '"';
+        result.push_str(part);
+        rest = after;
+    }
+    result
 }
 
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
@@ -239,5 +265,18 @@ impl Shards {
         }
         let Shards { files, entries } = self;
         Ok(Checkpoint { path: path.to_owned(), metadata, files, entries })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_infinities;
+
+    #[test]
+    fn infinities_become_texts() {
+        let text = r#"{"a": [0.0, Infinity, -Infinity], "b\"NaN": "Infinity \\", "c": NaN}"#;
+        let expected =
+            r#"{"a": [0.0, "Infinity", "-Infinity"], "b\"NaN": "Infinity \\", "c": "NaN"}"#;
+        assert_eq!(without_infinities(text), expected);
     }
 }

@@ -130,6 +130,34 @@ impl<'a> Config<'a> {
         }
     }
 
+    /// Numbers, if the setting is there: a list, or one number alone.
+    ///
+    /// # Errors
+    /// `T0309` when it is anything else.
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, Error> {
+        match self.setting(key) {
+            None => Ok(None),
+            Some(Setting::Numbers(list)) => Ok(Some(list)),
+            Some(Setting::Number(one)) => Ok(Some(vec![one])),
+            Some(_) => Err(self.wrong(key, "a list of numbers")),
+        }
+    }
+
+    /// A whole number under the first of several keys that is there: they are spellings of one.
+    ///
+    /// # Errors
+    /// `T0309` when it is anything else, `T0311` when two of them differ.
+    pub fn count_of(&self, keys: &[&str]) -> Result<Option<usize>, Error> {
+        let mut found = None;
+        for key in keys {
+            let Some(count) = self.count(key)? else { continue };
+            if *found.get_or_insert(count) != count {
+                return Err(self.refuse(key, format!("{count}, and elsewhere another")));
+            }
+        }
+        Ok(found)
+    }
+
     /// Passes over settings that change nothing about the numbers of this family.
     pub fn ignore(&self, keys: &[&str]) {
         self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
@@ -226,10 +254,22 @@ fn json_setting(value: &serde_json::Value) -> Option<Setting<'_>> {
         Json::String(text) => Setting::Text(text),
         Json::Object(map) => Setting::Section(map),
         Json::Array(list) => {
+            let numbers = list.iter().map(number_of).collect::<Option<_>>();
             let texts = list.iter().map(serde_json::Value::as_str).collect::<Option<_>>();
-            texts.map_or(Setting::Other, Setting::Texts)
+            let texts = texts.map(Setting::Texts);
+            numbers.map(Setting::Numbers).or(texts).unwrap_or(Setting::Other)
         }
     })
+}
+
+/// A number, be it infinite: what JSON can not say, Transformers writes as an object.
+fn number_of(value: &serde_json::Value) -> Option<f64> {
+    let infinite = |it: &serde_json::Value| match it.as_str() {
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        _ => None,
+    };
+    value.as_f64().or_else(|| infinite(value.get("__float__").unwrap_or(value)))
 }
 
 fn gguf_setting(value: &Value) -> Setting<'_> {

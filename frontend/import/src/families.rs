@@ -1,18 +1,27 @@
 //! The families of models that can be imported: one file each, and a line in [`FAMILIES`].
 
+mod bert;
 mod decoder;
 mod gemma3;
 mod gpt2;
 mod llama;
+mod mamba;
+mod mamba2;
 mod nemotron;
+mod nemotron_h;
 mod qwen;
 mod rope;
+mod t5;
 
+pub use bert::bert_settings;
 pub use gemma3::gemma3_settings;
 pub use gpt2::gpt2_settings;
 pub use llama::llama_settings;
+pub use mamba2::mamba2_settings;
 pub use nemotron::nemotron_settings;
+pub use nemotron_h::nemotron_h_settings;
 pub use qwen::{qwen2_settings, qwen3_settings};
+pub use t5::t5_settings;
 
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::config::{Config, architecture};
@@ -36,19 +45,29 @@ pub type Importer = fn(&Checkpoint) -> Result<Settings, Error>;
 
 /// Every architecture that is known, by its name in `config.json` and in GGUF.
 pub const FAMILIES: &[(&str, Importer)] = &[
+    ("BertForMaskedLM", bert_settings),
+    ("BertModel", bert_settings),
     ("GPT2LMHeadModel", gpt2_settings),
     ("Gemma3ForCausalLM", gemma3_settings),
     ("LlamaForCausalLM", llama_settings),
+    ("Mamba2ForCausalLM", mamba2_settings),
     ("MistralForCausalLM", llama_settings),
     ("NemotronForCausalLM", nemotron_settings),
+    ("NemotronHForCausalLM", nemotron_h_settings),
     ("Qwen2ForCausalLM", qwen2_settings),
     ("Qwen3ForCausalLM", qwen3_settings),
+    ("T5ForConditionalGeneration", t5_settings),
+    ("T5WithLMHeadModel", t5_settings),
+    ("bert", bert_settings),
     ("gemma3", gemma3_settings),
     ("gpt2", gpt2_settings),
     ("llama", llama_settings),
+    ("mamba2", mamba2_settings),
     ("nemotron", nemotron_settings),
+    ("nemotron_h", nemotron_h_settings),
     ("qwen2", qwen2_settings),
     ("qwen3", qwen3_settings),
+    ("t5", t5_settings),
 ];
 
 /// Reads the settings of a checkpoint of any known family.
@@ -84,6 +103,16 @@ fn read(checkpoint: &Checkpoint, of_json: Reader, of_gguf: Reader) -> Result<Set
 }
 
 impl Settings {
+    /// Settings of a family with these axes and numbers.
+    fn of(
+        family: &'static str,
+        axes: impl IntoIterator<Item = (&'static str, usize)>,
+        numbers: impl IntoIterator<Item = (&'static str, f64)>,
+    ) -> Settings {
+        let axes = axes.into_iter().map(|(name, extent)| (name.to_owned(), extent)).collect();
+        Settings { family, axes, values: Vec::new(), texts: Vec::new() }.with(numbers)
+    }
+
     /// These settings and more numbers.
     fn with(mut self, numbers: impl IntoIterator<Item = (&'static str, f64)>) -> Settings {
         self.values.extend(numbers.into_iter().map(|(name, number)| (name.to_owned(), number)));

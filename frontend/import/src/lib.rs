@@ -20,5 +20,6 @@ pub use entry::{Entry, Stored};
 pub use error::{CODES, Error};
 pub use families::{Settings, settings};
 pub use tokenizer::{
-    chat_template, tokenizer, tokenizer_file, tokenizer_from_json, tokenizer_from_sentence_piece,
+    chat_template, decoder_start, tokenizer, tokenizer_file, tokenizer_from_json,
+    tokenizer_from_sentence_piece,
 };

@@ -117,6 +117,30 @@ fn checked(spec: TokenizerSpec) -> Result<TokenizerSpec, Error> {
     Ok(spec)
 }
 
+/// The token that a decoder behind an encoder begins with: where no file says it, that for padding,
+/// as in T5.
+///
+/// # Errors
+/// `T0301` and `T0309` when a file of a folder cannot be read.
+pub fn decoder_start(checkpoint: &Checkpoint) -> Result<u32, Error> {
+    let token = |value: Option<u64>| value.and_then(|it| u32::try_from(it).ok());
+    Ok(match checkpoint.metadata() {
+        Metadata::Gguf(_) => {
+            let named = |it: &str| Some(checkpoint.gguf_value(it)?.as_f64()? as u64);
+            token(named("t5.decoder_start_token_id"))
+                .or(token(named("tokenizer.ggml.padding_token_id")))
+        }
+        Metadata::HuggingFace(config) => {
+            let generation = read_if_there(&checkpoint.path().join("generation_config.json"))?;
+            let named = |key| token(generation[key].as_u64().or(config.get(key)?.as_u64()));
+            let start = "decoder_start_token_id";
+            token(generation[start].as_u64()).or(named(start)).or(named("pad_token_id"))
+        }
+        Metadata::None => None,
+    }
+    .unwrap_or(0))
+}
+
 /// The chat template of a checkpoint; `None` when it has none.
 ///
 /// # Errors

@@ -134,6 +134,9 @@ impl<'a> Lower<'a> {
         let right = self.expr(b)?;
         match (&left, &right) {
             (Bound::Number(x), Bound::Number(y)) => self.known_numbers(op, *x, *y, span),
+            (Bound::Text(x), Bound::Text(y)) if matches!(op, Binary::Equal | Binary::NotEqual) => {
+                Ok(Bound::Truth((x == y) == (op == Binary::Equal)))
+            }
             (Bound::Truth(x), Bound::Truth(y)) if matches!(op, Binary::And | Binary::Or) => {
                 Ok(Bound::Truth(if op == Binary::And { *x && *y } else { *x || *y }))
             }

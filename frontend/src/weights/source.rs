@@ -18,6 +18,8 @@ pub enum TensorSource {
     Unrotate(Box<TensorSource>, usize),
     /// Without its axes of extent 1.
     Squeeze(Box<TensorSource>),
+    /// With all its axes as one.
+    Flat(Box<TensorSource>),
     /// With each element changed.
     Each(Box<TensorSource>, Change),
 }
@@ -65,6 +67,7 @@ impl TensorSource {
             | TensorSource::Rows(of, ..)
             | TensorSource::Unrotate(of, _)
             | TensorSource::Squeeze(of)
+            | TensorSource::Flat(of)
             | TensorSource::Each(of, _) => of.names(),
         }
     }
@@ -81,6 +84,7 @@ impl TensorSource {
             TensorSource::Rows(of, from, to) => TensorSource::Rows(inner(of), *from, *to),
             TensorSource::Unrotate(of, width) => TensorSource::Unrotate(inner(of), *width),
             TensorSource::Squeeze(of) => TensorSource::Squeeze(inner(of)),
+            TensorSource::Flat(of) => TensorSource::Flat(inner(of)),
             TensorSource::Each(of, change) => TensorSource::Each(inner(of), *change),
         })
     }
