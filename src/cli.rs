@@ -45,6 +45,8 @@ enum Command {
     Run(use_model::Run),
     /// Talk to a model, turn by turn
     Chat(use_model::Chat),
+    /// Give a vector for each text
+    Embed(use_model::Embed),
     /// Measure speed
     Bench(use_model::Bench),
     /// Compare with golden outputs: the reference and the compiled model
@@ -119,6 +121,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Opt(args) => args.execute(out),
         Command::Run(args) => args.execute(out),
         Command::Chat(args) => args.execute(out),
+        Command::Embed(args) => args.execute(out),
         Command::Bench(args) => args.execute(out),
         Command::Verify(args) => args.execute(out),
         Command::Inspect(args) => args.execute(out),

@@ -16,7 +16,7 @@ mod tensors;
 pub use bind::bind;
 pub use cover::Cover;
 pub use error::{Error, explain};
-pub use lower::{DEFAULT_PIPELINE, Lowered, Options, lower, passes};
+pub use lower::{DEFAULT_PIPELINE, Lowered, Options, WHOLE_PIPELINE, lower, passes};
 pub use reference::ReferenceModel;
 pub use spec::Spec;
 pub use tensors::{Loaded, Loader};

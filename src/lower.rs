@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cpu::StepAxes;
-use ir::{Axes, Extent, Module, Name};
+use ir::{Axes, Axis, Extent, Module, Name, Role};
 use passes::{Inline, Manager, Pass, Pipeline, Record, Step};
 
 use crate::{Cover, Error, costs};
@@ -12,10 +12,16 @@ use crate::{Cover, Error, costs};
 pub const DEFAULT_PIPELINE: &str =
     "incremental,tail,inline,canonicalise,fold,hoist,canonicalise,cover,loops";
 
+/// The passes for a model that reads a text as a whole.
+pub const WHOLE_PIPELINE: &str = "inline,canonicalise,fold,hoist,canonicalise,cover,loops";
+
+/// The axis of positions that follow each other. A model without it reads a text as a whole.
+const POSITIONS: &str = "S";
+
 /// How to compile.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The passes, instead of [`DEFAULT_PIPELINE`].
+    /// The passes, instead of [`DEFAULT_PIPELINE`] or [`WHOLE_PIPELINE`].
     pub passes: Option<String>,
     /// Whether the contracts of passes are checked.
     pub check: bool,
@@ -66,14 +72,19 @@ pub fn lower(
     options: &Options,
     observe: &mut dyn FnMut(&Step<'_>),
 ) -> Result<Lowered, Error> {
-    let pipeline = options.passes.as_deref().unwrap_or(DEFAULT_PIPELINE);
+    let usual =
+        if is_runtime(&module.axes, &POSITIONS.into()) { DEFAULT_PIPELINE } else { WHOLE_PIPELINE };
+    let pipeline = options.passes.as_deref().unwrap_or(usual);
     let pipeline =
         Pipeline::parse(pipeline, &passes()).map_err(|why| Error::new("C0302", why.to_string()))?;
     let manager = Manager { check: options.check, ..Manager::default() };
     let (mut module, records) = manager.run(&pipeline, module, observe)?;
-    let axes = step_axes(&module.axes)?;
-    limit(&mut module.axes, &axes.new, options.chunk);
-    limit(&mut module.axes, &axes.last, options.chunk);
+    let axes = step_axes(&module)?;
+    if axes.past.is_some() {
+        std::iter::once(&axes.new).chain(&axes.last).for_each(|it| {
+            limit(&mut module.axes, it, options.chunk);
+        });
+    }
     let compiled = cpu::compile(&module, &axes).map_err(|why| {
         Error::new("C0201", why).help("`treen opt` and `--print-after` show the graph pass by pass")
     })?;
@@ -81,22 +92,36 @@ pub fn lower(
     Ok(Lowered { module, program: compiled.program, plan: compiled.plan, costs, records })
 }
 
-/// The axes of a step: new positions are a window that begins where the past ends.
-pub(crate) fn step_axes(axes: &Axes) -> Result<StepAxes, Error> {
-    let missing = || {
-        Error::new("C0201", "the graph is not in step form")
-            .help("the passes `incremental` and `tail` bring it there")
+fn is_runtime(axes: &Axes, name: &Name) -> bool {
+    matches!(axes.get(name.as_str()).map(|it| &it.extent), Some(Extent::Runtime { .. }))
+}
+
+/// The axes of a step. New positions are a window that begins where the past ends, or all that are
+/// counted; an output that has another run-time axis is wanted for the last ones, an input that has
+/// another is read by an encoder.
+pub(crate) fn step_axes(module: &Module) -> Result<StepAxes, Error> {
+    let axes = &module.axes;
+    let runtime: Vec<&Name> =
+        axes.iter().map(|it| it.0).filter(|it| is_runtime(axes, it)).collect();
+    let window = runtime.iter().find_map(|it| Some((*it, axes.get(it.as_str())?.origin.clone()?)));
+    let (new, past) = match (window, runtime.as_slice()) {
+        (Some((new, past)), _) => (new.clone(), Some(past)),
+        (None, [only]) => ((*only).clone(), None),
+        (None, _) => {
+            return Err(Error::new("C0201", "the graph is not in step form")
+                .help("the passes `incremental` and `tail` bring it there"));
+        }
     };
-    let runtime = |it: &Name| {
-        matches!(axes.get(it.as_str()).map(|it| &it.extent), Some(Extent::Runtime { .. }))
+    let entry = module.entry();
+    let other = |role: Option<Role>| {
+        let of_params = entry.params.iter().filter(|it| Some(it.role) == role).map(|it| &it.ty);
+        let of_outputs = entry.outputs.iter().filter(|_| role.is_none());
+        let types = of_params.chain(of_outputs.map(|it| entry.ty(it.value)));
+        let mut atoms = types.flat_map(|it| it.axes.iter().filter_map(Axis::as_atom));
+        atoms.find(|it| **it != new && past.as_ref() != Some(*it) && is_runtime(axes, it)).cloned()
     };
-    let (new, past) = axes
-        .iter()
-        .find_map(|(name, decl)| Some((name.clone(), decl.origin.clone()?)))
-        .ok_or_else(missing)?;
-    let mut others = axes.iter().map(|(name, _)| name).filter(|it| runtime(it));
-    let last = others.find(|it| **it != new && **it != past).cloned().ok_or_else(missing)?;
-    Ok(StepAxes { new, past, last })
+    let (last, source) = (other(None), other(Some(Role::Input)));
+    Ok(StepAxes { new, past, last, source })
 }
 
 /// Lowers the bound of a run-time axis.

@@ -12,6 +12,7 @@ pub struct ReferenceModel {
     reference: reference::Reference,
     logits: Vec<f32>,
     longest: usize,
+    is_stepwise: bool,
 }
 
 impl ReferenceModel {
@@ -27,11 +28,12 @@ impl ReferenceModel {
     ) -> Result<ReferenceModel, Error> {
         let module: Module = lowered.module.clone();
         let weights = tensors(&module, maps, checkpoint)?;
-        let cpu::StepAxes { new, past, last } = lower::step_axes(&module.axes)?;
-        let axes = reference::StepAxes { new, past, last };
+        let cpu::StepAxes { new, past, last, source } = lower::step_axes(&module)?;
+        let is_stepwise = past.is_some();
+        let axes = reference::StepAxes { new, past, last, source };
         let longest = lowered.program.extents.iter().map(|it| it.max as usize).min().unwrap_or(1);
         let reference = reference::Reference::new(module, weights, axes, true);
-        Ok(ReferenceModel { reference, logits: Vec::new(), longest })
+        Ok(ReferenceModel { reference, logits: Vec::new(), longest, is_stepwise })
     }
 }
 
@@ -45,6 +47,15 @@ impl Model for ReferenceModel {
         let logits = logits.map_err(|why| Fault::new("R0303", why))?;
         self.logits = logits.into_iter().map(|it| it as f32).collect();
         Ok(&self.logits)
+    }
+
+    fn read_source(&mut self, tokens: &[i32]) -> Result<(), Fault> {
+        self.reference.set_source(tokens);
+        Ok(())
+    }
+
+    fn is_stepwise(&self) -> bool {
+        self.is_stepwise
     }
 
     fn longest_step(&self) -> usize {

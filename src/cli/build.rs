@@ -114,6 +114,7 @@ fn manifest(
         program: lowered.program,
         costs: lowered.costs,
         tokenizer,
+        start: import::decoder_start(checkpoint)?,
         chat_template: import::chat_template(checkpoint)?,
         spec: spec.text()?,
         made_by: format!("treen {}", env!("CARGO_PKG_VERSION")),

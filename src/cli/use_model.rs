@@ -62,6 +62,8 @@ commands! {
     Run: commands::RunArgs,
     /// Talk to a model, turn by turn
     Chat: commands::ChatArgs,
+    /// Give a vector for each text
+    Embed: commands::EmbedArgs,
     /// Measure speed
     Bench: commands::BenchArgs,
 }

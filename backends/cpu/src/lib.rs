@@ -18,13 +18,31 @@ use plan::{CAPACITY, Plan, Word};
 use runtime::{ExtentRole, ExtentSlot, Port, Program, StateSlot, WeightSlot};
 
 /// What a run-time axis counts in a step, by its name.
+#[derive(Clone, Debug)]
 pub struct StepAxes {
     /// New positions.
     pub new: Name,
-    /// Positions of earlier steps.
-    pub past: Name,
-    /// The positions for which outputs are wanted.
-    pub last: Name,
+    /// Positions of earlier steps; `None` where a text is read as a whole.
+    pub past: Option<Name>,
+    /// The positions for which outputs are wanted, if not for all.
+    pub last: Option<Name>,
+    /// The positions of a text that an encoder reads, if there is one.
+    pub source: Option<Name>,
+}
+
+impl StepAxes {
+    /// What the run-time axis `name` counts.
+    fn role(&self, name: &Name) -> Option<ExtentRole> {
+        let is = |it: &Option<Name>| it.as_ref() == Some(name);
+        match name {
+            it if *it == self.new => Some(ExtentRole::New),
+            it if *it == CAPACITY => Some(ExtentRole::Capacity),
+            _ if is(&self.past) => Some(ExtentRole::Past),
+            _ if is(&self.last) => Some(ExtentRole::Last),
+            _ if is(&self.source) => Some(ExtentRole::Source),
+            _ => None,
+        }
+    }
 }
 
 /// A compiled module.
@@ -85,14 +103,10 @@ pub fn compile(module: &Module, axes: &StepAxes) -> Result<Compiled, String> {
 fn extents(module: &Module, axes: &StepAxes, plan: &Plan) -> Result<Vec<ExtentSlot>, String> {
     let bound = |name: &Name| module.axes.bound(&ir::Axis::atom(name)).unwrap_or(0) as u64;
     let slot = |name: &Name| {
-        let role = match name {
-            it if *it == axes.new => ExtentRole::New,
-            it if *it == axes.past => ExtentRole::Past,
-            it if *it == axes.last => ExtentRole::Last,
-            it if *it == CAPACITY => ExtentRole::Capacity,
-            other => return Err(format!("nothing says at run time how long `{other}` is")),
-        };
-        let max = if role == ExtentRole::Capacity { bound(&axes.past) } else { bound(name) };
+        let role = axes.role(name);
+        let role = role.ok_or_else(|| format!("nothing says at run time how long `{name}` is"))?;
+        let past = axes.past.as_ref().unwrap_or(&axes.new);
+        let max = if role == ExtentRole::Capacity { bound(past) } else { bound(name) };
         Ok(ExtentSlot { name: name.to_string(), role, max })
     };
     plan.extents.iter().map(slot).collect()

@@ -10,6 +10,8 @@ pub struct Reference {
     weights: BTreeMap<Name, Tensor>,
     states: BTreeMap<Name, Tensor>,
     axes: StepAxes,
+    /// What the encoder reads, if there is one.
+    source: Vec<i32>,
     past: usize,
     typed: bool,
 }
@@ -19,10 +21,12 @@ pub struct Reference {
 pub struct StepAxes {
     /// New positions.
     pub new: Name,
-    /// Positions of earlier steps.
-    pub past: Name,
-    /// The last positions, for which there are outputs.
-    pub last: Name,
+    /// Positions of earlier steps, if there are steps.
+    pub past: Option<Name>,
+    /// The last positions, for which there are outputs, if not for all.
+    pub last: Option<Name>,
+    /// The positions of what an encoder reads, if there is one.
+    pub source: Option<Name>,
 }
 
 impl Reference {
@@ -33,7 +37,8 @@ impl Reference {
         axes: StepAxes,
         typed: bool,
     ) -> Reference {
-        Reference { module, weights, states: BTreeMap::new(), axes, past: 0, typed }
+        let (states, source) = (BTreeMap::new(), Vec::new());
+        Reference { module, weights, states, axes, source, past: 0, typed }
     }
 
     /// Forgets everything.
@@ -42,21 +47,41 @@ impl Reference {
         self.past = 0;
     }
 
-    /// Reads `tokens`; the outputs at the last `last` of them, row by row.
+    /// Gives the encoder something else to read.
+    pub fn set_source(&mut self, tokens: &[i32]) {
+        self.source = tokens.to_vec();
+    }
+
+    /// Reads `tokens`; the first output at the last `last` of them, row by row.
     ///
     /// # Errors
     ///
     /// When the module does not take this, or more positions than its axes allow.
     pub fn step(&mut self, tokens: &[i32], last: usize) -> Result<Vec<f64>, String> {
-        let given =
-            [(&self.axes.new, tokens.len()), (&self.axes.past, self.past), (&self.axes.last, last)];
-        let given = given.map(|(name, n)| (name.clone(), n)).into();
+        let (axes, n_new) = (&self.axes, tokens.len());
+        let given = [
+            (Some(&axes.new), n_new),
+            (axes.past.as_ref(), self.past),
+            (axes.last.as_ref(), last),
+            (axes.source.as_ref(), self.source.len()),
+        ];
+        let given = given.into_iter().filter_map(|(name, n)| Some((name?.clone(), n))).collect();
         let sizes = self.module.axes.sizes(&given)?;
         let entry = self.module.entry();
-        let input =
-            entry.params.iter().find(|it| it.role == Role::Input).ok_or("there is no input")?;
-        let tokens: Vec<f64> = tokens.iter().map(|&it| f64::from(it)).collect();
-        let input = Tensor::new(input.ty.clone(), &sizes, tokens);
+        let inputs: BTreeMap<&Name, Tensor> = entry
+            .params
+            .iter()
+            .filter(|it| matches!(it.role, Role::Input | Role::Value))
+            .map(|it| {
+                let of_source = axes
+                    .source
+                    .as_ref()
+                    .is_some_and(|axis| it.ty.position(&Axis::atom(axis)).is_some());
+                let tokens = if of_source { &self.source } else { tokens };
+                let tokens = tokens.iter().map(|&it| f64::from(it)).collect();
+                (&it.name, Tensor::new(it.ty.clone(), &sizes, tokens))
+            })
+            .collect();
         for param in entry.params.iter().filter(|it| it.role == Role::State) {
             let empty = || Tensor::from_fn(param.ty.clone(), &sizes, |_| 0.0);
             self.states.entry(param.name.clone()).or_insert_with(empty);
@@ -68,11 +93,11 @@ impl Reference {
                     self.weights.get(&param.name).ok_or(format!("no weight {}", param.name))?
                 }
                 Role::State => &self.states[&param.name],
-                Role::Input | Role::Value => &input,
+                Role::Input | Role::Value => &inputs[&param.name],
             });
         }
         let results = ir::eval(&self.module, &arguments, &sizes, self.typed)?;
-        let mut outputs = Vec::new();
+        let mut first = None;
         for (output, result) in entry.outputs.iter().zip(results) {
             match entry.params.iter().find(|it| it.role == Role::State && it.name == output.name) {
                 Some(state) => {
@@ -80,10 +105,12 @@ impl Reference {
                     let ty = state.ty.clone();
                     self.states.insert(output.name.clone(), Tensor { ty, ..result });
                 }
-                None => outputs.extend(result.data),
+                None => drop(first.get_or_insert(result.data)),
             }
         }
-        self.past = sizes.of(&Axis::atom(&self.axes.past)) + sizes.of(&Axis::atom(&self.axes.new));
-        Ok(outputs)
+        if axes.past.is_some() {
+            self.past += n_new;
+        }
+        first.ok_or("there is no output".to_owned())
     }
 }

@@ -26,11 +26,15 @@ impl Program {
 
     /// Sessions run programs that take tokens and give rows of logits.
     fn check_shape(&self) -> Result<(), Fault> {
-        let [input] = &self.inputs[..] else {
-            return Err(contradiction(format!("it takes {} inputs, not 1", self.inputs.len())));
-        };
-        let tokens = input.element_bytes == 4 && input.row == 1;
-        holds(tokens, || format!("its input `{}` is not tokens", input.name))?;
+        holds(self.input_of(ExtentRole::New).is_some(), || "it takes no tokens".into())?;
+        for input in &self.inputs {
+            let role = input.rows.map(|it| self.extents[it].role);
+            let known = matches!(role, Some(ExtentRole::New | ExtentRole::Source));
+            let tokens = known && input.element_bytes == 4 && input.row == 1;
+            holds(tokens, || format!("its input `{}` is not tokens", input.name))?;
+        }
+        let texts = self.inputs.len() <= 1 + usize::from(self.bound(ExtentRole::Source).is_some());
+        holds(texts, || format!("it takes {} texts at once", self.inputs.len()))?;
         let [output, ..] = &self.outputs[..] else {
             return Err(contradiction("it has no output".into()));
         };
@@ -49,6 +53,12 @@ impl Program {
         let bounds = [ExtentRole::Capacity, ExtentRole::Past].map(|it| self.bound(it));
         let bound = bounds.into_iter().flatten().min();
         bound.or(self.bound(ExtentRole::New)).unwrap_or(0)
+    }
+
+    /// The place of the input whose rows an extent of this role counts.
+    pub(crate) fn input_of(&self, role: ExtentRole) -> Option<usize> {
+        let counted = |it: &Port| it.rows.is_some_and(|it| self.extents[it].role == role);
+        self.inputs.iter().position(counted)
     }
 
     /// The smallest bound of the extents with this role; `None` when there are none.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod embed;
 mod info;
 mod run;
 mod verify;
@@ -14,6 +15,7 @@ use text::{Sampler, SamplerSettings};
 
 pub use bench::BenchArgs;
 pub use chat::ChatArgs;
+pub use embed::EmbedArgs;
 pub use info::InfoArgs;
 pub use run::RunArgs;
 pub use verify::VerifyArgs;
@@ -35,6 +37,8 @@ pub enum Command {
     Run(RunArgs),
     /// Talk, turn by turn
     Chat(ChatArgs),
+    /// Give a vector for each text
+    Embed(EmbedArgs),
     /// Measure speed
     Bench(BenchArgs),
     /// Show what this is
@@ -49,6 +53,7 @@ impl Command {
         match self {
             Command::Run(args) => args.execute(model, out),
             Command::Chat(args) => args.execute(model, out),
+            Command::Embed(args) => args.execute(model, out),
             Command::Bench(args) => args.execute(model, out),
             Command::Info(args) => args.execute(model, out),
             Command::Verify(args) => args.execute(model, out),

@@ -24,6 +24,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("R0601", "the model has no tokenizer"),
     ("R0602", "the text cannot be turned into tokens"),
     ("R0603", "an option has a value that makes no sense"),
+    ("R0604", "the model does not do what is asked"),
 ];
 
 /// Why something could not be done.

@@ -81,6 +81,10 @@ pub fn generate(
     sampler: &mut Sampler,
     emit: &mut dyn FnMut(&str) -> Result<(), Fault>,
 ) -> Result<Generated, Fault> {
+    if !session.is_stepwise() {
+        return Err(Fault::new("R0604", "the model reads texts and writes none")
+            .help("`embed` gives a vector for each"));
+    }
     let start = Instant::now();
     let unread = &prompt[(session.past() as usize).min(prompt.len())..];
     let mut next = sampler.sample(session.prefill(&signed(unread)?)?);
@@ -115,7 +119,7 @@ pub fn generate(
 }
 
 /// Tokens as the program takes them.
-fn signed(tokens: &[u32]) -> Result<Vec<i32>, Fault> {
+pub(crate) fn signed(tokens: &[u32]) -> Result<Vec<i32>, Fault> {
     let convert = |&token: &u32| {
         let beyond = |_| Fault::new("R0301", format!("token {token} is not in any vocabulary"));
         i32::try_from(token).map_err(beyond)

@@ -14,6 +14,8 @@ pub struct Manifest {
     pub costs: Costs,
     /// How text becomes tokens; it also knows which tokens end a text.
     pub tokenizer: Option<TokenizerSpec>,
+    /// The token that a decoder behind an encoder begins with.
+    pub start: u32,
     /// The Jinja template that makes one text of a chat.
     pub chat_template: Option<String>,
     /// The spec that was compiled.

@@ -7,6 +7,13 @@ pub trait Model {
     /// Forgets everything.
     fn reset(&mut self);
 
+    /// Gives the encoder `tokens` to read, to which the next steps answer; to be done first, after
+    /// a [`Model::reset`]. A model without an encoder refuses.
+    fn read_source(&mut self, tokens: &[i32]) -> Result<(), Fault>;
+
+    /// Whether a text may be read in several steps.
+    fn is_stepwise(&self) -> bool;
+
     /// Reads `tokens` after those of earlier steps. The logits that follow each of the `last` last
     /// ones: `f32[last, vocabulary]`.
     fn step(&mut self, tokens: &[i32], last: usize) -> Result<&[f32], Fault>;

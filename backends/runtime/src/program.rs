@@ -51,6 +51,8 @@ pub enum ExtentRole {
     Last,
     /// Positions that the states have room for.
     Capacity,
+    /// Positions of the text that an encoder reads.
+    Source,
 }
 
 /// A run-time extent.

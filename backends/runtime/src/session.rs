@@ -8,7 +8,7 @@ use crate::abi::{Frame, HostFn};
 use crate::code::Code;
 use crate::memory::Pages;
 use crate::pool::Pool;
-use crate::program::{ExtentRole, ExtentSlot, Program};
+use crate::program::{ExtentRole, ExtentSlot, Port, Program};
 use crate::workspace::Workspace;
 use crate::{Fault, Model};
 
@@ -26,7 +26,15 @@ pub struct Session {
     /// States that each step changes as a whole: they must be zeros at the beginning.
     fixed_states: Vec<usize>,
     logits: Logits,
+    /// Which output is one vector for a whole text, and its width.
+    vector: Option<(usize, usize)>,
     bounds: Bounds,
+    /// Which input takes the tokens of a step.
+    tokens: usize,
+    /// Which input takes what an encoder reads.
+    source: Option<usize>,
+    /// Tokens that the encoder reads.
+    source_tokens: u64,
     past: u64,
 }
 
@@ -48,6 +56,8 @@ struct Bounds {
     last: u64,
     /// Positions in all.
     capacity: u64,
+    /// Tokens that an encoder can read.
+    source: u64,
     /// Tokens are below it.
     vocabulary: u64,
 }
@@ -92,7 +102,11 @@ impl Session {
                 row: output.map_or(0, |it| it.row as usize),
                 rows: output.and_then(|it| it.rows),
             },
+            vector: vector(program),
             bounds,
+            tokens: program.input_of(ExtentRole::New).unwrap_or(0),
+            source: program.input_of(ExtentRole::Source),
+            source_tokens: 0,
             past: 0,
         })
     }
@@ -133,6 +147,22 @@ impl Session {
         self.step(rest, 1)
     }
 
+    /// Whether an encoder has to be given something to read first.
+    pub fn has_source(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// Reads a text as a whole: the last of the outputs that are one vector for all of it. `None`
+    /// when there is no such output.
+    pub fn vector(&mut self, tokens: &[i32]) -> Result<Option<&[f32]>, Fault> {
+        let Some((output, width)) = self.vector else { return Ok(None) };
+        self.reset();
+        self.step(tokens, 1)?;
+        // SAFETY: every bit pattern is an `f32`, and the pages are aligned.
+        let (_, vector, _) = unsafe { self.workspace.outputs.pages[output].align_to::<f32>() };
+        Ok(Some(&vector[..width]))
+    }
+
     /// Forgets what was read after the first `positions`, or everything where a state mixes
     /// positions. How many are left.
     pub fn rewind(&mut self, positions: u64) -> u64 {
@@ -147,7 +177,7 @@ impl Session {
     /// Generated code must not see what it was not made for.
     fn check_step(&self, tokens: &[i32], last: u64) -> Result<(), Fault> {
         let new = tokens.len() as u64;
-        let Bounds { new: most, last: most_last, vocabulary, .. } = self.bounds;
+        let Bounds { new: most, last: most_last, .. } = self.bounds;
         if !(1..=most).contains(&new) {
             let message = format!("a step of {new} tokens, where 1 to {most} can be read");
             return Err(Fault::new("R0303", message));
@@ -157,13 +187,23 @@ impl Session {
             let message = format!("logits of {last} positions, where 1 to {most} can be had");
             return Err(Fault::new("R0303", message));
         }
-        if let Some(token) =
-            tokens.iter().find(|it| !(0..vocabulary as i64).contains(&i64::from(**it)))
-        {
-            let message = format!("token {token} is not in the vocabulary of {vocabulary}");
-            return Err(Fault::new("R0301", message));
+        if self.source.is_some() && self.source_tokens == 0 {
+            return Err(Fault::new("R0303", "the encoder has read nothing yet"));
         }
+        self.check_tokens(tokens)?;
         self.check_room(new)
+    }
+
+    fn check_tokens(&self, tokens: &[i32]) -> Result<(), Fault> {
+        let vocabulary = self.bounds.vocabulary;
+        let known = |it: &i32| (0..vocabulary as i64).contains(&i64::from(*it));
+        match tokens.iter().find(|it| !known(it)) {
+            None => Ok(()),
+            Some(token) => {
+                let message = format!("token {token} is not in the vocabulary of {vocabulary}");
+                Err(Fault::new("R0301", message))
+            }
+        }
     }
 
     fn check_room(&self, new: u64) -> Result<(), Fault> {
@@ -175,6 +215,12 @@ impl Session {
         Err(Fault::new("R0302", message).help("a larger `--context`, or a shorter text"))
     }
 
+    /// Puts tokens into an input.
+    fn fill(&mut self, input: usize, tokens: &[i32]) {
+        let elements = self.workspace.inputs.pages[input].chunks_exact_mut(4);
+        elements.zip(tokens).for_each(|(to, token)| to.copy_from_slice(&token.to_ne_bytes()));
+    }
+
     fn set_extents(&mut self, new: u64, last: u64) {
         for (value, slot) in self.workspace.extents.iter_mut().zip(&self.extents) {
             *value = match slot.role {
@@ -182,6 +228,7 @@ impl Session {
                 ExtentRole::Past => self.past,
                 ExtentRole::Last => last,
                 ExtentRole::Capacity => self.bounds.capacity,
+                ExtentRole::Source => self.source_tokens,
             };
         }
     }
@@ -207,11 +254,10 @@ impl Model for Session {
 
     fn step(&mut self, tokens: &[i32], last: usize) -> Result<&[f32], Fault> {
         self.check_step(tokens, last as u64)?;
-        let input = self.workspace.inputs.pages[0].chunks_exact_mut(4);
-        input.zip(tokens).for_each(|(to, token)| to.copy_from_slice(&token.to_ne_bytes()));
+        self.fill(self.tokens, tokens);
         self.set_extents(tokens.len() as u64, last as u64);
         self.run();
-        if self.extents.iter().any(|it| it.role == ExtentRole::Past) {
+        if self.is_stepwise() {
             self.past += tokens.len() as u64;
         }
         let rows = self.logits.rows.map_or(1, |it| self.workspace.extents[it] as usize);
@@ -221,9 +267,33 @@ impl Model for Session {
         Ok(&logits[rows.saturating_sub(last) * self.logits.row..rows * self.logits.row])
     }
 
+    fn read_source(&mut self, tokens: &[i32]) -> Result<(), Fault> {
+        let most = self.bounds.source;
+        let Some(input) = self.source.filter(|_| (1..=most).contains(&(tokens.len() as u64)))
+        else {
+            let message = format!("{} tokens to encode, where {most} can be", tokens.len());
+            return Err(Fault::new("R0303", message));
+        };
+        self.check_tokens(tokens)?;
+        self.fill(input, tokens);
+        self.source_tokens = tokens.len() as u64;
+        Ok(())
+    }
+
+    fn is_stepwise(&self) -> bool {
+        self.extents.iter().any(|it| it.role == ExtentRole::Past)
+    }
+
     fn longest_step(&self) -> usize {
         self.bounds.new.min(self.bounds.last) as usize
     }
+}
+
+/// The last output of a program that is a vector of floats, and its width.
+fn vector(program: &Program) -> Option<(usize, usize)> {
+    let is_vector = |it: &Port| it.rows.is_none() && it.ty.starts_with("f32");
+    let at = program.outputs.iter().rposition(is_vector)?;
+    Some((at, program.outputs[at].row as usize))
 }
 
 /// What a checked program allows.
@@ -238,7 +308,9 @@ fn bounds(program: &Program, capacity: Option<u64>) -> Result<Bounds, Fault> {
     let rows = program.outputs.first().and_then(|it| it.rows);
     let last = program.bound(ExtentRole::Last).unwrap_or(rows.map_or(1, |_| new));
     let capacity = wanted.next_multiple_of(CAPACITY_STEP).min(most);
-    Ok(Bounds { new: new.min(capacity), last, capacity, vocabulary: program.vocabulary })
+    let source = program.bound(ExtentRole::Source).unwrap_or(0);
+    let (new, vocabulary) = (new.min(capacity), program.vocabulary);
+    Ok(Bounds { new, last, capacity, source, vocabulary })
 }
 
 /// A frame that threads read at once.
@@ -256,7 +328,7 @@ impl Lent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::{Port, StateSlot};
+    use crate::program::StateSlot;
 
     const VOCABULARY: u64 = 5;
     const MOST_NEW: u64 = 4;

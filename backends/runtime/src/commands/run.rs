@@ -7,8 +7,8 @@ use serde_json::json;
 use text::{Message, Tokenizer};
 
 use super::{MachineArgs, SamplerArgs, rate, write_json};
-use crate::generate::{Generated, chat_prompt, generate, plain_prompt};
-use crate::{Compiled, Fault};
+use crate::generate::{Generated, chat_prompt, generate, plain_prompt, signed};
+use crate::{Compiled, Fault, Model};
 
 /// Tokens that are generated unless told otherwise.
 const DEFAULT_TOKENS: usize = 128;
@@ -47,9 +47,14 @@ impl RunArgs {
     pub fn execute(&self, model: &Compiled, out: &mut dyn Write) -> Result<(), Fault> {
         let tokenizer = model.tokenizer()?;
         let mut sampler = self.sampler.sampler()?;
-        let prompt = self.tokens(model, &tokenizer)?;
+        let mut prompt = self.tokens(model, &tokenizer)?;
         let mut session =
             model.session(self.machine.threads, Some(self.capacity(model, &prompt)))?;
+        if session.has_source() {
+            // An encoder reads the text, and the answer begins with a token of its own.
+            session.read_source(&signed(&prompt)?)?;
+            prompt = vec![model.manifest().start];
+        }
         let emit: &mut dyn FnMut(&str) -> Result<(), Fault> = &mut |text: &str| {
             if !self.json {
                 out.write_all(text.as_bytes())?;
