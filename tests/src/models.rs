@@ -13,7 +13,7 @@ const TOLERANCE: f32 = 1e-5;
 
 /// A fixture with the checkpoint that it is.
 pub(crate) struct Fixture {
-    /// Its folder.
+    /// Its folder, or its file in GGUF beside that.
     pub(crate) path: PathBuf,
     /// Its weights.
     checkpoint: Checkpoint,
@@ -35,6 +35,14 @@ pub(crate) fn folders() -> Vec<PathBuf> {
     folders
 }
 
+/// The files in GGUF that were converted from a fixture.
+fn files() -> Vec<PathBuf> {
+    let entries = folders().into_iter().map(|it| it.with_extension("gguf"));
+    let files: Vec<PathBuf> = entries.filter(|it| it.exists()).collect();
+    assert!(!files.is_empty());
+    files
+}
+
 /// The spec of a model, by the name that a user would give.
 pub(crate) fn spec(name: &str) -> Spec {
     Spec::open(name, &[], &mut |_| {}).unwrap_or_else(|why| panic!("{name}: {why}"))
@@ -53,7 +61,8 @@ impl Fixture {
     }
 
     fn golden(&self) -> Golden {
-        Golden::read(&self.path.join("golden.safetensors")).expect("a golden file")
+        let folder = self.path.with_extension("");
+        Golden::read(&folder.join("golden.safetensors")).expect("a golden file")
     }
 
     /// The program in memory.
@@ -93,7 +102,7 @@ fn error(found: &[f32], expected: &[f32]) -> f32 {
 
 #[test]
 fn they_answer_what_transformers_answers() {
-    for path in folders() {
+    for path in folders().into_iter().chain(files()) {
         let mut fixture = Fixture::compile(path);
         let (golden, name) = (fixture.golden(), fixture.path.display().to_string());
         let reference = ReferenceModel::new(&fixture.lowered, &fixture.maps, &fixture.checkpoint);

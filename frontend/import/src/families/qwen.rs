@@ -36,6 +36,7 @@ fn of_json(
     checkpoint: &Checkpoint,
     sizes: Settings,
 ) -> Result<Settings, Error> {
+    decoder::check_unset(config, &["use_mrope"])?;
     decoder::check_activation(config, "hidden_act", &["silu"])?;
     check_no_window(config)?;
     Ok(sizes.with([

@@ -84,6 +84,7 @@ fn qwen_sees_all_positions() {
         let older = changed(fixture, |config| {
             config.remove("layer_types");
             config.insert("sliding_window".into(), json!(4096));
+            config.insert("use_mrope".into(), json!(false));
         });
         assert_eq!(older, with(fixture, json!({})));
         let sliding = json!({"use_sliding_window": true, "layer_types": null});
@@ -94,6 +95,7 @@ fn qwen_sees_all_positions() {
                 (json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer_types"),
                 (json!({"rope_parameters": yarn()}), "rope_parameters.rope_type"),
                 (json!({"rope_parameters": linear()}), "rope_parameters.factor"),
+                (json!({"use_mrope": true}), "use_mrope"),
                 (json!({"hidden_act": "gelu"}), "hidden_act"),
                 (json!({"quantization_config": {}}), "quantization_config"),
             ],
