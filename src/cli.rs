@@ -11,7 +11,8 @@ mod use_model;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ir::DType;
 use treen::{Error, Options, Spec};
 
 /// Compiles language models.
@@ -80,9 +81,20 @@ struct ModelArgs {
     /// Passes to run instead of the usual ones
     #[arg(long, value_name = "LIST")]
     passes: Option<String>,
+    /// How keys and values are stored: 16 bits take half the memory and round them
+    #[arg(long, value_name = "TYPE", default_value = "f32", conflicts_with = "passes")]
+    cache: CacheType,
     /// Do not check the contracts of passes
     #[arg(long)]
     no_check: bool,
+}
+
+/// A type of keys and values.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CacheType {
+    F32,
+    F16,
+    Bf16,
 }
 
 impl ModelArgs {
@@ -95,7 +107,13 @@ impl ModelArgs {
     }
 
     fn options(&self) -> Options {
-        Options { passes: self.passes.clone(), check: !self.no_check, ..Options::default() }
+        let cache = match self.cache {
+            CacheType::F32 => DType::F32,
+            CacheType::F16 => DType::F16,
+            CacheType::Bf16 => DType::BF16,
+        };
+        let (passes, check) = (self.passes.clone(), !self.no_check);
+        Options { passes, check, cache, ..Options::default() }
     }
 }
 

@@ -23,11 +23,12 @@ pub(crate) fn of(module: &Module, axes: &StepAxes) -> Costs {
     let one = flops(1, 0, 0);
     let pair = flops(1, 1, 0).saturating_sub(one);
     let elements = |ty: &ir::Type| -> u64 {
-        ty.axes.iter().map(|it| module.axes.fixed(it).unwrap_or(0) as u64).product()
+        let sizes = ty.axes.iter().map(|it| module.axes.fixed(it).unwrap_or(0) as u64);
+        sizes.fold(1, u64::saturating_mul)
     };
     let weights = module.entry().params.iter().filter(|it| it.role == Role::Weight);
     Costs {
-        parameters: weights.map(|it| elements(&it.ty)).sum(),
+        parameters: weights.map(|it| elements(&it.ty)).fold(0, u64::saturating_add),
         position_flops: one.saturating_sub(pair),
         pair_flops: pair,
         head_flops: flops(1, 0, 1).saturating_sub(one),

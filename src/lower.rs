@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cpu::StepAxes;
-use ir::{Axes, Axis, Extent, Module, Name, Role};
+use ir::{Axes, Axis, DType, Extent, Module, Name, Role};
 use passes::{Inline, Manager, Pass, Pipeline, Record, Step};
 
 use crate::{Cover, Error, costs};
@@ -21,17 +21,36 @@ const POSITIONS: &str = "S";
 /// How to compile.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The passes, instead of [`DEFAULT_PIPELINE`] or [`WHOLE_PIPELINE`].
+    /// The passes, instead of [`DEFAULT_PIPELINE`] or [`WHOLE_PIPELINE`] and what else is said
+    /// here.
     pub passes: Option<String>,
     /// Whether the contracts of passes are checked.
     pub check: bool,
     /// The most positions in a step: longer prompts are read in parts.
     pub chunk: usize,
+    /// How numbers of states that grow are stored, such as keys and values.
+    pub cache: DType,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { passes: None, check: true, chunk: 512 }
+        Options { passes: None, check: true, chunk: 256, cache: DType::F32 }
+    }
+}
+
+impl Options {
+    /// The passes that run on `module`.
+    fn pipeline(&self, module: &Module) -> String {
+        let in_steps = is_runtime(&module.axes, &POSITIONS.into());
+        let usual = if in_steps { DEFAULT_PIPELINE } else { WHOLE_PIPELINE };
+        match (&self.passes, self.cache) {
+            (Some(passes), _) => passes.clone(),
+            (None, DType::F32) => usual.to_owned(),
+            (None, dtype) => {
+                let cache = format!("incremental,cache{{dtype={dtype}}},");
+                usual.replacen("incremental,", &cache, 1)
+            }
+        }
     }
 }
 
@@ -72,11 +91,8 @@ pub fn lower(
     options: &Options,
     observe: &mut dyn FnMut(&Step<'_>),
 ) -> Result<Lowered, Error> {
-    let usual =
-        if is_runtime(&module.axes, &POSITIONS.into()) { DEFAULT_PIPELINE } else { WHOLE_PIPELINE };
-    let pipeline = options.passes.as_deref().unwrap_or(usual);
-    let pipeline =
-        Pipeline::parse(pipeline, &passes()).map_err(|why| Error::new("C0302", why.to_string()))?;
+    let pipeline = Pipeline::parse(&options.pipeline(&module), &passes())
+        .map_err(|why| Error::new("C0302", why.to_string()))?;
     let manager = Manager { check: options.check, ..Manager::default() };
     let (mut module, records) = manager.run(&pipeline, module, observe)?;
     let axes = step_axes(&module)?;

@@ -1,10 +1,10 @@
 //! Attention over a cache of keys and values: `cpu/src/attention.rs`.
 
-use ir::{Function, Scope};
+use ir::{DType, Function, Scope};
 
-use crate::{Kernel, Site, Word, callee, number};
+use crate::{Kernel, Site, Word, callee, half, number, stored_word};
 
-/// Claims calls of `prelude::attention`.
+/// Claims calls of `prelude::attention` on keys and values of one type: `f32`, `f16` or `bf16`.
 pub(crate) struct Attention;
 
 impl Kernel for Attention {
@@ -15,7 +15,10 @@ impl Kernel for Attention {
     fn claim(&self, site: &Site<'_>, root: usize) -> Option<Vec<usize>> {
         let node = &site.function.nodes()[root];
         let is_attention = site.origin_of_call(node)?.function == "prelude::attention";
-        (is_attention && node.operands.len() == 3).then(|| vec![root])
+        let [q, k, v] = node.operands[..] else { return None };
+        let [q, k, v] = [q, k, v].map(|it| site.function.ty(it).dtype);
+        let are_known = q == DType::F32 && k == v && (k == DType::F32 || half(k));
+        (is_attention && are_known).then(|| vec![root])
     }
 
     fn words(&self, scope: Scope<'_>, function: &Function) -> Vec<Word> {
@@ -53,8 +56,12 @@ impl Kernel for Attention {
             Word::real(scale),
             Word::flag(causal),
             Word::Bits(number(attention, "window") as u64),
-            Word::Bits(0),
+            stored_word(function.ty(k).dtype),
             Word::Scratch,
         ]
+    }
+
+    fn takes_half(&self) -> bool {
+        true
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ir::{DType, Function, Module, Name, Node, Origin, Role, Value, ops::Call};
 
-use crate::{Kernel, Site, Stored};
+use crate::{Kernel, Site, Stored, half};
 
 /// Makes each chosen claim of `kernels` a function with the origin `kernel::NAME` and a call of it.
 ///
@@ -19,7 +19,7 @@ pub fn cover(module: &Module, kernels: &[&dyn Kernel]) -> Module {
         let site = Site { scope, function, uses: &uses, stored: &stored };
         let is_library = function.origin.is_some();
         let chosen = if is_library { BTreeMap::new() } else { choose(&site, kernels) };
-        let rebuilt = outline(&mut result, module, function, &chosen);
+        let rebuilt = outline(&mut result, module, &site, &chosen);
         result.functions.push(rebuilt);
     }
     result
@@ -72,31 +72,37 @@ fn site_claim(site: &Site<'_>, kernel: &dyn Kernel, root: usize) -> Option<Vec<u
     let private = |&it: &usize| {
         it == root || function.nodes()[it].results().all(|v| site.uses[v.index()] == inside(v))
     };
-    let computable = nodes.iter().all(|&it| fits(site, &function.nodes()[it]));
+    let computable = nodes.iter().all(|&it| fits(site, kernel, &function.nodes()[it]));
     (computable && nodes.iter().all(private)).then_some(nodes)
 }
 
-/// Whether a node works on what kernels can: `f32` values and `i32` places, and weights that are
-/// stored as floats.
-fn fits(site: &Site<'_>, node: &Node) -> bool {
+/// Whether a node works on what `kernel` can: `f32` values and `i32` places, for some kernels
+/// values of 16 bits, and weights that are stored as floats.
+fn fits(site: &Site<'_>, kernel: &dyn Kernel, node: &Node) -> bool {
+    let is_half = |dtype| kernel.takes_half() && half(dtype);
     let operand = |it: &Value| {
         let dtype = site.function.ty(*it).dtype;
         match site.is_stored(*it) {
             true => dtype.is_float() && dtype != DType::F64,
-            false => matches!(dtype, DType::F32 | DType::I32),
+            false => matches!(dtype, DType::F32 | DType::I32) || is_half(dtype),
         }
     };
-    let result = |it: Value| site.function.ty(it).dtype == DType::F32;
+    let result = |it: Value| {
+        let dtype = site.function.ty(it).dtype;
+        dtype == DType::F32 || is_half(dtype)
+    };
     node.operands.iter().all(operand) && node.results().all(result)
 }
 
-/// Rebuilds `function` of `old` with calls for the chosen claims, whose functions go to `module`.
+/// Rebuilds the function of `site` in `old` with calls for the chosen claims, whose functions go
+/// to `module`.
 fn outline(
     module: &mut Module,
     old: &Module,
-    function: &Function,
+    site: &Site<'_>,
     chosen: &BTreeMap<usize, Chosen>,
 ) -> Function {
+    let function = site.function;
     let mut result = function.signature();
     let mut new: Vec<Value> = function.values().collect();
     let inner: Vec<usize> = chosen
@@ -114,7 +120,7 @@ fn outline(
                 result.add_all(module.scope(), node.op.clone(), &operands)
             }
             Some(claim) => {
-                let (name, operands) = define(module, old, function, claim);
+                let (name, operands) = define(module, old, site, claim);
                 let operands: Vec<Value> = operands.iter().map(|it| new[it.index()]).collect();
                 result.add_all(module.scope(), Call { function: name }, &operands)
             }
@@ -132,9 +138,10 @@ fn outline(
 fn define(
     module: &mut Module,
     old: &Module,
-    function: &Function,
+    site: &Site<'_>,
     claim: &Chosen,
 ) -> (Name, Vec<Value>) {
+    let function = site.function;
     let nodes: Vec<_> = claim.nodes.iter().map(|&it| &function.nodes()[it]).collect();
     let made: Vec<Value> = nodes.iter().flat_map(|it| it.results()).collect();
     let mut operands: Vec<Value> = Vec::new();
@@ -149,8 +156,8 @@ fn define(
     let mut new: Vec<Value> = function.values().collect();
     for (i, &operand) in operands.iter().enumerate() {
         let ty = function.ty(operand);
-        let stored = ty.with_dtype(ty.dtype.value_type());
-        let ty = if ty.dtype.is_float() { stored.with_dtype(float_of(ty.dtype)) } else { stored };
+        // Every storage of a weight reads as `f32`.
+        let ty = if site.is_stored(operand) { ty.with_dtype(DType::F32) } else { ty.clone() };
         new[operand.index()] = body.param(format!("x{i}"), Role::Value, ty);
     }
     for node in &nodes {
@@ -177,9 +184,4 @@ fn define(
     let name = body.name.clone();
     module.functions.push(body);
     (name, operands)
-}
-
-/// The element type of a parameter that takes `dtype` and every narrower storage.
-fn float_of(dtype: DType) -> DType {
-    if dtype == DType::F64 { dtype } else { DType::F32 }
 }

@@ -12,6 +12,7 @@ mod cover;
 mod gather;
 mod layer_norm;
 mod matmul;
+mod narrow;
 mod rms_norm;
 mod softmax;
 mod ssd;
@@ -20,7 +21,7 @@ mod stored;
 pub use cover::cover;
 pub use stored::Stored;
 
-use ir::{Axis, Function, Node, Op, Origin, Scope};
+use ir::{Axis, DType, Function, Node, Op, Origin, Scope};
 
 /// What is known of the graph around a node.
 pub struct Site<'a> {
@@ -118,6 +119,11 @@ pub trait Kernel: Sync {
     fn updates(&self, _function: &Function) -> Vec<Update> {
         Vec::new()
     }
+
+    /// Whether values that are no weights may be `f16` or `bf16`.
+    fn takes_half(&self) -> bool {
+        false
+    }
 }
 
 /// Every kernel. Of claims that cover equally many nodes the first kernel's wins.
@@ -130,6 +136,7 @@ pub const ALL: &[&dyn Kernel] = &[
     &gather::Gather,
     &conv1d::Conv1d,
     &ssd::Ssd,
+    &narrow::Narrow,
 ];
 
 /// The kernel that a function of [`cover`] is for.
@@ -165,6 +172,20 @@ pub fn is_claimable(function: &Function) -> bool {
         "prelude::ssd" => ssd::is_as_the_kernel(function),
         _ => false,
     }
+}
+
+/// Whether numbers of type `dtype` are values of 16 bits.
+fn half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// How numbers are stored: 0 for `f32`, 1 for `f16`, 2 for `bf16`.
+fn stored_word(dtype: DType) -> Word {
+    Word::Bits(match dtype {
+        DType::F16 => 1,
+        DType::BF16 => 2,
+        _ => 0,
+    })
 }
 
 /// The axes of each parameter of `function`.

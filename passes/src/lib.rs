@@ -3,6 +3,7 @@
 //! To add a pass: write its file, then add its two lines here. What a pass promises is its
 //! [`Contract`]; the [`Manager`] checks it whenever the pass runs.
 
+mod cache;
 mod canonicalise;
 mod check;
 mod contract;
@@ -23,6 +24,7 @@ mod tail;
 
 use std::sync::Arc;
 
+pub use cache::Cache;
 pub use canonicalise::Canonicalise;
 pub use contract::{Contract, Recovers};
 pub use diff::diff;
@@ -40,6 +42,7 @@ pub use tail::Tail;
 /// Every pass that needs no knowledge of a target, by name.
 pub fn all() -> Vec<Arc<dyn Pass>> {
     vec![
+        Arc::new(Cache),
         Arc::new(Canonicalise),
         Arc::new(Fold),
         Arc::new(Hoist),

@@ -8,7 +8,7 @@ use runtime::verify::{Agreement, Golden, verify};
 use runtime::{Compiled, Container, commands};
 use treen::{Error, ReferenceModel};
 
-use super::{ModelArgs, build, unwritable};
+use super::{CacheType, ModelArgs, build, unwritable};
 
 /// The model: an executable that was built, or anything that can be compiled.
 fn model(args: &ModelArgs) -> Result<Compiled, Error> {
@@ -26,10 +26,11 @@ fn executable(args: &ModelArgs) -> Result<Option<Container>, Error> {
         Err(fault) if ["R0101", "R0102"].contains(&fault.code) => return Ok(None),
         Err(fault) => return Err(Error::Fault(fault)),
     };
-    let compiles = args.weights.is_some() || !args.set.is_empty() || args.passes.is_some();
+    let is_told = args.passes.is_some() || args.cache != CacheType::F32;
+    let compiles = args.weights.is_some() || !args.set.is_empty() || is_told;
     if compiles {
         let message = format!("`{}` is compiled already", args.spec);
-        let help = "--weights, --set and --passes go with a spec or a checkpoint";
+        let help = "--weights, --set, --passes and --cache go with a spec or a checkpoint";
         return Err(Error::new("C0305", message).help(help));
     }
     Ok(Some(container))

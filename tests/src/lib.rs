@@ -1,11 +1,15 @@
 //! Everything meets here.
 
 #[cfg(test)]
+mod caches;
+#[cfg(test)]
 mod catalog;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod loops;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use frontend::WeightMap;
 use import::Checkpoint;
+use ir::DType;
 use runtime::{Compiled, Manifest, Model, Session, verify::Golden};
 use treen::{Lowered, Options, ReferenceModel, Spec};
 
@@ -50,10 +51,15 @@ pub(crate) fn spec(name: &str) -> Spec {
 
 impl Fixture {
     fn compile(path: PathBuf) -> Fixture {
+        Fixture::with_cache(path, DType::F32)
+    }
+
+    /// The fixture compiled with keys and values of type `cache`.
+    fn with_cache(path: PathBuf, cache: DType) -> Fixture {
         let spec = spec(path.to_str().expect("a readable name"));
         let compiled = spec.compile().unwrap_or_else(|why| panic!("{why}"));
         // Contracts are checked by the tests of the pipeline.
-        let options = Options { check: false, ..Options::default() };
+        let options = Options { check: false, cache, ..Options::default() };
         let lowered = treen::lower(compiled.module, &options, &mut |_| {});
         let lowered = lowered.unwrap_or_else(|why| panic!("{why}"));
         let checkpoint = Checkpoint::open(&path).expect("a checkpoint");
@@ -146,6 +152,24 @@ fn a_text_may_be_cut_anywhere() {
                 let error = error(&cut, &whole);
                 assert!(error <= TOLERANCE, "{}, {chunk}: {error}", fixture.path.display());
             }
+        }
+    }
+}
+
+#[test]
+fn narrow_keys_and_values_are_near() {
+    for path in folders() {
+        let [wide, f16, bf16] = [DType::F32, DType::F16, DType::BF16].map(|cache| {
+            let mut fixture = Fixture::with_cache(path.clone(), cache);
+            let golden = fixture.golden();
+            let mut session = fixture.bind().session(Some(2), None).expect("a session");
+            let texts = 0..golden.texts.len();
+            let all = texts.flat_map(|it| outputs(&mut session, &golden, it, 5));
+            all.collect::<Vec<f32>>()
+        });
+        for (narrow, within) in [(f16, 1e-2), (bf16, 0.15)] {
+            let error = error(&narrow, &wide);
+            assert!(error <= within, "{}: {error}", path.display());
         }
     }
 }

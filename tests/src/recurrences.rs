@@ -62,6 +62,5 @@ fn kernels_run_recurrences() {
     // States are changed where they are.
     let is_copied = |state: &str| plan.lines().any(|it| it.contains("copy(") && it.contains(state));
     assert!(!is_copied("window") && !is_copied("decay"), "{plan}");
-    let of_conv1d = self::module(&TEXT.replace("prelude::ssd", "other::ssd"));
-    check(&of_conv1d, &lower(&of_conv1d));
+    check(&module, &lowered);
 }

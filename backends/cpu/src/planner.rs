@@ -13,13 +13,15 @@ use ir::{
 use kernels::Update;
 
 use crate::{
-    loops::LoopWord,
+    loops::{self, LoopWord},
     plan::{Base, Buffer, CAPACITY, Counter, Place, Plan, State, Step, Stride},
 };
 use body::{Body, Located, is_renaming};
 
-/// Bytes of an element of an intermediate value.
-const ELEMENT: u64 = 4;
+/// Bytes of an element of a value.
+fn element(ty: &Type) -> u64 {
+    if matches!(ty.dtype, DType::F16 | DType::BF16) { 2 } else { 4 }
+}
 
 /// No buffer and no state is larger than the memory that a processor can address, so that sums of
 /// them do not overflow.
@@ -94,20 +96,20 @@ impl<'a> Planner<'a> {
 
     /// Declares a state: banks of positions, if one axis is the run-time one that grows.
     fn state(&mut self, param: &ir::Param) -> Result<usize, String> {
-        let axes = &param.ty.axes;
+        let (axes, element) = (&param.ty.axes, element(&param.ty));
         let at = axes.iter().position(|it| self.grows(it));
         let size = |part: &[Axis]| {
-            let size = self.fixed_size(part).filter(|it| *it <= LARGEST / ELEMENT);
+            let size = self.fixed_size(part).filter(|it| *it <= LARGEST / element);
             size.ok_or_else(|| {
                 format!("state {} grows along two axes, or is too large: {}", param.name, param.ty)
             })
         };
         let (banks, position_bytes, fixed_bytes) = match at {
-            Some(at @ 0..=1) => (size(&axes[..at])?, ELEMENT * size(&axes[at + 1..])?, 0),
+            Some(at @ 0..=1) => (size(&axes[..at])?, element * size(&axes[at + 1..])?, 0),
             Some(_) => {
                 return Err(format!("state {} is a bank of banks: {}", param.name, param.ty));
             }
-            None => (1, 0, ELEMENT * size(axes)?),
+            None => (1, 0, element * size(axes)?),
         };
         let name = param.name.clone();
         self.plan.states.push(State { name, banks, position_bytes, fixed_bytes });
@@ -239,13 +241,13 @@ impl<'a> Planner<'a> {
         let Base::State(at) = state.base else {
             return Err(format!("{ty} is extended, but it is no state"));
         };
-        let row = ty.axes.get(1..).and_then(|it| self.fixed_size(it)?.checked_mul(ELEMENT));
+        let row = ty.axes.get(1..).and_then(|it| self.fixed_size(it)?.checked_mul(element(ty)));
         let begins =
             ty.axes.first() == Some(past) && row == Some(self.plan.states[at].position_bytes);
         let atom = past.as_atom().filter(|it| begins && self.plan.extents.contains(it));
         let atom =
             atom.ok_or_else(|| format!("{ty} does not begin with the positions that grow"))?;
-        let stride = Stride::Elements(ELEMENT, ty.axes[1..].to_vec());
+        let stride = Stride::Elements(element(ty), ty.axes[1..].to_vec());
         Ok(state.ahead(Counter::Extent(atom.clone()), stride))
     }
 
@@ -340,7 +342,7 @@ impl<'a> Planner<'a> {
         let part = &ty.axes[1..];
         let stride = match whole.base {
             Base::State(state) if part.iter().any(|it| self.grows(it)) => Stride::Bank(state),
-            _ => Stride::Elements(ELEMENT, part.to_vec()),
+            _ => Stride::Elements(element(ty), part.to_vec()),
         };
         whole.ahead(index, stride)
     }
@@ -364,7 +366,7 @@ impl<'a> Planner<'a> {
                     operands.insert(operand, place.clone());
                     place
                 }
-                None if i == 0 => self.fresh(body, at, result)?,
+                None if i == 0 => self.output(body, at, node, callee)?,
                 None => {
                     return Err(format!("nothing says where result {i} of @{} goes", callee.name));
                 }
@@ -380,12 +382,30 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Where a new value goes: where it is wanted, if that is free, or to a buffer.
-    fn fresh(&mut self, body: &Body<'a>, at: usize, value: Value) -> Result<Place, String> {
+    /// Where the first result of `node` goes: where it is wanted, if that is free, over an operand
+    /// that nobody needs any more, or to a buffer.
+    fn output(
+        &mut self,
+        body: &Body<'a>,
+        at: usize,
+        node: &Node,
+        callee: &Function,
+    ) -> Result<Place, String> {
+        let value = node.results().next().ok_or("a call gives nothing")?;
         if let Some(place) = body.wanted(value).filter(|it| !body.holds(it, at)) {
             return Ok(place.clone());
         }
-        match self.append_target(body, value)? {
+        if let Some(place) = self.append_target(body, value)? {
+            return Ok(place);
+        }
+        let is_loop = kernels::of_function(callee).is_none();
+        let operands = if is_loop { loops::overwritable(callee) } else { Vec::new() };
+        let places = operands.iter().filter_map(|&it| {
+            let operand = node.operands[it];
+            body.place(operand).ok().filter(|it| body.may_reuse(operand, it, at))
+        });
+        // That which is wanted needs no copy.
+        match places.max_by_key(|it| body.wanted(value) == Some(it)) {
             Some(place) => Ok(place),
             None => self.buffer(body.function.ty(value)),
         }
@@ -410,7 +430,7 @@ impl<'a> Planner<'a> {
     fn buffer(&mut self, ty: &Type) -> Result<Place, String> {
         let mut sizes = ty.axes.iter().map(|it| self.module.axes.bound(it));
         let elements = sizes.try_fold(1u64, |n, it| n.checked_mul(it? as u64));
-        let bytes = elements.and_then(|it| it.checked_mul(ELEMENT)).filter(|it| *it <= LARGEST);
+        let bytes = elements.and_then(|it| it.checked_mul(element(ty))).filter(|it| *it <= LARGEST);
         let bytes = bytes.ok_or_else(|| format!("{ty} is larger than any memory"))?;
         self.plan.buffers.push(Buffer { ty: ty.clone(), bytes, offset: 0 });
         Ok(Place::new(Base::Arena(self.plan.buffers.len() - 1)))

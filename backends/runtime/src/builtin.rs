@@ -26,19 +26,19 @@ pub(crate) fn find(name: &str) -> Option<KernelFn> {
     })
 }
 
-/// `copy to from n`: the share of `thread` of `n` elements of 4 bytes.
+/// `copy to from n bytes`: the share of `thread` of `n` elements of so many bytes.
 ///
 /// # Safety
 ///
 /// The words are the addresses of two areas of that size that do not overlap.
 unsafe extern "C" fn copy(args: *const u64, thread: u64, threads: u64) {
-    // SAFETY: three words, as documented.
-    let [to, from, n] = unsafe { *args.cast::<[u64; 3]>() };
-    let at = |thread: u64| (u128::from(n) * u128::from(thread) / u128::from(threads)) as usize;
-    let (first, end) = (at(thread), at(thread + 1));
+    // SAFETY: four words, as documented.
+    let [to, from, n, bytes] = unsafe { *args.cast::<[u64; 4]>() };
+    let at = |thread: u64| u128::from(n) * u128::from(thread) / u128::from(threads);
+    let [first, end] = [at(thread), at(thread + 1)].map(|it| it as usize * bytes as usize);
     // SAFETY: the share lies within both areas.
     unsafe {
-        let (to, from) = ((to as *mut u32).add(first), (from as *const u32).add(first));
+        let (to, from) = ((to as *mut u8).add(first), (from as *const u8).add(first));
         std::ptr::copy_nonoverlapping(from, to, end - first);
     }
 }

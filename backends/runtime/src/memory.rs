@@ -31,13 +31,14 @@ unsafe impl Send for Pages {}
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// So many zeros, in large pages where the system grants them.
+    /// So many zeros, in large pages where the system grants them; what fills none is in small
+    /// ones.
     pub fn zeroed(bytes: u64) -> Result<Pages, Fault> {
         let pages = Pages::sparse(bytes)?;
         // SAFETY: the range lies in the mapping. A refusal only costs speed.
         unsafe {
-            let length = pages.bytes.next_multiple_of(PAGE);
-            libc::madvise(pages.base.cast(), length, libc::MADV_HUGEPAGE);
+            let whole = pages.bytes / PAGE * PAGE;
+            libc::madvise(pages.base.cast(), whole, libc::MADV_HUGEPAGE);
         }
         Ok(pages)
     }

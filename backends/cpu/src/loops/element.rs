@@ -14,7 +14,7 @@ use ir::{
     ops::{BinaryFn, Contract, Reduce, UnaryFn},
 };
 
-use super::{index::Index, math, nest::LoopWord};
+use super::{half, index::Index, math, nest::LoopWord};
 use crate::extent::Extents;
 
 /// What a fold does in the middle: from the places along its axes and what the last turn left.
@@ -75,9 +75,9 @@ impl<'a> Scope<'a> {
         self.extent_of(&self.module.axes, axis)
     }
 
-    /// Bytes between neighbours along each of `axes` in a dense value.
-    pub(super) fn strides(&mut self, axes: &[Axis]) -> Vec<Value> {
-        let mut stride = self.int(4);
+    /// Bytes between neighbours along each of `axes` in a dense value with elements of `bytes`.
+    pub(super) fn strides(&mut self, axes: &[Axis], bytes: i64) -> Vec<Value> {
+        let mut stride = self.int(bytes);
         let mut strides = Vec::new();
         for axis in axes.iter().rev() {
             strides.push(stride);
@@ -105,16 +105,15 @@ impl<'a> Scope<'a> {
 
     fn clif_type(&self, value: ir::Value, lanes: u32) -> ClifType {
         match self.function.ty(value).dtype {
-            DType::F32 => math::float(lanes),
-            _ => math::int(lanes),
+            DType::I32 | DType::Bool => math::int(lanes),
+            _ => math::float(lanes),
         }
     }
 
     fn load(&mut self, value: ir::Value, index: &[Index], lanes: u32) -> Value {
-        let ty = self.clif_type(value, 1);
         let operand = self.word(&LoopWord::Operand(value.index()));
-        let axes = &self.function.ty(value).axes;
-        let strides = self.strides(axes);
+        let ty = self.function.ty(value);
+        let strides = self.strides(&ty.axes, if half::is_half(ty.dtype) { 2 } else { 4 });
         let mut address = operand;
         let mut steps = Vec::new();
         for (index, &stride) in index.iter().zip(&strides) {
@@ -125,25 +124,31 @@ impl<'a> Scope<'a> {
             }
         }
         let last_is_dense = index.last().is_some_and(|it| it.step == 1) && steps.len() == 1;
-        let flags = MemFlagsData::trusted();
-        if lanes == 1 {
-            return self.b.ins().load(ty, flags, address, 0);
+        if lanes == 1 || last_is_dense {
+            return self.load_dense(value, address, lanes);
         }
-        let vector = ty.by(lanes).expect("a vector type");
         if steps.is_empty() {
-            let one = self.b.ins().load(ty, flags, address, 0);
-            return self.b.ins().splat(vector, one);
+            let one = self.load_dense(value, address, 1);
+            return self.spread(one, lanes);
         }
-        if last_is_dense {
-            return self.b.ins().load(vector, math::vector_flags(), address, 0);
+        self.load_lanes(value, address, &steps, lanes)
+    }
+
+    /// Loads neighbours.
+    fn load_dense(&mut self, value: ir::Value, address: Value, lanes: u32) -> Value {
+        let dtype = self.function.ty(value).dtype;
+        if half::is_half(dtype) {
+            return half::load(&mut self.b, dtype, address, lanes);
         }
-        self.load_lanes(vector, address, &steps, lanes)
+        let flags = if lanes == 1 { MemFlagsData::trusted() } else { math::vector_flags() };
+        let ty = self.clif_type(value, lanes);
+        self.b.ins().load(ty, flags, address, 0)
     }
 
     /// Loads lanes that do not lie side by side.
     fn load_lanes(
         &mut self,
-        vector: ClifType,
+        value: ir::Value,
         address: Value,
         steps: &[(i64, Value)],
         lanes: u32,
@@ -154,12 +159,11 @@ impl<'a> Scope<'a> {
             let bytes = self.b.ins().imul(step, stride);
             apart = self.b.ins().iadd(apart, bytes);
         }
-        let ty = vector.lane_type();
         let (mut at, mut result) = (address, None);
         for lane in 0..lanes {
-            let one = self.b.ins().load(ty, MemFlagsData::trusted(), at, 0);
+            let one = self.load_dense(value, at, 1);
             result = Some(match result {
-                None => self.b.ins().splat(vector, one),
+                None => self.spread(one, lanes),
                 Some(so_far) => self.b.ins().insertlane(so_far, one, lane as u8),
             });
             at = self.b.ins().iadd(at, apart);
@@ -348,6 +352,8 @@ impl<'a> Scope<'a> {
         let b = &mut self.b;
         match (from, to) {
             _ if from == to => x,
+            // What is read is `f32` by now.
+            (DType::F16 | DType::BF16, DType::F32) => x,
             (DType::F32, DType::I32) => b.ins().fcvt_to_sint_sat(math::int(lanes), x),
             (DType::I32, DType::F32) => b.ins().fcvt_from_sint(math::float(lanes), x),
             (DType::Bool, DType::I32) => b.ins().ineg(x),

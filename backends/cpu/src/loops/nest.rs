@@ -10,7 +10,7 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use ir::{Axis, DType, Extent, Function, Module, Name, Op};
 
-use super::{element::Scope, index::Index, math};
+use super::{element::Scope, half, index::Index, math};
 
 /// Lanes of a vector: Cranelift has 128-bit vectors.
 pub(super) const LANES: u32 = 4;
@@ -40,7 +40,8 @@ pub(crate) struct LoopCode {
 ///
 /// # Errors
 ///
-/// What the CPU backend can not compute: element types other than `f32`, `i32` and `bool`.
+/// What the CPU backend can not compute: element types other than `f32`, `i32` and `bool`, but for
+/// values of 16 bits that are read.
 pub(crate) fn generate(
     module: &Module,
     function: &Function,
@@ -48,7 +49,8 @@ pub(crate) fn generate(
 ) -> Result<LoopCode, String> {
     for value in function.values() {
         let ty = function.ty(value);
-        if !matches!(ty.dtype, DType::F32 | DType::I32 | DType::Bool) {
+        let is_computed = matches!(ty.dtype, DType::F32 | DType::I32 | DType::Bool);
+        if !is_computed && !half::is_read(function, value) {
             return Err(format!("the CPU computes in f32, i32 and bool, not {ty}"));
         }
     }
@@ -144,7 +146,7 @@ struct Placed {
 
 fn store_part(scope: &mut Scope<'_>, output: &[Axis], part: Placed, thread: Value, threads: Value) {
     let axes = scope.function.ty(part.value).axes.clone();
-    let strides = scope.strides(output);
+    let strides = scope.strides(output, 4);
     let Some((outer, inner)) = axes.split_first() else {
         scope.only_first(thread, |scope| store_element(scope, &part, &strides, &[], 1));
         return;

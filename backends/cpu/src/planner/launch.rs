@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ir::{Axis, Function, Name, Node, Type};
+use ir::{Axis, DType, Function, Name, Node, Type};
 use kernels::{Kernel, Word as KernelWord};
 
 use super::{
-    Planner,
+    LARGEST, Planner,
     body::{Body, Located},
+    element,
 };
 use crate::{
     loops::LoopWord,
@@ -69,8 +70,16 @@ impl<'a> Planner<'a> {
         results: &[Place],
     ) -> Result<Launch, String> {
         let mut places = Vec::new();
-        for operand in &node.operands {
-            places.push(self.plain(body.function.ty(*operand), &body.located[operand])?);
+        for (operand, param) in node.operands.iter().zip(&callee.params) {
+            let (ty, located) = (body.function.ty(*operand), &body.located[operand]);
+            let is_as_read = match located {
+                Located::At(_) => ty.dtype == param.ty.dtype,
+                Located::Weight { .. } => param.ty.dtype == DType::F32 || !ty.dtype.is_float(),
+            };
+            if !is_as_read {
+                return Err(format!("@{} takes {}, not {ty}", callee.name, param.ty));
+            }
+            places.push(self.plain(ty, located)?);
         }
         let loop_words = (self.loop_words)(self.module, callee)?;
         let word = |it: LoopWord| match it {
@@ -94,6 +103,7 @@ impl<'a> Planner<'a> {
             Word::Address(to.clone()),
             Word::Address(from.clone()),
             Word::Size(ty.axes.clone()),
+            Word::Bits(element(ty)),
         ];
         let callee = Callee::Kernel(self.kernel("copy"));
         self.push(Step::Launch(Launch { callee, words, reads: vec![from], writes: vec![to] }));
@@ -139,6 +149,10 @@ impl<'a> Planner<'a> {
             return Err(format!("weight {param} has {layers} layers, more than {MOST_LAYERS}"));
         }
         let shape = [size(&shape[0])?, size(&shape[1])?];
+        let elements = shape[0].checked_mul(shape[1]).and_then(|it| it.checked_mul(layers));
+        if elements.is_none_or(|it| LARGEST / 4 < it) {
+            return Err(format!("weight {param} is larger than any memory"));
+        }
         let first = self.plan.banks.iter().map(|it| it.layers).sum();
         let bank = Bank { param: param.clone(), layers, shape, packed, first };
         let same = |it: &Bank| Bank { first, ..it.clone() } == bank;
