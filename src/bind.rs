@@ -12,13 +12,46 @@ use runtime::{Pages, WeightSlot};
 
 use crate::{Error, Loaded, Loader, Lowered, costs};
 
+/// Where packed weights get their numbers from.
+pub(crate) trait Supply: Sync {
+    /// Names what a slot holds: slots of equal parts share a place.
+    type Part: std::fmt::Debug + Sync;
+
+    /// The format that a part is read in.
+    fn dtype(&self, part: &Self::Part) -> Result<DType, Error>;
+
+    /// Its numbers.
+    fn load(&self, part: &Self::Part) -> Result<Loaded<'_>, String>;
+
+    /// It is not needed any more.
+    fn forget(&self, _: &Self::Part) {}
+}
+
+impl Supply for Loader<'_> {
+    type Part = TensorSource;
+
+    fn dtype(&self, part: &TensorSource) -> Result<DType, Error> {
+        stored_type(part, self)
+    }
+
+    fn load(&self, part: &TensorSource) -> Result<Loaded<'_>, String> {
+        Loader::load(self, part)
+    }
+
+    /// Pages of the checkpoint are given back as soon as they are read, so that both copies are
+    /// never in memory at once.
+    fn forget(&self, part: &TensorSource) {
+        part.names().iter().for_each(|it| self.checkpoint.forget(it));
+    }
+}
+
 /// Slots begin at multiples of this many bytes.
 const ALIGN: u64 = 64;
 
 /// A weight of a program and where it comes from.
-struct Wanted {
-    slot: usize,
-    source: TensorSource,
+pub(crate) struct Wanted<P> {
+    pub(crate) slot: usize,
+    pub(crate) part: P,
 }
 
 /// Packs the weights of `checkpoint` for `lowered`, whose slots are completed. `map` says where
@@ -44,12 +77,21 @@ pub fn bind(
             let is_part = rule.layers.is_none() && 1 < bank.layers;
             let row = |whole| TensorSource::Rows(Box::new(whole), layer, layer + 1);
             let source = if is_part { row(source) } else { source };
-            wanted.push(Wanted { slot: bank.first as usize + layer, source });
+            wanted.push(Wanted { slot: bank.first as usize + layer, part: source });
         }
     }
-    let (order, bytes) = lay_out(lowered, &wanted, &loader)?;
+    pack(lowered, &wanted, &loader)
+}
+
+/// Packs what is wanted; the slots of `lowered` are completed.
+pub(crate) fn pack<S: Supply>(
+    lowered: &mut Lowered,
+    wanted: &[Wanted<S::Part>],
+    supply: &S,
+) -> Result<Pages, Error> {
+    let (order, bytes) = lay_out(lowered, wanted, supply)?;
     let mut pages = Pages::zeroed(bytes)?;
-    fill(&mut pages, &lowered.program.weights, &wanted, &order, &loader)?;
+    fill(&mut pages, &lowered.program.weights, wanted, &order, supply)?;
     lowered.costs.step_bytes = step_bytes(lowered);
     lowered.costs.parameters = parameters(lowered);
     Ok(pages)
@@ -82,8 +124,21 @@ fn source_of(rule: &ParamRule, layer: usize, loader: &Loader<'_>) -> TensorSourc
     }
 }
 
-/// Compares what the spec wants with what the checkpoint has.
-fn check(module: &Module, map: &WeightMap, loader: &Loader<'_>) -> Result<(), Error> {
+/// The names of the tensors that `module` reads of a checkpoint.
+///
+/// # Errors
+///
+/// As [`bind`].
+pub(crate) fn used(
+    module: &Module,
+    maps: &[WeightMap],
+    checkpoint: &Checkpoint,
+) -> Result<BTreeSet<String>, Error> {
+    check(module, map_for(maps, checkpoint)?, &Loader { checkpoint })
+}
+
+/// Compares what the spec wants with what the checkpoint has; the names of the tensors it reads.
+fn check(module: &Module, map: &WeightMap, loader: &Loader<'_>) -> Result<BTreeSet<String>, Error> {
     let mut faults = Vec::new();
     let mut used: BTreeSet<String> = BTreeSet::new();
     for rule in &map.rules {
@@ -119,7 +174,7 @@ fn check(module: &Module, map: &WeightMap, loader: &Loader<'_>) -> Result<(), Er
         }
     }
     if faults.is_empty() {
-        return Ok(());
+        return Ok(used);
     }
     let n = faults.len();
     let head = format!("the checkpoint does not fit the spec, in {n} places:\n  ");
@@ -137,16 +192,16 @@ fn fixed_shape(module: &Module, ty: &Type) -> Option<Vec<usize>> {
 
 /// Completes the slots: formats, sizes and places. Equal weights share a place. Which of `wanted`
 /// are to be written, and how many bytes there are.
-fn lay_out(
+fn lay_out<S: Supply>(
     lowered: &mut Lowered,
-    wanted: &[Wanted],
-    loader: &Loader<'_>,
+    wanted: &[Wanted<S::Part>],
+    supply: &S,
 ) -> Result<(Vec<usize>, u64), Error> {
     let mut known: BTreeMap<String, u64> = BTreeMap::new();
     let mut order = Vec::new();
     let mut end = 0u64;
     for (i, it) in wanted.iter().enumerate() {
-        let dtype = stored_type(&it.source, loader)?;
+        let dtype = supply.dtype(&it.part)?;
         let slot = &mut lowered.program.weights[it.slot];
         let [n, k] = slot.shape.map(|it| it as usize);
         let packed = slot.packed.then(|| kernels_cpu::pack::packed_bytes(dtype, n, k)).flatten();
@@ -160,7 +215,7 @@ fn lay_out(
         slot.bytes = bytes
             .ok_or_else(|| Error::new("C0203", format!("`{}` is too large", slot.name)))?
             as u64;
-        let key = format!("{:?} {:?} {}", it.source, slot.shape, slot.packed);
+        let key = format!("{:?} {:?} {}", it.part, slot.shape, slot.packed);
         slot.offset = *known.entry(key).or_insert_with(|| {
             order.push(i);
             let offset = end;
@@ -184,14 +239,13 @@ fn stored_type(source: &TensorSource, loader: &Loader<'_>) -> Result<DType, Erro
     }
 }
 
-/// Writes the weights `order`, shared among threads. Pages of the checkpoint are given back as soon
-/// as they are read, so that both copies are never in memory at once.
-fn fill(
+/// Writes the weights `order`, shared among threads.
+fn fill<S: Supply>(
     pages: &mut Pages,
     slots: &[WeightSlot],
-    wanted: &[Wanted],
+    wanted: &[Wanted<S::Part>],
     order: &[usize],
-    loader: &Loader<'_>,
+    supply: &S,
 ) -> Result<(), Error> {
     let mut jobs = Vec::new();
     let mut rest: &mut [u8] = pages;
@@ -200,7 +254,7 @@ fn fill(
         let slot = &slots[wanted[i].slot];
         let (_, tail) = rest.split_at_mut((slot.offset - begin) as usize);
         let (target, tail) = tail.split_at_mut(slot.bytes as usize);
-        jobs.push((slot, &wanted[i].source, target));
+        jobs.push((slot, &wanted[i].part, target));
         rest = tail;
         begin = slot.offset + slot.bytes;
     }
@@ -212,13 +266,13 @@ fn fill(
             threads.spawn(|| {
                 loop {
                     let job = jobs.lock().ok().and_then(|mut it| it.pop());
-                    let Some((slot, source, target)) = job else { break };
-                    if let Err(why) = write(slot, source, target, loader)
+                    let Some((slot, part, target)) = job else { break };
+                    if let Err(why) = write(slot, part, target, supply)
                         && let Ok(mut faults) = faults.lock()
                     {
                         faults.push(format!("`{}`: {why}", slot.name));
                     }
-                    source.names().iter().for_each(|it| loader.checkpoint.forget(it));
+                    supply.forget(part);
                 }
             });
         }
@@ -228,14 +282,14 @@ fn fill(
     if faults.is_empty() { Ok(()) } else { Err(Error::new("C0203", faults.join("\n"))) }
 }
 
-fn write(
+fn write<S: Supply>(
     slot: &WeightSlot,
-    source: &TensorSource,
+    part: &S::Part,
     target: &mut [u8],
-    loader: &Loader<'_>,
+    supply: &S,
 ) -> Result<(), String> {
     let [n, k] = slot.shape.map(|it| it as usize);
-    let loaded = loader.load(source)?.filling(n * k);
+    let loaded = supply.load(part)?.filling(n * k);
     let bytes = if loaded.dtype == slot.dtype {
         loaded.bytes
     } else {

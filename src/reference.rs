@@ -1,11 +1,13 @@
 //! The reference interpreter as a model that can be verified.
 
+use std::collections::BTreeMap;
+
 use frontend::WeightMap;
 use import::Checkpoint;
-use ir::Module;
+use ir::{Module, Name, Tensor};
 use runtime::{Fault, Model};
 
-use crate::{Error, Lowered, bind::tensors, lower};
+use crate::{Error, Lowered, Random, bind::tensors, lower};
 
 /// A model run by the meaning of its graph, every result rounded to its type.
 pub struct ReferenceModel {
@@ -26,8 +28,20 @@ impl ReferenceModel {
         maps: &[WeightMap],
         checkpoint: &Checkpoint,
     ) -> Result<ReferenceModel, Error> {
+        ReferenceModel::of(lowered, tensors(&lowered.module, maps, checkpoint)?)
+    }
+
+    /// The same with random weights.
+    ///
+    /// # Errors
+    ///
+    /// When the graph is not one that can be run.
+    pub fn random(lowered: &Lowered, random: &Random) -> Result<ReferenceModel, Error> {
+        ReferenceModel::of(lowered, random.tensors(&lowered.module)?)
+    }
+
+    fn of(lowered: &Lowered, weights: BTreeMap<Name, Tensor>) -> Result<ReferenceModel, Error> {
         let module: Module = lowered.module.clone();
-        let weights = tensors(&module, maps, checkpoint)?;
         let cpu::StepAxes { new, past, last, source } = lower::step_axes(&module)?;
         let is_stepwise = past.is_some();
         let axes = reference::StepAxes { new, past, last, source };

@@ -1,15 +1,16 @@
 //! `build`: a model as one file that runs itself.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use import::Checkpoint;
+use frontend::WeightMap;
 use runtime::{Compiled, Manifest};
-use treen::{Error, Lowered, Spec};
+use treen::{Error, Lowered, Spec, Weights};
 
-use super::{ModelArgs, opt, unwritable};
+use super::{ModelArgs, file_error, opt, unwritable};
 
 /// Compile a model to an executable
 #[derive(Args)]
@@ -17,7 +18,7 @@ pub(super) struct BuildArgs {
     /// Which model.
     #[command(flatten)]
     model: ModelArgs,
-    /// Where to write the executable [default: the model's name]
+    /// Where to write the executable [default: the model's name], or what --emit prints
     #[arg(short, long)]
     output: Option<PathBuf>,
     /// Print a stage of the compiler instead of building
@@ -49,54 +50,73 @@ impl BuildArgs {
         opt::check_name(self.print_after.as_deref())?;
         let spec = self.model.open()?;
         if let Some(Emit::Tn) = self.emit {
-            let text = spec.text()?;
-            return out.write_all(text.as_bytes()).map_err(unwritable);
+            return self.print(out, &spec.text()?);
         }
         let compiled = spec.compile()?;
         if let Some(Emit::Graph) = self.emit {
-            return write!(out, "{}", compiled.module).map_err(unwritable);
+            return self.print(out, &compiled.module);
         }
         let mut shown = String::new();
-        let mut lowered = treen::lower(compiled.module, &self.model.options(), &mut |step| {
+        let lowered = treen::lower(compiled.module, &self.model.options(), &mut |step| {
             shown += &opt::print_after(self.print_after.as_deref(), step);
-        })?;
+        });
+        // Before a fault is told, what led to it.
         out.write_all(shown.as_bytes()).map_err(unwritable)?;
+        let mut lowered = lowered?;
         if self.time_passes {
             opt::write_times(out, &lowered.records)?;
         }
         match self.emit {
-            Some(Emit::Lowered) => return write!(out, "{}", lowered.module).map_err(unwritable),
-            Some(Emit::Plan) => return write!(out, "{}", lowered.plan).map_err(unwritable),
+            Some(Emit::Lowered) => return self.print(out, &lowered.module),
+            Some(Emit::Plan) => return self.print(out, &lowered.plan),
             Some(Emit::Tn | Emit::Graph) | None => {}
         }
-        let checkpoint = open_weights(&spec)?;
-        let weights = treen::bind(&mut lowered, &compiled.weights, &checkpoint)?;
-        let manifest = manifest(&spec, compiled.tokenizer.as_deref(), lowered, &checkpoint)?;
+        let weights = self.model.open_weights(&spec)?;
+        let pages = weights.bind(&mut lowered, &compiled.weights)?;
+        let manifest = manifest(&spec, compiled.tokenizer.as_deref(), lowered, &weights)?;
         let output = self.output.clone().unwrap_or_else(|| manifest.program.name.clone().into());
-        runtime::write_executable(&output, &manifest, &weights)?;
+        runtime::write_executable(&output, &manifest, &pages)?;
         writeln!(out, "{}", output.display()).map_err(unwritable)
+    }
+
+    /// Prints a stage, to the output file if one is named.
+    fn print(&self, out: &mut dyn Write, stage: &dyn Display) -> Result<(), Error> {
+        match &self.output {
+            Some(path) => {
+                std::fs::write(path, stage.to_string()).map_err(|error| file_error(path, &error))
+            }
+            None => write!(out, "{stage}").map_err(unwritable),
+        }
     }
 }
 
-/// The checkpoint of a spec.
-pub(super) fn open_weights(spec: &Spec) -> Result<Checkpoint, Error> {
-    let path = spec.weights.as_ref().ok_or_else(|| {
-        Error::new("C0204", "the spec names no weights").help("give a checkpoint with --weights")
-    })?;
-    Ok(Checkpoint::open(path)?)
+/// A model that is compiled, and the weights that it is to have.
+pub(super) struct Unbound {
+    spec: Spec,
+    pub(super) lowered: Lowered,
+    pub(super) maps: Vec<WeightMap>,
+    pub(super) weights: Weights,
+    tokenizer: Option<String>,
 }
 
-/// A compiled model in memory, ready to run.
-pub(super) fn compile(args: &ModelArgs) -> Result<Compiled, Error> {
-    let spec = args.open()?;
-    super::progress("compiling");
-    let compiled = spec.compile()?;
-    let mut lowered = treen::lower(compiled.module, &args.options(), &mut |_| {})?;
-    let checkpoint = open_weights(&spec)?;
-    super::progress("packing weights");
-    let weights = treen::bind(&mut lowered, &compiled.weights, &checkpoint)?;
-    let manifest = manifest(&spec, compiled.tokenizer.as_deref(), lowered, &checkpoint)?;
-    Ok(Compiled::Memory { manifest, weights: Arc::new(weights) })
+impl Unbound {
+    pub(super) fn compile(args: &ModelArgs) -> Result<Unbound, Error> {
+        let spec = args.open()?;
+        super::progress("compiling");
+        let frontend::Compiled { module, weights: maps, tokenizer, .. } = spec.compile()?;
+        let lowered = treen::lower(module, &args.options(), &mut |_| {})?;
+        let weights = args.open_weights(&spec)?;
+        Ok(Unbound { spec, lowered, maps, weights, tokenizer })
+    }
+
+    /// The model in memory, ready to run.
+    pub(super) fn bind(mut self) -> Result<Compiled, Error> {
+        super::progress("packing weights");
+        let weights = Arc::new(self.weights.bind(&mut self.lowered, &self.maps)?);
+        let tokenizer = self.tokenizer.as_deref();
+        let manifest = manifest(&self.spec, tokenizer, self.lowered, &self.weights)?;
+        Ok(Compiled::Memory { manifest, weights })
+    }
 }
 
 /// Everything about a model but its weights.
@@ -104,9 +124,11 @@ fn manifest(
     spec: &Spec,
     tokenizer: Option<&str>,
     lowered: Lowered,
-    checkpoint: &Checkpoint,
+    weights: &Weights,
 ) -> Result<Manifest, Error> {
-    let tokenizer = match (import::tokenizer(checkpoint)?, tokenizer) {
+    let checkpoint = weights.checkpoint();
+    let own = checkpoint.map(import::tokenizer).transpose()?.flatten();
+    let tokenizer = match (own, tokenizer) {
         (None, Some(name)) => named_tokenizer(spec, name)?,
         (found, _) => found,
     };
@@ -114,8 +136,8 @@ fn manifest(
         program: lowered.program,
         costs: lowered.costs,
         tokenizer,
-        start: import::decoder_start(checkpoint)?,
-        chat_template: import::chat_template(checkpoint)?,
+        start: checkpoint.map_or(Ok(0), import::decoder_start)?,
+        chat_template: checkpoint.map(import::chat_template).transpose()?.flatten(),
         spec: spec.text()?,
         made_by: format!("treen {}", env!("CARGO_PKG_VERSION")),
     })

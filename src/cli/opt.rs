@@ -49,10 +49,13 @@ impl OptArgs {
             .map_err(|why| Error::new("C0302", why.to_string()))?;
         let manager = Manager { check: !self.no_check, ..Manager::default() };
         let mut shown = String::new();
-        let (module, records) = manager.run(&pipeline, module, &mut |step| {
+        let outcome = manager.run(&pipeline, module, &mut |step| {
             shown += &print_after(self.print_after.as_deref(), step);
-        })?;
-        write!(out, "{shown}{module}").map_err(unwritable)?;
+        });
+        // Before a fault is told, what led to it.
+        out.write_all(shown.as_bytes()).map_err(unwritable)?;
+        let (module, records) = outcome?;
+        write!(out, "{module}").map_err(unwritable)?;
         if self.time_passes {
             write_times(out, &records)?;
         }

@@ -6,15 +6,15 @@ use std::path::Path;
 use clap::Args;
 use runtime::verify::{Agreement, Golden, verify};
 use runtime::{Compiled, Container, commands};
-use treen::{Error, ReferenceModel};
+use treen::Error;
 
-use super::{CacheType, ModelArgs, build, unwritable};
+use super::{CacheType, ModelArgs, build::Unbound, unwritable};
 
 /// The model: an executable that was built, or anything that can be compiled.
 fn model(args: &ModelArgs) -> Result<Compiled, Error> {
     match executable(args)? {
         Some(container) => Ok(Compiled::File(container)),
-        None => build::compile(args),
+        None => Unbound::compile(args)?.bind(),
     }
 }
 
@@ -88,11 +88,12 @@ impl Verify {
         if let Some(container) = executable(&self.model)? {
             return Ok(self.inner.execute(&Compiled::File(container), out)?);
         }
+        let unbound = Unbound::compile(&self.model)?;
         let mut found = Vec::new();
         if !self.no_reference {
-            found.push(("reference", self.reference()?));
+            found.push(("reference", self.reference(&unbound)?));
         }
-        found.push(("cpu", self.inner.compare(&build::compile(&self.model)?)?));
+        found.push(("cpu", self.inner.compare(&unbound.bind()?)?));
         if self.inner.json {
             let object: serde_json::Map<_, _> = found
                 .iter()
@@ -107,12 +108,8 @@ impl Verify {
         Ok(found.iter().try_for_each(|(_, it)| self.inner.judge(it))?)
     }
 
-    fn reference(&self) -> Result<Agreement, Error> {
-        let spec = self.model.open()?;
-        let compiled = spec.compile()?;
-        let lowered = treen::lower(compiled.module, &self.model.options(), &mut |_| {})?;
-        let checkpoint = build::open_weights(&spec)?;
-        let mut model = ReferenceModel::new(&lowered, &compiled.weights, &checkpoint)?;
+    fn reference(&self, of: &Unbound) -> Result<Agreement, Error> {
+        let mut model = of.weights.reference(&of.lowered, &of.maps)?;
         Ok(verify(&mut model, &Golden::read(&self.inner.golden)?)?)
     }
 }

@@ -15,6 +15,8 @@ mod loops;
 #[cfg(test)]
 mod made_up;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod models;
 #[cfg(test)]
 mod passes;

@@ -6,8 +6,8 @@ use std::{fs, path::PathBuf, sync::Arc};
 use frontend::WeightMap;
 use import::Checkpoint;
 use ir::DType;
-use runtime::{Compiled, Manifest, Model, Session, verify::Golden};
-use treen::{Lowered, Options, ReferenceModel, Spec};
+use runtime::{Compiled, Manifest, Model, Pages, Session, verify::Golden};
+use treen::{Lowered, Options, Random, ReferenceModel, Spec};
 
 /// How far outputs may be from those of Transformers, which rounds at other places.
 const TOLERANCE: f32 = 1e-5;
@@ -73,8 +73,13 @@ impl Fixture {
 
     /// The program in memory.
     fn bind(&mut self) -> Compiled {
-        let weights = treen::bind(&mut self.lowered, &self.maps, &self.checkpoint);
-        let weights = Arc::new(weights.unwrap_or_else(|why| panic!("{why}")));
+        let pages = treen::bind(&mut self.lowered, &self.maps, &self.checkpoint);
+        self.with(pages.unwrap_or_else(|why| panic!("{why}")))
+    }
+
+    /// The program with these weights.
+    fn with(&self, pages: Pages) -> Compiled {
+        let weights = Arc::new(pages);
         let program = self.lowered.program.clone();
         Compiled::Memory { manifest: Manifest { program, ..Manifest::default() }, weights }
     }
@@ -116,6 +121,28 @@ fn they_answer_what_transformers_answers() {
         agree(&format!("{name}, the reference"), &mut reference, &golden);
         let mut session = fixture.bind().session(Some(2), None).expect("a session");
         agree(&name, &mut session, &golden);
+    }
+}
+
+#[test]
+fn random_weights_are_the_same_to_the_reference() {
+    for path in folders() {
+        let mut fixture = Fixture::compile(path);
+        let (golden, name) = (fixture.golden(), fixture.path.display().to_string());
+        let random = Random { seed: 1 };
+        let reference = ReferenceModel::random(&fixture.lowered, &random);
+        let mut reference = reference.unwrap_or_else(|why| panic!("{why}"));
+        let pages = random.bind(&mut fixture.lowered).unwrap_or_else(|why| panic!("{why}"));
+        let mut session = fixture.with(pages).session(Some(2), None).expect("a session");
+        let text = &golden.texts[0];
+        if let Some(source) = golden.sources.first() {
+            reference.read_source(source).expect("something to encode");
+            session.read_source(source).expect("something to encode");
+        }
+        let expected = reference.step(text, text.len()).expect("a step");
+        let found = session.step(text, text.len()).expect("a step");
+        let error = error(found, expected);
+        assert!(error <= TOLERANCE, "{name}: {error}");
     }
 }
 

@@ -56,6 +56,8 @@ struct Bounds {
     last: u64,
     /// Positions in all.
     capacity: u64,
+    /// The largest capacity that the program was made for.
+    most: u64,
     /// Tokens that an encoder can read.
     source: u64,
     /// Tokens are below it.
@@ -207,12 +209,16 @@ impl Session {
     }
 
     fn check_room(&self, new: u64) -> Result<(), Fault> {
-        let (past, capacity) = (self.past, self.bounds.capacity);
+        let (past, Bounds { capacity, most, .. }) = (self.past, self.bounds);
         if new <= capacity - past {
             return Ok(());
         }
+        let help = match capacity < most {
+            true => "a larger `--context`, or a shorter text",
+            false => "a shorter text: the model was compiled for no more positions",
+        };
         let message = format!("{past} + {new} tokens do not fit into a context of {capacity}");
-        Err(Fault::new("R0302", message).help("a larger `--context`, or a shorter text"))
+        Err(Fault::new("R0302", message).help(help))
     }
 
     /// Puts tokens into an input.
@@ -310,7 +316,7 @@ fn bounds(program: &Program, capacity: Option<u64>) -> Result<Bounds, Fault> {
     let capacity = wanted.next_multiple_of(CAPACITY_STEP).min(most);
     let source = program.bound(ExtentRole::Source).unwrap_or(0);
     let (new, vocabulary) = (new.min(capacity), program.vocabulary);
-    Ok(Bounds { new, last, capacity, source, vocabulary })
+    Ok(Bounds { new, last, capacity, most, source, vocabulary })
 }
 
 /// A frame that threads read at once.

@@ -2,9 +2,10 @@
 
 use super::{Variants, accumulator, offset, strides_along};
 use crate::{
-    Axes, Axis, DType, Example, Function, Mismatch, Node, Rules, Run, Scope, Tensor, Type, Value,
-    Visit,
+    Axes, Axis, Cost, DType, Example, Function, Mismatch, Node, Rules, Run, Scope, Tensor, Type,
+    Value, Visit,
     grad::Grad,
+    op::bytes_moved,
     ops::{Op, ScatterAdd},
 };
 
@@ -89,6 +90,11 @@ impl Rules for Gather {
         let into = grad.ty(operands[0]).axes.clone();
         let op = ScatterAdd { axis: self.axis.clone(), into };
         vec![Some(grad.add(op, &[upstream, operands[1]])), None]
+    }
+
+    /// Nothing is computed.
+    fn cost(&self, operands: &[Type], results: &[Type], size: &dyn Fn(&Axis) -> u64) -> Cost {
+        Cost { flops: 0, bytes: bytes_moved(operands, results, size) }
     }
 
     fn examples(&self) -> Vec<Example> {

@@ -1,0 +1,190 @@
+//! What memory a model takes, from the types of its parameters and of what its steps leave.
+
+use frontend::WeightMap;
+use import::Checkpoint;
+use ir::{Axis, DType, Module, Param, Role, Type};
+use passes::{Manager, Pipeline};
+use runtime::Costs;
+
+use crate::{Error, bind, costs, lower};
+
+/// How matrices are stored; see [`Format::bytes_of`] for what else there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Its name.
+    pub name: &'static str,
+    /// Elements of a row that are stored together.
+    block: u64,
+    /// Bytes of so many.
+    bytes: u64,
+}
+
+impl Format {
+    /// The format of that name: a type of elements, `fp8` (a byte for each) or `nvfp4` (half a byte
+    /// for each, and a byte for the scale of 16).
+    pub fn from_name(name: &str) -> Option<Format> {
+        match name {
+            "fp8" => Some(Format { name: "fp8", block: 32, bytes: 32 }),
+            "nvfp4" => Some(Format { name: "nvfp4", block: 16, bytes: 9 }),
+            _ => DType::from_name(name).filter(|it| !NOT_STORED.contains(it)).map(Format::of),
+        }
+    }
+
+    fn of(dtype: DType) -> Format {
+        let (block, bytes) = (dtype.block_len() as u64, dtype.block_bytes() as u64);
+        Format { name: dtype.name(), block, bytes }
+    }
+
+    /// Bytes of a parameter's part of one layer, repeated for each layer. A matrix whose rows are
+    /// whole blocks is stored in the format. Vectors, such as norms and biases, and matrices with
+    /// shorter rows stay in `bf16`, or in `f32` where that is the format.
+    fn bytes_of(self, elements: u64, columns: u64, is_matrix: bool) -> Option<u64> {
+        if self.block == 1 || (is_matrix && columns.is_multiple_of(self.block)) {
+            return (elements / self.block).checked_mul(self.bytes);
+        }
+        elements.checked_mul(2)
+    }
+}
+
+/// Types that no weights are stored in.
+const NOT_STORED: [DType; 4] = [DType::F64, DType::I32, DType::Bool, DType::Mixed];
+
+/// What a model takes.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Its name.
+    pub name: String,
+    /// Parameters, those used twice counted once.
+    pub parameters: u64,
+    /// Bytes of all weights.
+    pub weight_bytes: u64,
+    /// Bytes that each position of each sequence leaves: keys and values.
+    pub position_bytes: u64,
+    /// Bytes that a sequence leaves however long it is: the states of recurrences.
+    pub sequence_bytes: u64,
+    /// The most positions that the spec allows.
+    pub most_positions: u64,
+    /// The work of a step.
+    pub costs: Costs,
+}
+
+impl Memory {
+    /// Of the module of a spec with weights in the given format and keys and values of type
+    /// `cache`. `maps` tell which parameters are banks of layers.
+    ///
+    /// # Errors
+    ///
+    /// When the model has no form that works step by step, or numbers overflow.
+    pub fn of(
+        module: &Module,
+        maps: &[WeightMap],
+        format: Format,
+        cache: DType,
+    ) -> Result<Memory, Error> {
+        let step = step_form(module)?;
+        let axes = lower::step_axes(&step)?;
+        let past = axes.past.as_ref().map(Axis::from);
+        let new = Axis::from(&axes.new);
+        let mut memory = Memory {
+            name: module.entry().name.to_string(),
+            parameters: 0,
+            weight_bytes: 0,
+            position_bytes: 0,
+            sequence_bytes: 0,
+            most_positions: step.axes.bound(past.as_ref().unwrap_or(&new)).unwrap_or(0) as u64,
+            costs: costs::of(&step, &axes),
+        };
+        for param in &step.entry().params {
+            let added = match param.role {
+                Role::Weight => memory.add_weight(&step, maps, param, format),
+                Role::State => memory.add_state(&step, past.as_ref(), &param.ty, cache),
+                Role::Input | Role::Value => Some(()),
+            };
+            added.ok_or_else(|| Error::new("C0201", format!("`{}` is too large", param.name)))?;
+        }
+        Ok(memory)
+    }
+
+    fn add_weight(
+        &mut self,
+        module: &Module,
+        maps: &[WeightMap],
+        param: &Param,
+        format: Format,
+    ) -> Option<()> {
+        let rules = maps.first().map_or(&[][..], |it| &it.rules);
+        let is_bank = rules.iter().any(|it| param.name == *it.param && it.layers.is_some());
+        let n = elements(module, &param.ty.axes)?;
+        let columns = param.ty.axes.last().map_or(Some(1), |it| module.axes.fixed(it))? as u64;
+        let is_matrix = 2 <= param.ty.axes.len() - usize::from(is_bank);
+        self.parameters = self.parameters.checked_add(n)?;
+        let bytes = format.bytes_of(n, columns, is_matrix)?;
+        self.weight_bytes = self.weight_bytes.checked_add(bytes)?;
+        Some(())
+    }
+
+    fn add_state(
+        &mut self,
+        module: &Module,
+        past: Option<&Axis>,
+        ty: &Type,
+        cache: DType,
+    ) -> Option<()> {
+        let mut axes = ty.axes.clone();
+        axes.retain(|it| Some(it) != past);
+        let (bytes, dtype) = if axes.len() < ty.axes.len() {
+            (&mut self.position_bytes, cache)
+        } else {
+            (&mut self.sequence_bytes, ty.dtype)
+        };
+        let n = elements(module, &axes)?;
+        *bytes = bytes.checked_add(n.checked_mul(dtype.block_bytes() as u64)?)?;
+        Some(())
+    }
+
+    /// Bytes of keys and values of `batch` sequences of `context` positions.
+    pub fn cache_bytes(&self, context: u64, batch: u64) -> Option<u64> {
+        self.position_bytes.checked_mul(context)?.checked_mul(batch)
+    }
+
+    /// Bytes of the recurrent states of `batch` sequences.
+    pub fn state_bytes(&self, batch: u64) -> Option<u64> {
+        self.sequence_bytes.checked_mul(batch)
+    }
+
+    /// Bytes of it all.
+    pub fn total_bytes(&self, context: u64, batch: u64) -> Option<u64> {
+        let left = self.cache_bytes(context, batch)?.checked_add(self.state_bytes(batch)?)?;
+        self.weight_bytes.checked_add(left)
+    }
+}
+
+/// Bytes of the weights that `checkpoint` has for `module`, as it stores them.
+///
+/// # Errors
+///
+/// When it does not fit.
+pub fn stored_bytes(
+    module: &Module,
+    maps: &[WeightMap],
+    checkpoint: &Checkpoint,
+) -> Result<u64, Error> {
+    let used = bind::used(module, maps, checkpoint)?;
+    let entries = checkpoint.tensors().filter(|it| used.contains(&it.name));
+    Ok(entries.map(|it| it.range.len() as u64).sum())
+}
+
+/// The form that works step by step, of a model that has one.
+fn step_form(module: &Module) -> Result<Module, Error> {
+    if !lower::is_stepwise(module) {
+        return Ok(module.clone());
+    }
+    let pipeline = Pipeline::parse("incremental,tail", &passes::all())
+        .map_err(|why| Error::new("C0302", why.to_string()))?;
+    let manager = Manager { check: false, ..Manager::default() };
+    Ok(manager.run(&pipeline, module.clone(), &mut |_| {})?.0)
+}
+
+fn elements(module: &Module, axes: &[Axis]) -> Option<u64> {
+    axes.iter().try_fold(1u64, |n, it| n.checked_mul(module.axes.fixed(it)? as u64))
+}
