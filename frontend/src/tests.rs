@@ -34,6 +34,12 @@ fn faults(text: &str, settings: &[&str]) -> Vec<&'static str> {
     found.iter().map(|it| it.code).collect()
 }
 
+#[test]
+fn there_are_not_more_layers_than_any_model_has() {
+    assert!(faults(LLAMA, &["L=4096"]).is_empty());
+    assert_eq!(faults(LLAMA, &["L=1000000000000"]), ["E0304"]);
+}
+
 /// The fenced `tn` examples of a page, with what their fence says and the heading above.
 fn examples(page: &str) -> Vec<(String, String, String)> {
     let (mut examples, mut heading) = (Vec::new(), "");

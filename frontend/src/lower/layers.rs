@@ -14,7 +14,7 @@ use crate::ast::{Branch, Expr, ExprKind, Layers, LayersBody, Name, Stmt, StmtKin
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
-/// Patterns may have this many letters.
+/// There may be this many layers in a stack.
 const MOST_LAYERS: usize = 4096;
 
 /// The names that the layers hand on, with their values before the first.
@@ -39,6 +39,10 @@ impl<'a> Lower<'a> {
             let message = format!("`{axis}` does not say how many layers there are");
             return Err(self.wrong("E0304", message, over.span));
         };
+        if MOST_LAYERS < n_layers {
+            let message = format!("{n_layers} layers, where a stack has {MOST_LAYERS} at most");
+            return Err(self.wrong("E0304", message, over.span));
+        }
         let carries = self.layer_carries([body], label)?;
         let step = self.layer_step(body, label, &carries)?;
         let mut operands: Vec<Value> = carries.iter().map(|it| it.1).collect();
