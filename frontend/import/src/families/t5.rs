@@ -73,9 +73,10 @@ fn of_gguf(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Err
     let eps = config.number("attention.layer_norm_rms_epsilon")?;
     config.number("attention.layer_norm_epsilon")?;
     let gated = checkpoint.find("enc.blk.0.ffn_gate.weight").is_some();
-    // The file does not say it; of the published models those with one matrix are scaled.
     let tied = checkpoint.find("output.weight").is_none();
-    Ok(settings(axes, [eps.unwrap_or(1e-6), 128.0, context as f64], [gated, tied, tied]))
+    // The file does not say it; of the published models the first version is scaled.
+    let scaled = tied && !gated;
+    Ok(settings(axes, [eps.unwrap_or(1e-6), 128.0, context as f64], [gated, tied, scaled]))
 }
 
 fn settings(
