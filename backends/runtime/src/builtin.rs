@@ -16,8 +16,6 @@ pub(crate) fn find(name: &str) -> Option<KernelFn> {
         "math.log" => unary(log),
         "math.sin" => unary(sin),
         "math.cos" => unary(cos),
-        "math.tanh" => unary(tanh),
-        "math.erf" => unary(erf),
         // SAFETY: as above.
         "math.pow" => unsafe {
             std::mem::transmute::<extern "C" fn(f32, f32) -> f32, KernelFn>(pow)
@@ -53,14 +51,6 @@ extern "C" fn sin(x: f32) -> f32 {
 
 extern "C" fn cos(x: f32) -> f32 {
     f64::from(x).cos() as f32
-}
-
-extern "C" fn tanh(x: f32) -> f32 {
-    f64::from(x).tanh() as f32
-}
-
-extern "C" fn erf(x: f32) -> f32 {
-    ir::ops::UnaryFn::Erf.apply(f64::from(x)) as f32
 }
 
 extern "C" fn pow(x: f32, y: f32) -> f32 {

@@ -301,7 +301,9 @@ impl<'a> Scope<'a> {
             }
             UnaryFn::Floor => b.ins().floor(x),
             UnaryFn::Not => b.ins().bnot(x),
-            UnaryFn::Log | UnaryFn::Sin | UnaryFn::Cos | UnaryFn::Tanh | UnaryFn::Erf => {
+            UnaryFn::Tanh => math::tanh(b, lanes, x),
+            UnaryFn::Erf => math::erf(b, lanes, x),
+            UnaryFn::Log | UnaryFn::Sin | UnaryFn::Cos => {
                 let helper = math::unary_helper(function).expect("a helper");
                 self.call_helper(helper, &[x], lanes)
             }

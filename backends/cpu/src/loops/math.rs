@@ -1,7 +1,7 @@
 //! Functions that the processor lacks.
 //!
-//! `exp` is emitted in line, four lanes at a time, since activations need it for every element. The
-//! others call the runtime, lane by lane.
+//! `exp`, `tanh` and `erf` are emitted in line, four lanes at a time, since activations need them for
+//! every element. The others call the runtime, lane by lane.
 
 use cranelift_codegen::ir::{
     InstBuilder, MemFlagsData, Type, Value,
@@ -17,14 +17,14 @@ pub(crate) fn unary_helper(function: UnaryFn) -> Option<&'static str> {
         UnaryFn::Log => Some("math.log"),
         UnaryFn::Sin => Some("math.sin"),
         UnaryFn::Cos => Some("math.cos"),
-        UnaryFn::Tanh => Some("math.tanh"),
-        UnaryFn::Erf => Some("math.erf"),
         UnaryFn::Neg
         | UnaryFn::Abs
         | UnaryFn::Exp
         | UnaryFn::Sqrt
         | UnaryFn::Rsqrt
         | UnaryFn::Floor
+        | UnaryFn::Tanh
+        | UnaryFn::Erf
         | UnaryFn::Not => None,
     }
 }
@@ -118,12 +118,8 @@ pub(crate) fn exp(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
         let product = b.ins().fmul(n, part);
         r = b.ins().fsub(r, product);
     }
-    let mut sum = number(b, lanes, 1.0 / 5040.0);
-    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        let product = b.ins().fmul(sum, r);
-        let coefficient = number(b, lanes, coefficient);
-        sum = b.ins().fadd(product, coefficient);
-    }
+    let series = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    let sum = polynomial(b, lanes, &series, r);
     let n = b.ins().fcvt_to_sint_sat(int(lanes), n);
     let one = b.ins().iconst(I32, 1);
     let half = b.ins().sshr(n, one);
@@ -132,6 +128,98 @@ pub(crate) fn exp(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
     let second = power_of_two(b, lanes, rest);
     let result = b.ins().fmul(sum, first);
     b.ins().fmul(result, second)
+}
+
+/// The hyperbolic tangent, within two units in the last place: near zero an odd polynomial, beyond
+/// `1 - 2 / (e^2x + 1)`. The coefficients are fitted for the least relative error.
+pub(crate) fn tanh(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
+    const NEAR: [f32; 5] =
+        [-0.006_653_567_3, 0.021_301_7, -0.053_899_97, 0.133_329_7, -0.333_333_28];
+    let size = b.ins().fabs(x);
+    let square = b.ins().fmul(x, x);
+    let slope = polynomial(b, lanes, &NEAR, square);
+    let slope = b.ins().fmul(slope, square);
+    let near = odd(b, x, slope);
+    let twice = b.ins().fadd(size, size);
+    let power = exp(b, lanes, twice);
+    let (one, two) = (number(b, lanes, 1.0), number(b, lanes, 2.0));
+    let sum = b.ins().fadd(power, one);
+    let rest = b.ins().fdiv(two, sum);
+    let far = b.ins().fsub(one, rest);
+    joined(b, lanes, x, near, far, 0.5)
+}
+
+/// The error function, within two units in the last place: near zero an odd polynomial, beyond one
+/// less a power of e whose exponent is a polynomial. The coefficients are fitted for the least error
+/// of the result.
+pub(crate) fn erf(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
+    const NEAR: [f32; 7] = [
+        7.889_119e-5,
+        -8.020_841e-4,
+        0.005_189_535,
+        -0.026_854_444,
+        0.112_836,
+        -0.376_126_26,
+        0.128_379_17,
+    ];
+    const FAR: [f32; 8] = [
+        -2.168_685e-5,
+        4.413_363_6e-4,
+        -0.004_204_562,
+        0.025_208_257,
+        -0.108_418_58,
+        -0.633_219_9,
+        -1.129_578_5,
+        1.880_402_3e-4,
+    ];
+    let size = b.ins().fabs(x);
+    let square = b.ins().fmul(x, x);
+    let slope = polynomial(b, lanes, &NEAR, square);
+    let near = odd(b, x, slope);
+    // From here on the result is 1.
+    let end = number(b, lanes, 4.0);
+    let beyond = compare(b, FloatCC::GreaterThan, size, end);
+    let size = choose(b, beyond, end, size);
+    let exponent = polynomial(b, lanes, &FAR, size);
+    let power = exp(b, lanes, exponent);
+    let one = number(b, lanes, 1.0);
+    let far = b.ins().fsub(one, power);
+    joined(b, lanes, x, near, far, 1.0)
+}
+
+/// A polynomial of `x`, the coefficient of the highest power first.
+fn polynomial(b: &mut FunctionBuilder<'_>, lanes: u32, coefficients: &[f32], x: Value) -> Value {
+    let mut sum = number(b, lanes, coefficients[0]);
+    for &coefficient in &coefficients[1..] {
+        let product = b.ins().fmul(sum, x);
+        let coefficient = number(b, lanes, coefficient);
+        sum = b.ins().fadd(product, coefficient);
+    }
+    sum
+}
+
+/// `x + x * slope`.
+fn odd(b: &mut FunctionBuilder<'_>, x: Value, slope: Value) -> Value {
+    let change = b.ins().fmul(x, slope);
+    b.ins().fadd(x, change)
+}
+
+/// `near` where `x` is nearer to zero than `border`, elsewhere `far` with the sign of `x`.
+fn joined(
+    b: &mut FunctionBuilder<'_>,
+    lanes: u32,
+    x: Value,
+    near: Value,
+    far: Value,
+    border: f32,
+) -> Value {
+    let (border, zero) = (number(b, lanes, border), number(b, lanes, 0.0));
+    let negative = compare(b, FloatCC::LessThan, x, zero);
+    let opposite = b.ins().fneg(far);
+    let far = choose(b, negative, opposite, far);
+    let size = b.ins().fabs(x);
+    let is_near = compare(b, FloatCC::LessThan, size, border);
+    choose(b, is_near, near, far)
 }
 
 /// 2^n for an integer n of moderate size.
