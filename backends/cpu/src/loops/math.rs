@@ -1,7 +1,7 @@
 //! Functions that the processor lacks.
 //!
-//! `exp`, `tanh` and `erf` are emitted in line, four lanes at a time, since activations need them for
-//! every element. The others call the runtime, lane by lane.
+//! `exp`, `tanh` and `erf` are emitted in line, four lanes at a time, since activations need them
+//! for every element. The others call the runtime, lane by lane.
 
 use cranelift_codegen::ir::{
     InstBuilder, MemFlagsData, Type, Value,
@@ -150,8 +150,8 @@ pub(crate) fn tanh(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
 }
 
 /// The error function, within two units in the last place: near zero an odd polynomial, beyond one
-/// less a power of e whose exponent is a polynomial. The coefficients are fitted for the least error
-/// of the result.
+/// less a power of e whose exponent is a polynomial. The coefficients are fitted for the least
+/// error of the result.
 pub(crate) fn erf(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
     const NEAR: [f32; 7] = [
         7.889_119e-5,
