@@ -83,6 +83,9 @@ impl BenchArgs {
     fn repeat(&self, session: &mut Session, samples: Option<&mut Samples>) -> Result<(), Fault> {
         let prompt = random_tokens(self.prompt, session.vocabulary());
         session.reset();
+        if session.has_source() {
+            session.read_source(&prompt)?;
+        }
         let start = Instant::now();
         session.prefill(&prompt)?;
         let prompt_rate = self.prompt as f64 / start.elapsed().as_secs_f64();

@@ -22,7 +22,7 @@ pub(crate) const WEIGHTS: &[u8] = &[7; 1000];
 
 /// Takes up to 8 tokens and prefers token 0, unless it reads that.
 pub(crate) fn manifest() -> Manifest {
-    let extent = ExtentSlot { name: "S".into(), role: ExtentRole::New, max: 8 };
+    let extent = |name: &str, role| ExtentSlot { name: name.into(), role, max: 8 };
     let port =
         |ty: &str, row, rows| Port { name: ty.into(), ty: ty.into(), element_bytes: 4, row, rows };
     let weight = WeightSlot {
@@ -40,7 +40,7 @@ pub(crate) fn manifest() -> Manifest {
         code: CODE.to_vec(),
         vocabulary: 10,
         kernels: vec!["matmul".into()],
-        extents: vec![extent],
+        extents: vec![extent("S", ExtentRole::New), extent("Past", ExtentRole::Past)],
         inputs: vec![port("i32[S]", 1, Some(0))],
         outputs: vec![port("f32[V]", 10, None)],
         weights: vec![weight],
