@@ -146,6 +146,7 @@ fn pattern_of_json(config: &Config<'_>) -> Result<String, Error> {
 fn of_gguf(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Error> {
     let embedding = checkpoint.tensor("token_embd.weight")?;
     config.ignore(&["vocab_size", "rope.dimension_count", "rope.scaling.finetuned"]);
+    config.ignore(&["expert_group_count", "expert_group_used_count"]);
     let layers = config.required("block_count")?;
     let mut per_layer = Vec::new();
     for key in ["attention.head_count_kv", "feed_forward_length"] {
@@ -179,7 +180,9 @@ fn of_gguf(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Err
         head_width: head_width.unwrap_or(residual / heads.max(1)),
         pattern,
     };
-    let eps = config.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5);
+    // llama.cpp has written it under both names.
+    let plain = config.number("attention.layer_norm_epsilon")?;
+    let eps = config.number("attention.layer_norm_rms_epsilon")?.or(plain).unwrap_or(1e-5);
     let context = config.required("context_length")? as f64;
     let tied = f64::from(checkpoint.find("output.weight").is_none());
     found.settings([("eps", eps), ("tied", tied), ("context", context)])
