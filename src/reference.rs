@@ -64,8 +64,7 @@ impl Model for ReferenceModel {
     }
 
     fn read_source(&mut self, tokens: &[i32]) -> Result<(), Fault> {
-        self.reference.set_source(tokens);
-        Ok(())
+        self.reference.set_source(tokens).map_err(|why| Fault::new("R0303", why))
     }
 
     fn is_stepwise(&self) -> bool {

@@ -48,8 +48,14 @@ impl Reference {
     }
 
     /// Gives the encoder something else to read.
-    pub fn set_source(&mut self, tokens: &[i32]) {
+    ///
+    /// # Errors
+    ///
+    /// When there is no encoder.
+    pub fn set_source(&mut self, tokens: &[i32]) -> Result<(), String> {
+        self.axes.source.as_ref().ok_or("the model has no encoder")?;
         self.source = tokens.to_vec();
+        Ok(())
     }
 
     /// Reads `tokens`; the first output at the last `last` of them, row by row.
@@ -59,6 +65,9 @@ impl Reference {
     /// When the module does not take this, or more positions than its axes allow.
     pub fn step(&mut self, tokens: &[i32], last: usize) -> Result<Vec<f64>, String> {
         let (axes, n_new) = (&self.axes, tokens.len());
+        if axes.source.is_some() && self.source.is_empty() {
+            return Err("the encoder has read nothing yet".into());
+        }
         let given = [
             (Some(&axes.new), n_new),
             (axes.past.as_ref(), self.past),
