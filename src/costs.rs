@@ -1,22 +1,14 @@
 //! What a model's work amounts to, from its graph and its plan.
 
-use std::collections::BTreeMap;
-
-use cpu::{
-    StepAxes,
-    plan::{Base, Callee, Plan, Step},
-};
-use ir::{Module, Role};
+use cpu::plan::{Base, Callee, Plan, Step};
+use ir::{Module, Role, StepAxes};
 use runtime::Costs;
 
 /// The costs of one step of `module`; bytes of weights are known only once they are bound.
 pub(crate) fn of(module: &Module, axes: &StepAxes) -> Costs {
     let flops = |new: usize, past: usize, last: usize| {
-        let new = [(Some(&axes.new), new), (axes.past.as_ref(), past), (axes.last.as_ref(), last)];
         // What an encoder does is not counted: it reads its text just once.
-        let given = new.into_iter().chain([(axes.source.as_ref(), 0)]);
-        let given: BTreeMap<_, _> =
-            given.filter_map(|(name, n)| Some((name?.clone(), n))).collect();
+        let given = axes.extents(new, past, last, 0);
         let Ok(sizes) = module.axes.sizes(&given) else { return 0 };
         module.cost(module.entry(), &|axis| sizes.of(axis) as u64).flops
     };

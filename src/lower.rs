@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use cpu::StepAxes;
-use ir::{Axes, Axis, DType, Extent, Module, Name, Role};
+use ir::{Axes, Axis, DType, Extent, Module, Name, Role, StepAxes};
 use passes::{Inline, Manager, Pass, Pipeline, Record, Step};
 
 use crate::{Cover, Error, costs};

@@ -42,9 +42,8 @@ impl ReferenceModel {
 
     fn of(lowered: &Lowered, weights: BTreeMap<Name, Tensor>) -> Result<ReferenceModel, Error> {
         let module: Module = lowered.module.clone();
-        let cpu::StepAxes { new, past, last, source } = lower::step_axes(&module)?;
-        let is_stepwise = past.is_some();
-        let axes = reference::StepAxes { new, past, last, source };
+        let axes = lower::step_axes(&module)?;
+        let is_stepwise = axes.past.is_some();
         let longest = lowered.program.extents.iter().map(|it| it.max as usize).min().unwrap_or(1);
         let reference = reference::Reference::new(module, weights, axes, true);
         Ok(ReferenceModel { reference, logits: Vec::new(), longest, is_stepwise })

@@ -3,9 +3,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cpu::StepAxes;
 use ir::{
-    Axis, DType, Module, Name, Role, Tensor, Type,
+    Axis, DType, Module, Name, Role, StepAxes, Tensor, Type,
     ops::{BinaryFn, UnaryFn},
 };
 use passes::{Manager, Pipeline};

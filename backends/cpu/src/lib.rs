@@ -13,37 +13,9 @@ mod memory;
 pub mod plan;
 mod planner;
 
-use ir::{DType, Extent, Function, Module, Name, Role};
+use ir::{DType, Extent, Function, Module, Name, Role, StepAxes};
 use plan::{CAPACITY, Plan, Word};
 use runtime::{ExtentRole, ExtentSlot, Port, Program, StateSlot, WeightSlot};
-
-/// What a run-time axis counts in a step, by its name.
-#[derive(Clone, Debug)]
-pub struct StepAxes {
-    /// New positions.
-    pub new: Name,
-    /// Positions of earlier steps; `None` where a text is read as a whole.
-    pub past: Option<Name>,
-    /// The positions for which outputs are wanted, if not for all.
-    pub last: Option<Name>,
-    /// The positions of a text that an encoder reads, if there is one.
-    pub source: Option<Name>,
-}
-
-impl StepAxes {
-    /// What the run-time axis `name` counts.
-    fn role(&self, name: &Name) -> Option<ExtentRole> {
-        let is = |it: &Option<Name>| it.as_ref() == Some(name);
-        match name {
-            it if *it == self.new => Some(ExtentRole::New),
-            it if *it == CAPACITY => Some(ExtentRole::Capacity),
-            _ if is(&self.past) => Some(ExtentRole::Past),
-            _ if is(&self.last) => Some(ExtentRole::Last),
-            _ if is(&self.source) => Some(ExtentRole::Source),
-            _ => None,
-        }
-    }
-}
 
 /// A compiled module.
 pub struct Compiled {
@@ -100,10 +72,23 @@ pub fn compile(module: &Module, axes: &StepAxes) -> Result<Compiled, String> {
     Ok(Compiled { program, plan })
 }
 
+/// What the run-time axis `name` counts.
+fn role(axes: &StepAxes, name: &Name) -> Option<ExtentRole> {
+    let is = |it: &Option<Name>| it.as_ref() == Some(name);
+    match name {
+        it if *it == axes.new => Some(ExtentRole::New),
+        it if *it == CAPACITY => Some(ExtentRole::Capacity),
+        _ if is(&axes.past) => Some(ExtentRole::Past),
+        _ if is(&axes.last) => Some(ExtentRole::Last),
+        _ if is(&axes.source) => Some(ExtentRole::Source),
+        _ => None,
+    }
+}
+
 fn extents(module: &Module, axes: &StepAxes, plan: &Plan) -> Result<Vec<ExtentSlot>, String> {
     let bound = |name: &Name| module.axes.bound(&ir::Axis::atom(name)).unwrap_or(0) as u64;
     let slot = |name: &Name| {
-        let role = axes.role(name);
+        let role = role(axes, name);
         let role = role.ok_or_else(|| format!("nothing says at run time how long `{name}` is"))?;
         let past = axes.past.as_ref().unwrap_or(&axes.new);
         let max = if role == ExtentRole::Capacity { bound(past) } else { bound(name) };

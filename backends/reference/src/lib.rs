@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ir::{Axis, Module, Name, Role, Tensor};
+use ir::{Axis, Module, Name, Role, StepAxes, Tensor};
 
 /// A model in step form with its weights and what it remembers.
 pub struct Reference {
@@ -14,19 +14,6 @@ pub struct Reference {
     source: Vec<i32>,
     past: usize,
     typed: bool,
-}
-
-/// The run-time axes of a step, by name.
-#[derive(Clone, Debug)]
-pub struct StepAxes {
-    /// New positions.
-    pub new: Name,
-    /// Positions of earlier steps, if there are steps.
-    pub past: Option<Name>,
-    /// The last positions, for which there are outputs, if not for all.
-    pub last: Option<Name>,
-    /// The positions of what an encoder reads, if there is one.
-    pub source: Option<Name>,
 }
 
 impl Reference {
@@ -68,13 +55,7 @@ impl Reference {
         if axes.source.is_some() && self.source.is_empty() {
             return Err("the encoder has read nothing yet".into());
         }
-        let given = [
-            (Some(&axes.new), n_new),
-            (axes.past.as_ref(), self.past),
-            (axes.last.as_ref(), last),
-            (axes.source.as_ref(), self.source.len()),
-        ];
-        let given = given.into_iter().filter_map(|(name, n)| Some((name?.clone(), n))).collect();
+        let given = axes.extents(n_new, self.past, last, self.source.len());
         let sizes = self.module.axes.sizes(&given)?;
         let entry = self.module.entry();
         let inputs: BTreeMap<&Name, Tensor> = entry

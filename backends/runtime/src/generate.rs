@@ -81,10 +81,7 @@ pub fn generate(
     sampler: &mut Sampler,
     emit: &mut dyn FnMut(&str) -> Result<(), Fault>,
 ) -> Result<Generated, Fault> {
-    if !session.is_stepwise() {
-        return Err(Fault::new("R0604", "the model reads texts and writes none")
-            .help("`embed` gives a vector for each"));
-    }
+    session.check_writes().map_err(|it| it.help("`embed` gives a vector for each"))?;
     let start = Instant::now();
     let unread = &prompt[(session.past() as usize).min(prompt.len())..];
     let mut next = sampler.sample(session.prefill(&signed(unread)?)?);

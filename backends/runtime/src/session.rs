@@ -149,6 +149,14 @@ impl Session {
         self.step(rest, 1)
     }
 
+    /// Refuses a model that writes no text.
+    pub(crate) fn check_writes(&self) -> Result<(), Fault> {
+        if self.is_stepwise() {
+            return Ok(());
+        }
+        Err(Fault::new("R0604", "the model reads texts and writes none"))
+    }
+
     /// Whether an encoder has to be given something to read first.
     pub fn has_source(&self) -> bool {
         self.source.is_some()

@@ -151,11 +151,12 @@ impl<'a> Config<'a> {
         let mut found = None;
         for key in keys {
             let Some(count) = self.count(key)? else { continue };
-            if *found.get_or_insert(count) != count {
-                return Err(self.refuse(key, format!("{count}, and elsewhere another")));
+            let (first, same) = *found.get_or_insert((key, count));
+            if same != count {
+                return Err(self.refuse(key, format!("{count}, and `{first}` {same}")));
             }
         }
-        Ok(found)
+        Ok(found.map(|(_, count)| count))
     }
 
     /// Passes over settings that change nothing about the numbers of this family.

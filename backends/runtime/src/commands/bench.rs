@@ -63,10 +63,8 @@ impl BenchArgs {
         }
         let context = self.prompt.max(self.n) as u64;
         let mut session = model.session(self.machine.threads, Some(context))?;
-        if !session.is_stepwise() {
-            return Err(Fault::new("R0604", "the model reads texts and writes none")
-                .help("`embed --json` tells how fast it reads them"));
-        }
+        let help = "`embed --json` tells how fast it reads them";
+        session.check_writes().map_err(|it| it.help(help))?;
         let mut samples = Samples::default();
         self.repeat(&mut session, None)?;
         for _ in 0..self.repetitions {

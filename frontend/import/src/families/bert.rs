@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Settings, decoder, read};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, read_json};
 use crate::config::Config;
 use crate::error::Error;
 
@@ -56,9 +56,8 @@ fn of_gguf(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Err
     if config.flag("attention.causal")? {
         return Err(config.refuse("attention.causal", true));
     }
-    let rows = |name: &str| Ok(checkpoint.tensor(name)?.shape.first().copied().unwrap_or(1));
     let sizes = [
-        rows("token_embd.weight")?,
+        decoder::rows_gguf(checkpoint, "token_embd.weight")?,
         config.required("embedding_length")?,
         config.required("feed_forward_length")?,
         config.required("attention.head_count")?,
@@ -67,7 +66,7 @@ fn of_gguf(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Err
     ];
     // Newer files say how many there are as well.
     config.ignore(&["token_type_count"]);
-    let segments = rows("token_types.weight")?;
+    let segments = decoder::rows_gguf(checkpoint, "token_types.weight")?;
     let eps = config.number("attention.layer_norm_epsilon")?.unwrap_or(1e-12);
     settings(config, "attention.head_count", sizes, segments, eps)
 }
@@ -102,9 +101,7 @@ fn pooling(path: &Path) -> Result<String, Error> {
     if MOST_BYTES < found.len() {
         return Err(unreadable("it is too long".to_owned()));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-    let map: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    let map = read_json(path)?;
     let chosen: Vec<&str> = map
         .iter()
         .filter(|(key, value)| key.starts_with("pooling_mode_") && value.as_bool() == Some(true))

@@ -23,19 +23,14 @@ impl Sizes {
     pub(super) fn of_json(config: &Config<'_>, head_width: Option<usize>) -> Result<Sizes, Error> {
         let heads = config.required("num_attention_heads")?;
         let residual = config.required("hidden_size")?;
-        let widths = [config.count("head_dim")?, config.count("kv_channels")?];
-        if let [Some(a), Some(b)] = widths
-            && a != b
-        {
-            return Err(config.refuse("kv_channels", format!("{b}, and `head_dim` {a}")));
-        }
+        let own_width = config.count_of(&["head_dim", "kv_channels"])?;
         Ok(Sizes {
             vocab: config.required("vocab_size")?,
             residual,
             feed_forward: config.required("intermediate_size")?,
             heads,
             kv_heads: config.count("num_key_value_heads")?.unwrap_or(heads),
-            head_width: widths[0].or(widths[1]).or(head_width).unwrap_or(residual / heads),
+            head_width: own_width.or(head_width).unwrap_or(residual / heads),
             layers: config.required("num_hidden_layers")?,
             context: config.count("max_position_embeddings")?.unwrap_or(2048),
         })
@@ -50,11 +45,10 @@ impl Sizes {
         {
             return Err(config.refuse("attention.value_length", width));
         }
-        let embedding = checkpoint.tensor("token_embd.weight")?;
         // The size of the embedding, and not this number, is what counts.
         config.count("vocab_size")?;
         Ok(Sizes {
-            vocab: embedding.shape.first().copied().unwrap_or(1),
+            vocab: rows_gguf(checkpoint, "token_embd.weight")?,
             residual,
             feed_forward: config.required("feed_forward_length")?,
             heads,
@@ -68,23 +62,30 @@ impl Sizes {
     /// Settings with the axes `V E F K G P L` (vocabulary, residual stream, feed-forward, key/value
     /// heads, query heads for each, head width, layers) and the value `context`.
     pub(super) fn settings(&self, family: &'static str) -> Result<Settings, Error> {
-        if !self.heads.is_multiple_of(self.kv_heads) {
-            let message = format!("{} heads cannot share {}", self.heads, self.kv_heads);
-            return Err(Error::new("T0311", message));
-        }
         let axes = [
             ("V", self.vocab),
             ("E", self.residual),
             ("F", self.feed_forward),
             ("K", self.kv_heads),
-            ("G", self.heads / self.kv_heads),
+            ("G", group(self.heads, self.kv_heads)?),
             ("P", self.head_width),
             ("L", self.layers),
         ];
-        let axes = axes.map(|(name, extent)| (name.to_owned(), extent)).into();
-        let settings = Settings { family, axes, values: Vec::new(), texts: Vec::new() };
-        Ok(settings.with([("context", self.context as f64)]))
+        Ok(Settings::of(family, axes, [("context", self.context as f64)]))
     }
+}
+
+/// How many query heads share a key/value head.
+pub(super) fn group(heads: usize, kv_heads: usize) -> Result<usize, Error> {
+    if heads.is_multiple_of(kv_heads) {
+        return Ok(heads / kv_heads);
+    }
+    Err(Error::new("T0311", format!("{heads} heads cannot share {kv_heads}")))
+}
+
+/// The rows of a matrix of a GGUF file.
+pub(super) fn rows_gguf(checkpoint: &Checkpoint, name: &str) -> Result<usize, Error> {
+    Ok(checkpoint.tensor(name)?.shape.first().copied().unwrap_or(1))
 }
 
 /// Refuses a width of what turns in a head, in GGUF, other than all of it.

@@ -44,14 +44,13 @@ fn of_json(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Err
 fn of_gguf(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Error> {
     // Nothing but zeros, which llama.cpp wants to see.
     config.ignore(&["feed_forward_length", "attention.head_count", "vocab_size"]);
-    let embedding = checkpoint.tensor("token_embd.weight")?;
     let sizes = [
-        ("V", embedding.shape.first().copied().unwrap_or(1)),
+        ("V", decoder::rows_gguf(checkpoint, "token_embd.weight")?),
         ("E", config.required("embedding_length")?),
         ("L", config.required("block_count")?),
     ];
     let axes = sizes.into_iter().chain(Mixer::of_gguf(config)?.axes()?);
-    let tied = f64::from(checkpoint.find("output.weight").is_none());
+    let tied = f64::from(decoder::is_tied_gguf(checkpoint));
     let eps = config.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5);
     let context = config.required("context_length")? as f64;
     Ok(Settings::of("mamba2", axes, [("eps", eps), ("tied", tied), ("context", context)]))

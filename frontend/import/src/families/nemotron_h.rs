@@ -1,6 +1,6 @@
 //! Nemotron-H, Nemotron Nano 2 and Nemotron Elastic.
 
-use super::decoder::{check_activation, check_unset};
+use super::decoder::{check_activation, check_unset, group, is_tied_gguf, rows_gguf};
 use super::mamba::{self, Mixer};
 use super::{Settings, read};
 use crate::checkpoint::Checkpoint;
@@ -52,16 +52,12 @@ struct Found {
 
 impl Found {
     fn settings(self, values: [(&'static str, f64); 3]) -> Result<Settings, Error> {
-        if !self.heads.is_multiple_of(self.kv_heads) {
-            let message = format!("{} heads cannot share {}", self.heads, self.kv_heads);
-            return Err(Error::new("T0311", message));
-        }
         let axes = [
             ("V", self.vocab),
             ("E", self.residual),
             ("F", self.feed_forward),
             ("K", self.kv_heads),
-            ("G", self.heads / self.kv_heads),
+            ("G", group(self.heads, self.kv_heads)?),
             ("P", self.head_width),
         ];
         let axes = axes.into_iter().chain(self.mixer.axes()?);
@@ -144,7 +140,7 @@ fn pattern_of_json(config: &Config<'_>) -> Result<String, Error> {
 }
 
 fn of_gguf(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Error> {
-    let embedding = checkpoint.tensor("token_embd.weight")?;
+    let vocab = rows_gguf(checkpoint, "token_embd.weight")?;
     config.ignore(&["vocab_size", "rope.dimension_count", "rope.scaling.finetuned"]);
     config.ignore(&["expert_group_count", "expert_group_used_count"]);
     let layers = config.required("block_count")?;
@@ -171,7 +167,7 @@ fn of_gguf(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Err
     let heads = config.numbers("attention.head_count")?.map_or(1, |it| most(&it));
     let head_width = config.count_of(&["attention.key_length", "attention.value_length"])?;
     let found = Found {
-        vocab: embedding.shape.first().copied().unwrap_or(1),
+        vocab,
         residual,
         feed_forward: most(&per_layer[1]),
         mixer: Mixer::of_gguf(config)?,
@@ -184,6 +180,6 @@ fn of_gguf(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Err
     let plain = config.number("attention.layer_norm_epsilon")?;
     let eps = config.number("attention.layer_norm_rms_epsilon")?.or(plain).unwrap_or(1e-5);
     let context = config.required("context_length")? as f64;
-    let tied = f64::from(checkpoint.find("output.weight").is_none());
+    let tied = f64::from(is_tied_gguf(checkpoint));
     found.settings([("eps", eps), ("tied", tied), ("context", context)])
 }

@@ -54,26 +54,26 @@ fn of_json(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Err
 
 fn of_gguf(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Error> {
     config.ignore(&["decoder_start_token_id", "vocab_size", "attention.value_length"]);
-    let embedding = checkpoint.tensor("token_embd.weight")?;
-    let bias = checkpoint.tensor("dec.blk.0.attn_rel_b.weight")?;
+    let vocab = decoder::rows_gguf(checkpoint, "token_embd.weight")?;
+    let kinds = decoder::rows_gguf(checkpoint, "dec.blk.0.attn_rel_b.weight")?;
     let layers = config.required("block_count")?;
     let context = config.count("context_length")?.unwrap_or(CONTEXT);
     let axes = [
-        ("V", embedding.shape.first().copied().unwrap_or(1)),
+        ("V", vocab),
         ("E", config.required("embedding_length")?),
         ("F", config.required("feed_forward_length")?),
         ("H", config.required("attention.head_count")?),
         ("P", config.required("attention.key_length")?),
         ("L", layers),
         ("M", config.count("decoder_block_count")?.unwrap_or(layers)),
-        ("B", bias.shape.first().copied().unwrap_or(1)),
+        ("B", kinds),
         ("R", context),
     ];
     config.count("attention.relative_buckets_count")?;
     let eps = config.number("attention.layer_norm_rms_epsilon")?;
     config.number("attention.layer_norm_epsilon")?;
     let gated = checkpoint.find("enc.blk.0.ffn_gate.weight").is_some();
-    let tied = checkpoint.find("output.weight").is_none();
+    let tied = decoder::is_tied_gguf(checkpoint);
     // The file does not say it; of the published models the first version is scaled.
     let scaled = tied && !gated;
     Ok(settings(axes, [eps.unwrap_or(1e-6), 128.0, context as f64], [gated, tied, scaled]))
