@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ir::{DType, Function, Module, Name, Node, Origin, Role, Value, ops::Call};
+use ir::{DType, Function, Module, Name, Node, Origin, Role, Stored, Value, ops::Call};
 
-use crate::{Kernel, Site, Stored, half};
+use crate::{Kernel, Site, half};
 
 /// Makes each chosen claim of `kernels` a function with the origin `kernel::NAME` and a call of it.
 ///

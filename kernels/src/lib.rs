@@ -16,10 +16,8 @@ mod narrow;
 mod rms_norm;
 mod softmax;
 mod ssd;
-mod stored;
 
 pub use cover::cover;
-pub use stored::Stored;
 
 use ir::{Axis, DType, Function, Node, Op, Origin, Scope};
 

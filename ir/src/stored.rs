@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ir::{Function, Module, Name, Op, Role, ops::Gather};
+use crate::{Function, Module, Name, Op, Role, Value, ops::Gather};
 
 /// For each function, what its values have to do with weights.
 pub struct Stored(BTreeMap<Name, Vec<Form>>);
@@ -53,7 +53,7 @@ impl Stored {
 fn with_layers(module: &Module, function: &Function, mut forms: Vec<Form>) -> Vec<Form> {
     forms.resize(function.n_values(), Form::Computed);
     for node in function.nodes() {
-        let of_whole = |it: &&ir::Value| forms[it.index()] == Form::Whole;
+        let of_whole = |it: &&Value| forms[it.index()] == Form::Whole;
         if node.operands.first().as_ref().is_some_and(of_whole)
             && Gather::known_place(&module.axes, function, node).is_some()
         {
