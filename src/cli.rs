@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod doctor;
+mod eval;
 mod inspect;
 mod list;
 mod opt;
@@ -56,6 +57,8 @@ enum Command {
     Embed(use_model::Embed),
     /// Measure speed
     Bench(use_model::Bench),
+    /// Say how probable a model finds a text
+    Eval(eval::EvalArgs),
     /// Compare with golden outputs: the reference and the compiled model
     Verify(use_model::Verify),
     /// Show what a checkpoint or an executable holds
@@ -184,6 +187,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Chat(args) => args.execute(out),
         Command::Embed(args) => args.execute(out),
         Command::Bench(args) => args.execute(out),
+        Command::Eval(args) => args.execute(out),
         Command::Verify(args) => args.execute(out),
         Command::Inspect(args) => args.execute(out),
         Command::Plan(args) => args.execute(out),

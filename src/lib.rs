@@ -8,6 +8,7 @@ pub mod catalog;
 mod costs;
 mod cover;
 mod error;
+pub mod evaluate;
 mod lower;
 pub mod memory;
 mod random;

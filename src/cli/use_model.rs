@@ -11,7 +11,7 @@ use treen::Error;
 use super::{CacheType, ModelArgs, build::Unbound, unwritable};
 
 /// The model: an executable that was built, or anything that can be compiled.
-fn model(args: &ModelArgs) -> Result<Compiled, Error> {
+pub(super) fn model(args: &ModelArgs) -> Result<Compiled, Error> {
     match executable(args)? {
         Some(container) => Ok(Compiled::File(container)),
         None => Unbound::compile(args)?.bind(),

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "runs generated code")]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::abi::{Frame, HostFn};
@@ -26,6 +27,9 @@ pub struct Session {
     /// States that each step changes as a whole: they must be zeros at the beginning.
     fixed_states: Vec<usize>,
     logits: Logits,
+    /// Where the last step's logits lie in the first output.
+    answer: Range<usize>,
+    outputs: Vec<Port>,
     /// Which output is one vector for a whole text, and its width.
     vector: Option<(usize, usize)>,
     bounds: Bounds,
@@ -104,6 +108,8 @@ impl Session {
                 row: output.map_or(0, |it| it.row as usize),
                 rows: output.and_then(|it| it.rows),
             },
+            answer: 0..0,
+            outputs: program.outputs.clone(),
             vector: vector(program),
             bounds,
             tokens: program.input_of(ExtentRole::New).unwrap_or(0),
@@ -171,6 +177,25 @@ impl Session {
         // SAFETY: every bit pattern is an `f32`, and the pages are aligned.
         let (_, vector, _) = unsafe { self.workspace.outputs.pages[output].align_to::<f32>() };
         Ok(Some(&vector[..width]))
+    }
+
+    /// What the last step answered.
+    pub fn logits(&self) -> &[f32] {
+        let bytes = &self.workspace.outputs.pages[0];
+        // SAFETY: every bit pattern is an `f32`, and the pages are aligned.
+        let (_, logits, _) = unsafe { bytes.align_to::<f32>() };
+        &logits[self.answer.clone()]
+    }
+
+    /// What the last step gave as the output of that name, one row after the other. `None` when
+    /// there is no such output of `f32`.
+    pub fn output(&self, name: &str) -> Option<&[f32]> {
+        let is_wanted = |it: &Port| it.name == name && it.ty.starts_with("f32");
+        let at = self.outputs.iter().position(is_wanted)?;
+        let rows = self.outputs[at].rows.map_or(1, |it| self.workspace.extents[it] as usize);
+        // SAFETY: every bit pattern is an `f32`, and the pages are aligned.
+        let (_, values, _) = unsafe { self.workspace.outputs.pages[at].align_to::<f32>() };
+        values.get(..rows * self.outputs[at].row as usize)
     }
 
     /// Forgets what was read after the first `positions`, or everything where a state mixes
@@ -274,11 +299,10 @@ impl Model for Session {
         if self.is_stepwise() {
             self.past += tokens.len() as u64;
         }
-        let rows = self.logits.rows.map_or(1, |it| self.workspace.extents[it] as usize);
-        let bytes = &self.workspace.outputs.pages[0];
-        // SAFETY: every bit pattern is an `f32`, and the pages are aligned.
-        let (_, logits, _) = unsafe { bytes.align_to::<f32>() };
-        Ok(&logits[rows.saturating_sub(last) * self.logits.row..rows * self.logits.row])
+        let Logits { row, rows } = self.logits;
+        let rows = rows.map_or(1, |it| self.workspace.extents[it] as usize);
+        self.answer = rows.saturating_sub(last) * row..rows * row;
+        Ok(self.logits())
     }
 
     fn read_source(&mut self, tokens: &[i32]) -> Result<(), Fault> {

@@ -1,0 +1,333 @@
+//! A compiled model over a text: what it answers, and how probable it finds what follows.
+//!
+//! A text is read in windows of equal length, each from the beginning, in the order of the text.
+//! Every token is predicted from those before it in its window, once; only the first token of a
+//! text without a beginning token is predicted by nothing. So figures depend on the text, the model
+//! and the length of windows alone.
+
+use runtime::{Compiled, Model, Session};
+use serde::Serialize;
+use text::Encoding;
+
+use crate::Error;
+
+/// A text as a model reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Tokens of each window; the first is there to be read and is not predicted.
+    pub tokens: Vec<Vec<i32>>,
+    /// Bytes of the text.
+    pub bytes: usize,
+}
+
+impl Windows {
+    /// Cuts `text` into windows of at most `length` tokens of `model`.
+    ///
+    /// # Errors
+    ///
+    /// When the model has no tokenizer or fewer positions, or when nothing could be predicted.
+    pub fn of(model: &Compiled, text: &str, length: usize) -> Result<Windows, Error> {
+        let most = model.manifest().program.capacity();
+        if length < 2 || most < length as u64 {
+            let message = format!("windows of {length} tokens, where 2 to {most} are possible");
+            return Err(Error::new("C0305", message));
+        }
+        let tokenizer = model.tokenizer()?;
+        let framed = Encoding { framed: true, parse_special: false };
+        let tokens = tokenizer.encode(text, framed);
+        let tokens = tokens.map_err(|why| Error::new("C0304", format!("the text: {why}")))?;
+        let begins = tokens.first().copied().filter(|it| tokenizer.bos() == Some(*it));
+        let signed = |it: u32| i32::try_from(it).unwrap_or(i32::MAX);
+        let begin = begins.map(signed);
+        let tokens: Vec<i32> =
+            tokens.into_iter().skip(usize::from(begin.is_some())).map(signed).collect();
+        let windows = Windows { tokens: windows(begin, &tokens, length), bytes: text.len() };
+        match windows.predicted() {
+            0 => Err(Error::new("C0304", "the text is too short: there is nothing to predict")),
+            _ => Ok(windows),
+        }
+    }
+
+    /// Tokens that are predicted.
+    pub fn predicted(&self) -> usize {
+        self.tokens.iter().map(|it| it.len() - 1).sum()
+    }
+
+    /// The first windows, with at least `tokens` predicted tokens where there are so many.
+    #[must_use]
+    pub fn first(&self, tokens: usize) -> Windows {
+        let mut some = Windows { tokens: Vec::new(), bytes: 0 };
+        for window in &self.tokens {
+            if tokens <= some.predicted() {
+                break;
+            }
+            some.tokens.push(window.clone());
+        }
+        Windows { bytes: self.bytes * some.predicted() / self.predicted().max(1), ..some }
+    }
+}
+
+/// Windows of `length` tokens, each after `begin` or after the last token of the one before.
+fn windows(begin: Option<i32>, tokens: &[i32], length: usize) -> Vec<Vec<i32>> {
+    let (mut before, rest) = match (begin, tokens.split_first()) {
+        (Some(begin), _) => (begin, tokens),
+        (None, Some((&first, rest))) => (first, rest),
+        (None, None) => return Vec::new(),
+    };
+    let mut all = Vec::new();
+    for part in rest.chunks(length - 1) {
+        all.push(std::iter::once(before).chain(part.iter().copied()).collect());
+        before = begin.or(part.last().copied()).unwrap_or(before);
+    }
+    all
+}
+
+/// What a model answered to some tokens of a window.
+pub struct Answer<'a> {
+    /// Tokens of the window before these.
+    pub past: usize,
+    /// The tokens.
+    pub tokens: &'a [i32],
+    /// The model after them, which still knows all that it gave.
+    pub session: &'a Session,
+}
+
+/// A model that is asked about texts.
+pub struct Evaluator {
+    session: Session,
+}
+
+impl Evaluator {
+    /// Makes `model` ready for windows of at most `length` tokens, on as many threads as pay unless
+    /// told.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be run, or does not read texts by itself.
+    pub fn new(
+        model: &Compiled,
+        length: usize,
+        threads: Option<usize>,
+    ) -> Result<Evaluator, Error> {
+        let session = model.session(threads, Some(length as u64))?;
+        if session.has_source() || !session.is_stepwise() {
+            let message = "the model does not say what follows in a text that it reads by itself";
+            return Err(Error::new("C0305", message));
+        }
+        Ok(Evaluator { session })
+    }
+
+    /// Reads a window from the beginning, in as few steps as the model can; `see` gets what it
+    /// answers to each.
+    ///
+    /// # Errors
+    ///
+    /// When the model can not read the window, or `see` fails.
+    pub fn read(
+        &mut self,
+        window: &[i32],
+        see: &mut dyn FnMut(&Answer<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.session.reset();
+        let step = self.session.longest_step().max(1);
+        for (i, tokens) in window.chunks(step).enumerate() {
+            self.session.step(tokens, tokens.len())?;
+            see(&Answer { past: i * step, tokens, session: &self.session })?;
+        }
+        Ok(())
+    }
+
+    /// The logits of a window: `f32[tokens, vocabulary]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Evaluator::read`].
+    pub fn logits(&mut self, window: &[i32]) -> Result<Vec<f32>, Error> {
+        let mut all = Vec::new();
+        self.read(window, &mut |answer| {
+            all.extend_from_slice(answer.session.logits());
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// How probable the model finds a window, and how far its answers are from those of another
+    /// model, whose logits of this window are given.
+    ///
+    /// # Errors
+    ///
+    /// As [`Evaluator::read`].
+    pub fn score(&mut self, window: &[i32], other: Option<&[f32]>) -> Result<Score, Error> {
+        let vocabulary = self.session.vocabulary() as usize;
+        let mut score = Score::default();
+        self.read(window, &mut |answer| {
+            let rows = answer.session.logits().chunks_exact(vocabulary);
+            for (row, at) in rows.zip(answer.past..) {
+                let next = window.get(at + 1).map(|it| *it as usize);
+                let other = other.and_then(|it| it.get(at * vocabulary..(at + 1) * vocabulary));
+                score.add(row, next, other);
+            }
+            Ok(())
+        })?;
+        Ok(score)
+    }
+
+    /// The same over all windows; `report` is told how many are done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Evaluator::read`].
+    pub fn score_all(
+        &mut self,
+        windows: &Windows,
+        other: Option<&mut Evaluator>,
+        report: &mut dyn FnMut(usize),
+    ) -> Result<Score, Error> {
+        let mut total = Score::default();
+        let mut other = other;
+        for (done, window) in windows.tokens.iter().enumerate() {
+            report(done);
+            let logits = other.as_deref_mut().map(|it| it.logits(window)).transpose()?;
+            total += self.score(window, logits.as_deref())?;
+        }
+        Ok(total)
+    }
+}
+
+/// Sums over the predicted tokens of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// How many there are.
+    pub tokens: usize,
+    /// Minus the natural logarithms of their probabilities.
+    pub surprise: f64,
+    /// Divergences of the model's predictions from another model's, in nats: the sum of
+    /// `p ln(p / q)` with the other's `p` and the model's `q`.
+    pub divergence: f64,
+    /// Where both models hold the same token for the most probable.
+    pub same: usize,
+}
+
+impl Score {
+    fn add(&mut self, logits: &[f32], next: Option<usize>, other: Option<&[f32]>) {
+        let Some(&wanted) = next.and_then(|it| logits.get(it)) else { return };
+        let norm = log_sum_exp(logits);
+        self.tokens += 1;
+        self.surprise += norm - f64::from(wanted);
+        if let Some(other) = other {
+            self.divergence += divergence(other, logits, norm);
+            self.same += usize::from(greatest(other) == greatest(logits));
+        }
+    }
+
+    /// What a model has on average to choose among for each token.
+    pub fn perplexity(&self) -> f64 {
+        (self.surprise / self.tokens.max(1) as f64).exp()
+    }
+
+    /// The mean divergence of a token, in nats.
+    pub fn kl(&self) -> f64 {
+        self.divergence / self.tokens.max(1) as f64
+    }
+}
+
+impl std::ops::AddAssign for Score {
+    fn add_assign(&mut self, other: Score) {
+        self.tokens += other.tokens;
+        self.surprise += other.surprise;
+        self.divergence += other.divergence;
+        self.same += other.same;
+    }
+}
+
+/// The logarithm of the sum of exponentials.
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|it| f64::from((it - most).exp())).sum();
+    f64::from(most) + sum.ln()
+}
+
+/// The divergence of what `of` says from what `reference` says; `norm` is [`log_sum_exp`] of `of`.
+fn divergence(reference: &[f32], of: &[f32], norm: f64) -> f64 {
+    let own = log_sum_exp(reference);
+    let terms = reference.iter().zip(of).map(|(p, q)| {
+        let (p, q) = (f64::from(*p) - own, f64::from(*q) - norm);
+        f64::from((p as f32).exp()) * (p - q)
+    });
+    terms.sum()
+}
+
+/// The first of the greatest.
+fn greatest(logits: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, it) in logits.iter().enumerate() {
+        if logits[best] < *it {
+            best = i;
+        }
+    }
+    best
+}
+
+/// Figures of a model on a text.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// `e` to the mean surprise of a token.
+    pub perplexity: f64,
+    /// Surprise in bits for each byte of the text: comparable between tokenizers.
+    pub bits_per_byte: f64,
+    /// Mean surprise of a token in nats.
+    pub nats_per_token: f64,
+    /// Tokens predicted.
+    pub tokens: usize,
+    /// Windows they were read in.
+    pub windows: usize,
+    /// Bytes of the text.
+    pub bytes: usize,
+}
+
+impl Evaluation {
+    /// Of what was counted.
+    pub fn new(windows: &Windows, score: &Score) -> Evaluation {
+        Evaluation {
+            perplexity: score.perplexity(),
+            bits_per_byte: score.surprise / std::f64::consts::LN_2 / windows.bytes.max(1) as f64,
+            nats_per_token: score.surprise / score.tokens.max(1) as f64,
+            tokens: score.tokens,
+            windows: windows.tokens.len(),
+            bytes: windows.bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_is_predicted_once() {
+        assert_eq!(windows(None, &[1, 2, 3, 4], 3), [vec![1, 2, 3], vec![3, 4]]);
+        assert_eq!(windows(Some(0), &[1, 2, 3], 3), [vec![0, 1, 2], vec![0, 3]]);
+        assert!(windows(None, &[1], 3).is_empty());
+        assert!(windows(None, &[], 3).is_empty() && windows(Some(0), &[], 3).is_empty());
+    }
+
+    #[test]
+    fn beginnings_are_whole_windows() {
+        let all = Windows { tokens: windows(None, &[1, 2, 3, 4, 5, 6], 3), bytes: 10 };
+        let some = all.first(3);
+        assert_eq!((some.predicted(), some.tokens.len(), some.bytes), (4, 2, 8));
+        assert_eq!(all.first(100), all);
+    }
+
+    #[test]
+    fn figures_of_known_distributions() {
+        let mut score = Score::default();
+        score.add(&[0.0; 4], Some(2), Some(&[0.0; 4]));
+        assert!((score.perplexity() - 4.0).abs() < 1e-6);
+        assert_eq!((score.same, score.kl()), (1, 0.0));
+        // The divergence of (1/4, 3/4) from (1/2, 1/2) is ln(2) - ln(3) / 2.
+        let (halves, quarters) = ([0.0, 0.0], [0.0, 3f32.ln()]);
+        let found = divergence(&halves, &quarters, log_sum_exp(&quarters));
+        assert!((found - (2f64.ln() - 3f64.ln() / 2.0)).abs() < 1e-6, "{found}");
+    }
+}
