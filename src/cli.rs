@@ -1,5 +1,6 @@
 //! The commands of the compiler.
 
+mod bisect;
 mod build;
 mod check;
 mod doctor;
@@ -8,6 +9,9 @@ mod inspect;
 mod list;
 mod opt;
 mod plan;
+mod reduce;
+mod reproducer;
+mod try_command;
 mod use_model;
 
 use std::ffi::OsString;
@@ -31,6 +35,9 @@ use treen::{Error, Options, Random, Spec, Weights};
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
+    /// Where to write the graph on which a pass fails [default: in the folder of temporary files]
+    #[arg(long, value_name = "FILE", global = true)]
+    reproducer: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -49,6 +56,10 @@ enum Command {
     Build(build::BuildArgs),
     /// Run passes on a graph in text form
     Opt(opt::OptArgs),
+    /// Find the first rewrite with which something goes wrong
+    Bisect(bisect::BisectArgs),
+    /// Find the smallest graph on which something goes wrong
+    Reduce(reduce::ReduceArgs),
     /// Continue a text or answer a question
     Run(use_model::Run),
     /// Talk to a model, turn by turn
@@ -98,6 +109,9 @@ struct ModelArgs {
     /// Do not check the contracts of passes
     #[arg(long)]
     no_check: bool,
+    /// Let the passes make only so many rewrites, but for those that the target needs
+    #[arg(long, value_name = "N")]
+    bisect_limit: Option<usize>,
 }
 
 /// A type of keys and values.
@@ -159,7 +173,8 @@ impl ModelArgs {
 
     fn options(&self) -> Options {
         let (passes, check) = (self.passes.clone(), !self.no_check);
-        Options { passes, check, cache: self.cache.dtype(), ..Options::default() }
+        let (cache, limit) = (self.cache.dtype(), self.bisect_limit);
+        Options { passes, check, cache, limit, ..Options::default() }
     }
 }
 
@@ -175,7 +190,8 @@ fn progress(what: &str) {
 /// Reads the command line and obeys it.
 pub(crate) fn main() -> ExitCode {
     let out = &mut std::io::stdout().lock();
-    let outcome = match CommandLine::parse().command {
+    let CommandLine { command, reproducer } = CommandLine::parse();
+    let outcome = match command {
         Command::Check(args) => args.execute(out),
         Command::Fmt(args) => args.execute(out),
         Command::Explain(args) => args.execute(out),
@@ -183,6 +199,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Pull(args) => args.execute(out),
         Command::Build(args) => args.execute(out),
         Command::Opt(args) => args.execute(out),
+        Command::Bisect(args) => args.execute(out),
+        Command::Reduce(args) => args.execute(out),
         Command::Run(args) => args.execute(out),
         Command::Chat(args) => args.execute(out),
         Command::Embed(args) => args.execute(out),
@@ -201,7 +219,11 @@ pub(crate) fn main() -> ExitCode {
         Err(Error::Fault(fault)) => runtime::commands::finish(Err(fault)),
         Err(error) => {
             // With standard error closed there is nobody left to tell.
-            let _ = writeln!(std::io::stderr().lock(), "{error}");
+            let err = &mut std::io::stderr().lock();
+            let _ = writeln!(err, "{error}");
+            if let Error::Pass(failure) = &error {
+                let _ = writeln!(err, "\n{}", reproducer::write(failure, reproducer));
+            }
             ExitCode::from(error.exit_status())
         }
     }

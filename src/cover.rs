@@ -19,7 +19,9 @@ impl Pass for Cover {
         Contract::Exact
     }
 
-    fn run(&self, module: &Module, _: &mut Cx) -> Result<Module, Fault> {
-        Ok(kernels::cover(module, kernels::ALL))
+    fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
+        Ok(kernels::cover(module, kernels::ALL, &mut |function, kernel| {
+            cx.allows(function, kernel)
+        }))
     }
 }

@@ -52,7 +52,10 @@ const CODES: &[(&str, &str)] = &[
     ("C0302", "a list of passes can not be read"),
     ("C0303", "a file could not be read or written"),
     ("C0304", "a check failed, as the message says"),
-    ("C0306", "a pass failed or broke its contract; the graph below the message shows it again"),
+    (
+        "C0306",
+        "a pass failed or broke its contract; `treen opt` of the file that is named shows it again",
+    ),
     ("C0305", "an option does not fit the model that it is given for"),
 ];
 
@@ -78,7 +81,7 @@ impl fmt::Display for Error {
                 f.write_str(shown.join("\n").trim_end())
             }
             Error::Pass(failure) => {
-                write!(f, "error[C0306]: {failure}\n\n{}", failure.reproducer)
+                write!(f, "error[C0306]: {failure}\n\n{}", failure.details().trim_end())
             }
             Error::Fault(fault) => fault.fmt(f),
         }

@@ -29,17 +29,28 @@ pub struct Options {
     pub chunk: usize,
     /// How numbers of states that grow are stored, such as keys and values.
     pub cache: DType,
+    /// How many rewrites the passes may make, but for those that the target needs.
+    pub limit: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { passes: None, check: true, chunk: 256, cache: DType::F32 }
+        Options { passes: None, check: true, chunk: 256, cache: DType::F32, limit: None }
     }
 }
 
 impl Options {
     /// The passes that run on `module`.
-    fn pipeline(&self, module: &Module) -> String {
+    ///
+    /// # Errors
+    ///
+    /// When the list can not be read.
+    pub fn pipeline(&self, module: &Module) -> Result<Pipeline, Error> {
+        Pipeline::parse(&self.list(module), &passes())
+            .map_err(|why| Error::new("C0302", why.to_string()))
+    }
+
+    fn list(&self, module: &Module) -> String {
         let usual = if is_stepwise(module) { DEFAULT_PIPELINE } else { WHOLE_PIPELINE };
         match (&self.passes, self.cache) {
             (Some(passes), _) => passes.clone(),
@@ -89,9 +100,8 @@ pub fn lower(
     options: &Options,
     observe: &mut dyn FnMut(&Step<'_>),
 ) -> Result<Lowered, Error> {
-    let pipeline = Pipeline::parse(&options.pipeline(&module), &passes())
-        .map_err(|why| Error::new("C0302", why.to_string()))?;
-    let manager = Manager { check: options.check, ..Manager::default() };
+    let pipeline = options.pipeline(&module)?;
+    let manager = Manager { check: options.check, limit: options.limit, ..Manager::default() };
     let (mut module, records) = manager.run(&pipeline, module, observe)?;
     let axes = step_axes(&module)?;
     if axes.past.is_some() {

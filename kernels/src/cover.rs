@@ -9,7 +9,12 @@ use crate::{Kernel, Site, half};
 /// Makes each chosen claim of `kernels` a function with the origin `kernel::NAME` and a call of it.
 ///
 /// Outputs first: a node that no chosen claim holds yet takes the claim that covers the most nodes.
-pub fn cover(module: &Module, kernels: &[&dyn Kernel]) -> Module {
+/// `allows` is asked of each chosen claim, with the function that it is in and the kernel.
+pub fn cover(
+    module: &Module,
+    kernels: &[&dyn Kernel],
+    allows: &mut dyn FnMut(&Name, &str) -> bool,
+) -> Module {
     let stored = Stored::new(module);
     let mut result = Module { axes: module.axes.clone(), functions: Vec::new() };
     for function in &module.functions {
@@ -18,7 +23,8 @@ pub fn cover(module: &Module, kernels: &[&dyn Kernel]) -> Module {
         let stored = stored.values(&function.name);
         let site = Site { scope, function, uses: &uses, stored: &stored };
         let is_library = function.origin.is_some();
-        let chosen = if is_library { BTreeMap::new() } else { choose(&site, kernels) };
+        let mut chosen = if is_library { BTreeMap::new() } else { choose(&site, kernels) };
+        chosen.retain(|_, it| allows(&function.name, it.kernel));
         let rebuilt = outline(&mut result, module, &site, &chosen);
         result.functions.push(rebuilt);
     }

@@ -68,14 +68,13 @@ impl Pass for Canonicalise {
         Contract::Exact
     }
 
-    fn run(&self, module: &Module, _: &mut Cx) -> Result<Module, Fault> {
+    fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
         let simple = module.map(|done, function| {
             let scope = done.scope();
-            let simple =
-                function.rewrite(scope, |f, op, operands| simplify(f, scope, op, operands));
+            let simple = cx.rewrite(scope, function, |f, op, it| simplify(f, scope, op, it));
             simple.rewrite(scope, |_, _, _| None)
         });
-        let mut result = unused::without_unused_parameters(&simple);
+        let mut result = unused::without_unused_parameters(&simple, cx);
         result.prune();
         Ok(result)
     }

@@ -1,36 +1,81 @@
 //! Whether a pass kept its contract, found by running both modules on noise.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use ir::{Axis, Module, Sizes, Tensor, eval};
 
-use crate::{Contract, Fault, Noise, Pass, pipeline::Stage};
+use crate::{Contract, Fault, FaultKind, Noise, Rewrite, pipeline::Stage};
 
 /// How often both modules run, each time over other extents.
 const TRIALS: usize = 4;
 
 /// Runs the pass of `stage` once more, on `small`, and compares what it makes with what it took.
-pub(crate) fn check(stage: &Stage, small: &Module, seed: u64) -> Result<(), Fault> {
-    let after = run_verified(&*stage.pass, small, &stage.cx)?;
+pub(crate) fn check(
+    stage: &Stage,
+    small: &Module,
+    limit: Option<usize>,
+    seed: u64,
+) -> Result<(), Fault> {
+    let (after, _) = run_verified(stage, small, limit)?;
+    guarded(|| compare(stage, small, &after, seed))
+}
+
+/// Compares what the pass of `stage` made of `small` with what it took, as its contract says.
+fn compare(stage: &Stage, small: &Module, after: &Module, seed: u64) -> Result<(), Fault> {
     let mut noise = Noise::new(seed);
     let contract = stage.pass.contract();
     if let Contract::Lowers(recovers) = contract {
-        return (0..TRIALS).try_for_each(|_| recovers(small, &after, &stage.cx, &mut noise));
+        let found = (0..TRIALS).try_for_each(|_| recovers(small, after, &stage.cx, &mut noise));
+        return found.map_err(|it| it.noticed(FaultKind::Recovery));
     }
-    same_interface(small, &after)?;
-    (0..TRIALS).try_for_each(|_| same_meaning(contract, small, &after, &mut noise))
+    same_interface(small, after).map_err(|it| it.noticed(FaultKind::Interface))?;
+    (0..TRIALS).try_for_each(|_| same_meaning(contract, small, after, &mut noise))
 }
 
-/// Runs `pass` and verifies what it gives.
+/// Runs the pass of `stage`, at most `limit` rewrites of it, and verifies what it gives; also the
+/// rewrites that it made.
 pub(crate) fn run_verified(
-    pass: &dyn Pass,
+    stage: &Stage,
     module: &Module,
-    cx: &crate::Cx,
-) -> Result<Module, Fault> {
-    let after = pass.run(module, &mut cx.clone())?;
+    limit: Option<usize>,
+) -> Result<(Module, Vec<Rewrite>), Fault> {
+    let (after, mut rewrites) = run_told(stage, module, limit);
+    let after = after?;
+    if rewrites.is_empty() && after != *module {
+        // A pass that tells of no rewrites is one.
+        let function = module.entry().name.clone();
+        rewrites.push(Rewrite { function, what: stage.pass.name().to_owned() });
+    }
     let faults = ir::verify(&after);
     if faults.is_empty() {
-        return Ok(after);
+        return Ok((after, rewrites));
     }
-    Err(Fault::new(format!("its result is faulty:\n{}\n\n{after}", faults.join("\n"))))
+    let message = format!("its result is faulty:\n{}\n\n{after}", faults.join("\n"));
+    Err(Fault::of(FaultKind::Verifier, message))
+}
+
+/// Runs the pass of `stage`, at most `limit` rewrites of it: what it gives, and the rewrites that
+/// it tells of.
+pub(crate) fn run_told(
+    stage: &Stage,
+    module: &Module,
+    limit: Option<usize>,
+) -> (Result<Module, Fault>, Vec<Rewrite>) {
+    let mut cx = stage.cx.with_limit(limit);
+    if cx.is_spent() {
+        return (Ok(module.clone()), Vec::new());
+    }
+    let after = guarded(|| stage.pass.run(module, &mut cx));
+    (after, cx.rewrites().to_vec())
+}
+
+/// What `work` gives; a panic of a pass is a fault of it.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        Err(Fault::of(FaultKind::Panic, format!("it panics: {text}")))
+    })
 }
 
 fn same_interface(before: &Module, after: &Module) -> Result<(), Fault> {
@@ -66,16 +111,18 @@ fn same_meaning(
     let sizes = |module: &Module| module.axes.sizes(&extents).map_err(Fault::new);
     let arguments = noise.arguments(before, &sizes(before)?);
     let both = |typed| {
-        let old = run(before, &arguments, &sizes(before)?, typed)?;
-        Ok::<_, Fault>((old, run(after, &arguments, &sizes(after)?, typed)?))
+        let old = run(before, &arguments, &sizes(before)?, typed);
+        let old = old.map_err(|it| it.noticed(FaultKind::Unchecked))?;
+        let new = run(after, &arguments, &sizes(after)?, typed);
+        Ok::<_, Fault>((old, new.map_err(|it| it.noticed(FaultKind::Numbers))?))
     };
     let in_f64 = |within| {
         let (old, new) = both(false)?;
-        near(before, &old, &new, within)
+        near(before, &old, &new, within).map_err(|it| it.noticed(FaultKind::Numbers))
     };
     let as_typed = || {
         let (old, new) = both(true)?;
-        same_bits(before, &old, &new)
+        same_bits(before, &old, &new).map_err(|it| it.noticed(FaultKind::Bits))
     };
     match contract {
         Contract::Exact => in_f64(1e-12).and_then(|()| as_typed()),
@@ -112,18 +159,18 @@ pub(crate) fn same_numbers(
     let finite = old.data.iter().copied().filter(|it| it.is_finite()).map(f64::abs);
     let allowed = within * finite.fold(f64::MIN_POSITIVE, f64::max);
     let same = |x: f64, y: f64| x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= allowed;
-    compare(name, old, new, same)
+    compare_elements(name, old, new, same)
 }
 
 fn same_bits(module: &Module, old: &[Tensor], new: &[Tensor]) -> Result<(), Fault> {
     let same = |x: f64, y: f64| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
     old.iter().zip(new).enumerate().try_for_each(|(i, (old, new))| {
-        compare(module.entry().outputs[i].name.as_str(), old, new, same)
+        compare_elements(module.entry().outputs[i].name.as_str(), old, new, same)
             .map_err(|why| Fault::new(format!("{why} (rounded to types)")))
     })
 }
 
-fn compare(
+fn compare_elements(
     name: &str,
     old: &Tensor,
     new: &Tensor,

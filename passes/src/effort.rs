@@ -19,13 +19,23 @@ struct Effort {
 
 /// Whether one run of the entry exceeds the limits.
 pub(crate) fn is_too_much(module: &Module) -> bool {
+    let entry = of_entry(module);
+    MAX_ELEMENTS < entry.elements || MAX_DEPTH < entry.depth
+}
+
+/// How many elements one run of the entry reads and writes.
+pub(crate) fn effort(module: &Module) -> u128 {
+    of_entry(module).elements
+}
+
+fn of_entry(module: &Module) -> Effort {
     let mut known: BTreeMap<&Name, Effort> = BTreeMap::new();
     let mut last = Effort::default();
     for function in &module.functions {
         last = of_function(&module.axes, function, &known);
         known.insert(&function.name, last);
     }
-    MAX_ELEMENTS < last.elements || MAX_DEPTH < last.depth
+    last
 }
 
 fn of_function(axes: &Axes, function: &Function, known: &BTreeMap<&Name, Effort>) -> Effort {

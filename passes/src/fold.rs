@@ -60,13 +60,13 @@ impl Pass for Fold {
         Contract::Rounds
     }
 
-    fn run(&self, module: &Module, _: &mut Cx) -> Result<Module, Fault> {
+    fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
         let sizes = fixed_sizes(module)?;
         let mut result = module.map(|done, function| {
             let run = Run { module, sizes: &sizes, typed: true };
             let mut folding =
                 Folding { scope: done.scope(), run, known: BTreeMap::new(), left: MAX_COMPUTED };
-            let folded = function.rewrite(done.scope(), |f, op, it| folding.fold(f, op, it));
+            let folded = cx.rewrite(done.scope(), function, |f, op, it| folding.fold(f, op, it));
             folded.rewrite(done.scope(), |_, _, _| None)
         });
         result.prune();

@@ -73,10 +73,10 @@ impl Pass for Hoist {
         Contract::Exact
     }
 
-    fn run(&self, module: &Module, _: &mut Cx) -> Result<Module, Fault> {
+    fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
         let mut result = Module { axes: module.axes.clone(), functions: Vec::new() };
         for function in &module.functions {
-            let hoisted = hoist(&mut result, module, function);
+            let hoisted = hoist(&mut result, module, function, cx);
             result.functions.push(hoisted);
         }
         result.prune();
@@ -85,12 +85,14 @@ impl Pass for Hoist {
 }
 
 /// `function` with what its loops need not do; their new bodies are added to `result`.
-fn hoist(result: &mut Module, module: &Module, function: &Function) -> Function {
+fn hoist(result: &mut Module, module: &Module, function: &Function, cx: &mut Cx) -> Function {
     let mut new = Rebuild::new(function, &function.name);
     function.param_values().for_each(|it| new.param(it));
     for node in live_nodes(function) {
         let scan = if let Op::Scan(scan) = &node.op { Some(scan) } else { None };
         let plan = scan.and_then(|it| Plan::new(result.function(it.body.as_str())?, it));
+        let plan =
+            plan.filter(|it| cx.allows(&function.name, format!("scan of @{}", it.body.name)));
         let (Some(scan), Some(plan)) = (scan, plan) else {
             new.copy(result.scope(), node);
             continue;

@@ -42,6 +42,9 @@ use crate::{
     rebuild::{Rebuild, live_nodes},
 };
 
+/// The most nodes that a function may become.
+const MAX_NODES: usize = 1 << 16;
+
 /// See the module.
 pub struct Inline {
     kept: Arc<dyn Fn(&Function) -> bool + Send + Sync>,
@@ -51,6 +54,40 @@ impl Inline {
     /// The pass that leaves calls of the functions for which `kept` is true.
     pub fn except(kept: impl Fn(&Function) -> bool + Send + Sync + 'static) -> Inline {
         Inline { kept: Arc::new(kept) }
+    }
+
+    /// `function` with its calls expanded, except of what is kept.
+    fn expand(
+        &self,
+        scope: Scope<'_>,
+        function: &Function,
+        cx: &mut Cx,
+    ) -> Result<Function, Fault> {
+        let mut new = Rebuild::new(function, &function.name);
+        function.param_values().for_each(|it| new.param(it));
+        for node in live_nodes(function) {
+            let callee = match &node.op {
+                Op::Call(Call { function }) => scope.function(function.as_str()),
+                _ => None,
+            };
+            match callee.filter(|it| !self.keeps(it, cx)) {
+                Some(callee) if MAX_NODES < new.new.nodes().len() + callee.nodes().len() => {
+                    let name = &function.name;
+                    return Err(Fault::new(format!(
+                        "@{name} would have more than {MAX_NODES} nodes"
+                    )));
+                }
+                Some(callee) if cx.allows(&function.name, format!("call of @{}", callee.name)) => {
+                    let operands = new.operands(node);
+                    let arguments = as_params(scope, &mut new.new, callee, &operands);
+                    let values = new.new.inline(scope, callee, &arguments);
+                    new.set_results(node, &values);
+                }
+                Some(_) | None => new.copy(scope, node),
+            }
+        }
+        new.outputs();
+        Ok(new.new)
     }
 
     fn keeps(&self, function: &Function, cx: &Cx) -> bool {
@@ -86,50 +123,19 @@ impl Pass for Inline {
         Contract::Exact
     }
 
+    fn is_needed(&self) -> bool {
+        true
+    }
+
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
-        let expands = |callee: &Function| !self.keeps(callee, cx);
         let mut result = Module { axes: module.axes.clone(), functions: Vec::new() };
         for function in &module.functions {
-            let expanded = expand(result.scope(), function, &expands)?;
+            let expanded = self.expand(result.scope(), function, cx)?;
             result.functions.push(expanded);
         }
         result.prune();
         Ok(result)
     }
-}
-
-/// The most nodes that a function may become.
-const MAX_NODES: usize = 1 << 16;
-
-/// `function` with those calls expanded that `expands` tells.
-fn expand(
-    scope: Scope<'_>,
-    function: &Function,
-    expands: &dyn Fn(&Function) -> bool,
-) -> Result<Function, Fault> {
-    let mut new = Rebuild::new(function, &function.name);
-    function.param_values().for_each(|it| new.param(it));
-    for node in live_nodes(function) {
-        let callee = match &node.op {
-            Op::Call(Call { function }) => scope.function(function.as_str()),
-            _ => None,
-        };
-        match callee.filter(|it| expands(it)) {
-            Some(callee) if MAX_NODES < new.new.nodes().len() + callee.nodes().len() => {
-                let name = &function.name;
-                return Err(Fault::new(format!("@{name} would have more than {MAX_NODES} nodes")));
-            }
-            Some(callee) => {
-                let operands = new.operands(node);
-                let arguments = as_params(scope, &mut new.new, callee, &operands);
-                let values = new.new.inline(scope, callee, &arguments);
-                new.set_results(node, &values);
-            }
-            None => new.copy(scope, node),
-        }
-    }
-    new.outputs();
-    Ok(new.new)
 }
 
 /// `arguments` as the parameters of `callee` read them: narrower storage reads as `f32`.

@@ -101,12 +101,16 @@ impl Pass for Loops {
         Contract::Exact
     }
 
-    fn run(&self, module: &Module, _: &mut Cx) -> Result<Module, Fault> {
+    fn is_needed(&self) -> bool {
+        true
+    }
+
+    fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
         let steps = run_directly(module);
         let mut result = Module { axes: module.axes.clone(), functions: Vec::new() };
         for function in &module.functions {
             let rebuilt = match steps.contains(&function.name) {
-                true => outline(&mut result, module, function, &*self.kept),
+                true => outline(&mut result, module, function, &*self.kept, cx),
                 false => function.clone(),
             };
             result.functions.push(rebuilt);
@@ -132,13 +136,21 @@ fn run_directly(module: &Module) -> BTreeSet<Name> {
 }
 
 /// `function` with its groups as calls; their functions are added to `result`.
-fn outline(result: &mut Module, module: &Module, function: &Function, kept: &Kept) -> Function {
+fn outline(
+    result: &mut Module,
+    module: &Module,
+    function: &Function,
+    kept: &Kept,
+    cx: &mut Cx,
+) -> Function {
     let groups = Groups::new(module, function, kept);
     let mut new = Rebuild::new(function, &function.name);
     function.param_values().for_each(|it| new.param(it));
     for (i, node) in function.nodes().iter().enumerate() {
         if groups.stays(i) {
             new.copy(result.scope(), node);
+        } else if groups.is_root(i) && !cx.allows(&function.name, node.op.rules().name()) {
+            groups.members(i).into_iter().for_each(|it| new.copy(result.scope(), it));
         } else if groups.is_root(i) {
             let (group, arguments) = loop_function(module, function, &groups, i);
             let stem = format!("loop.{}", node.op.rules().name());

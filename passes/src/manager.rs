@@ -1,17 +1,19 @@
 //! Runs pipelines, and lets no pass break its word.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use ir::Module;
 
 use crate::{
-    Contract, Fault, Pipeline, Stage,
-    check::{check, run_verified},
-    effort::is_too_much,
+    Failure, Fault, FaultKind, Guilty, Pipeline, Rewrite, Stage,
+    check::{check, run_told, run_verified},
+    diff,
+    effort::{effort, is_too_much},
+    reduce,
 };
+
+/// The most elements that are read and written to make a failure smaller: some seconds.
+const MAX_REDUCING: u128 = 1 << 27;
 
 /// Runs passes: verifies after each, checks its contract, and measures.
 #[derive(Clone, Debug)]
@@ -20,11 +22,13 @@ pub struct Manager {
     pub check: bool,
     /// Where the noise of the checks begins.
     pub seed: u64,
+    /// How many rewrites all passes together may make, but for those that are needed.
+    pub limit: Option<usize>,
 }
 
 impl Default for Manager {
     fn default() -> Manager {
-        Manager { check: true, seed: 1 }
+        Manager { check: true, seed: 1, limit: None }
     }
 }
 
@@ -36,6 +40,8 @@ pub struct Step<'a> {
     pub before: &'a Module,
     /// What it made.
     pub after: &'a Module,
+    /// What it cost and did.
+    pub record: &'a Record,
 }
 
 /// What one pass cost and did.
@@ -53,29 +59,18 @@ pub struct Record {
     pub nodes_before: usize,
     /// Nodes in all functions after.
     pub nodes_after: usize,
+    /// What it rewrote, in order.
+    pub rewrites: Vec<Rewrite>,
+    /// Whether what follows depends on it, so that a limit does not stop it.
+    pub is_needed: bool,
 }
 
-/// A pass that failed, with all that is needed to see it fail again.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// The pass and its options.
-    pub stage: String,
-    /// What it had promised.
-    pub contract: Contract,
-    /// What went wrong.
-    pub fault: Fault,
-    /// A module on which the pass fails, as text that `ir::parse` reads.
-    pub reproducer: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { stage, contract, fault, .. } = self;
-        write!(f, "pass `{stage}` (contract: {}): {fault}", contract.name())
+impl Record {
+    /// How many of its rewrites count against a limit.
+    pub fn n_counted(&self) -> usize {
+        if self.is_needed { 0 } else { self.rewrites.len() }
     }
 }
-
-impl std::error::Error for Failure {}
 
 impl Manager {
     /// Runs `pipeline` on `module`, which has no faults. `observe` sees each pass with what it took
@@ -91,30 +86,33 @@ impl Manager {
         observe: &mut dyn FnMut(&Step<'_>),
     ) -> Result<(Module, Vec<Record>), Box<Failure>> {
         let mut before = module;
-        let mut records = Vec::new();
+        let mut records: Vec<Record> = Vec::new();
+        let mut left = self.limit;
         for stage in pipeline.stages() {
-            let (after, record) = self.run_stage(stage, &before)?;
-            observe(&Step { stage, before: &before, after: &after });
+            let limit = left.filter(|_| !stage.pass.is_needed());
+            let (after, record) = self.run_stage(stage, &before, limit)?;
+            left = left.map(|it| it.saturating_sub(record.n_counted()));
+            observe(&Step { stage, before: &before, after: &after, record: &record });
             records.push(record);
             before = after;
         }
         Ok((before, records))
     }
 
-    fn run_stage(&self, stage: &Stage, before: &Module) -> Result<(Module, Record), Box<Failure>> {
-        let failure = |fault, at: &Module| {
-            let reproducer = format!("// passes: {stage}\n{at}");
-            let contract = stage.pass.contract();
-            Box::new(Failure { stage: stage.to_string(), contract, fault, reproducer })
-        };
+    fn run_stage(
+        &self,
+        stage: &Stage,
+        before: &Module,
+        limit: Option<usize>,
+    ) -> Result<(Module, Record), Box<Failure>> {
         let start = Instant::now();
-        let after = run_verified(&*stage.pass, before, &stage.cx);
-        let after = after.map_err(|fault| failure(fault, before))?;
+        let ran = run_verified(stage, before, limit);
+        let (after, rewrites) = ran.map_err(|it| self.failure(stage, before, limit, it))?;
         let time = start.elapsed();
         let start = Instant::now();
         if self.check {
-            let small = small(before).map_err(|fault| failure(fault, before))?;
-            check(stage, &small, self.seed).map_err(|fault| failure(fault, &small))?;
+            let checked = self.judge(stage, before, limit);
+            checked.map_err(|it| self.failure(stage, before, limit, it))?;
         }
         let record = Record {
             stage: stage.to_string(),
@@ -123,18 +121,73 @@ impl Manager {
             check_time: start.elapsed(),
             nodes_before: n_nodes(before),
             nodes_after: n_nodes(&after),
+            rewrites,
+            is_needed: stage.pass.is_needed(),
         };
         Ok((after, record))
     }
+
+    /// Runs the pass of `stage` once more, over small axes, and holds it to its contract.
+    fn judge(&self, stage: &Stage, module: &Module, limit: Option<usize>) -> Result<(), Fault> {
+        check(stage, &small(module)?, limit, self.seed)
+    }
+
+    /// What is told of a pass with a fault: the smallest module that shows it, and the rewrite.
+    fn failure(
+        &self,
+        stage: &Stage,
+        module: &Module,
+        limit: Option<usize>,
+        fault: Fault,
+    ) -> Box<Failure> {
+        let kind = fault.kind();
+        let mut left = MAX_REDUCING;
+        let mut fails = |it: &Module, limit| {
+            left = left.saturating_sub(effort(it));
+            0 < left && self.judge(stage, it, limit).is_err_and(|it| it.kind() == kind)
+        };
+        let reduces = !matches!(kind, FaultKind::Refusal | FaultKind::Unchecked);
+        let small = small(module).ok().filter(|it| reduces && fails(it, limit));
+        let reduced = small.map(|it| reduce(&it, &mut |it| fails(it, limit)));
+        let told = reduced.as_ref().map_or(0, |it| run_told(stage, it, limit).1.len());
+        let number = reduced.as_ref().and_then(|reduced| {
+            let mut numbers = 1..=told;
+            numbers.find(|it| fails(reduced, Some(*it)))
+        });
+        let guilty = reduced.as_ref().zip(number).and_then(|(it, n)| guilty(stage, it, n));
+        Box::new(Failure {
+            stage: stage.to_string(),
+            contract: stage.pass.contract(),
+            fault,
+            reduced: reduced.unwrap_or_else(|| module.clone()),
+            guilty,
+            seed: self.seed,
+            limit,
+        })
+    }
+}
+
+/// Rewrite `number` of `module` by the pass of `stage`.
+fn guilty(stage: &Stage, module: &Module, number: usize) -> Option<Guilty> {
+    let (with, mut rewrites) = run_told(stage, module, Some(number));
+    let without = run_told(stage, module, Some(number - 1)).0;
+    let diff = with.and_then(|with| Ok(diff(&without?, &with))).unwrap_or_default();
+    Some(Guilty { rewrite: rewrites.pop()?, number, diff })
 }
 
 /// The module that a contract is checked on.
 fn small(module: &Module) -> Result<Module, Fault> {
     let small = ir::shrink(module).map_err(|faults| {
-        Fault::new(format!("can not be checked over small axes: {}", faults.join("\n")))
+        Fault::of(
+            FaultKind::Unchecked,
+            format!("can not be checked over small axes: {}", faults.join("\n")),
+        )
     })?;
     match is_too_much(&small) {
-        true => Err(Fault::new("can not be checked: even over small axes it is too much work")),
+        true => {
+            let why = "can not be checked: even over small axes it is too much work";
+            Err(Fault::of(FaultKind::Unchecked, why))
+        }
         false => Ok(small),
     }
 }

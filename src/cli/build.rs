@@ -2,12 +2,12 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use frontend::WeightMap;
-use runtime::{Compiled, Manifest};
+use runtime::{Compiled, Manifest, Pages};
 use treen::{Error, Lowered, Spec, Weights};
 
 use super::{ModelArgs, file_error, opt, unwritable};
@@ -62,7 +62,7 @@ impl BuildArgs {
         });
         // Before a fault is told, what led to it.
         out.write_all(shown.as_bytes()).map_err(unwritable)?;
-        let mut lowered = lowered?;
+        let lowered = lowered?;
         if self.time_passes {
             opt::write_times(out, &lowered.records)?;
         }
@@ -72,10 +72,9 @@ impl BuildArgs {
             Some(Emit::Tn | Emit::Graph) | None => {}
         }
         let weights = self.model.open_weights(&spec)?;
-        let pages = weights.bind(&mut lowered, &compiled.weights)?;
-        let manifest = manifest(&spec, compiled.tokenizer.as_deref(), lowered, &weights)?;
-        let output = self.output.clone().unwrap_or_else(|| manifest.program.name.clone().into());
-        runtime::write_executable(&output, &manifest, &pages)?;
+        let output = self.output.clone().unwrap_or_else(|| lowered.program.name.clone().into());
+        let (maps, tokenizer) = (compiled.weights, compiled.tokenizer);
+        Unbound { spec, lowered, maps, weights, tokenizer }.write(&output)?;
         writeln!(out, "{}", output.display()).map_err(unwritable)
     }
 
@@ -110,12 +109,23 @@ impl Unbound {
     }
 
     /// The model in memory, ready to run.
-    pub(super) fn bind(mut self) -> Result<Compiled, Error> {
+    pub(super) fn bind(self) -> Result<Compiled, Error> {
         super::progress("packing weights");
-        let weights = Arc::new(self.weights.bind(&mut self.lowered, &self.maps)?);
+        let (manifest, weights) = self.pack()?;
+        Ok(Compiled::Memory { manifest, weights: Arc::new(weights) })
+    }
+
+    /// The model as a file that runs itself.
+    pub(super) fn write(self, path: &Path) -> Result<(), Error> {
+        let (manifest, weights) = self.pack()?;
+        Ok(runtime::write_executable(path, &manifest, &weights)?)
+    }
+
+    fn pack(mut self) -> Result<(Manifest, Pages), Error> {
+        let weights = self.weights.bind(&mut self.lowered, &self.maps)?;
         let tokenizer = self.tokenizer.as_deref();
         let manifest = manifest(&self.spec, tokenizer, self.lowered, &self.weights)?;
-        Ok(Compiled::Memory { manifest, weights })
+        Ok((manifest, weights))
     }
 }
 

@@ -1,22 +1,22 @@
 //! `opt`: passes on a graph in text form.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use passes::{Manager, Pipeline};
+use passes::Manager;
 use treen::Error;
 
-use super::{file_error, unwritable};
+use super::{reproducer::Reproducer, unwritable};
 
 /// Run passes on a graph in text form
 #[derive(Args)]
 pub(super) struct OptArgs {
     /// The file; `-` for standard input
     file: PathBuf,
-    /// The passes, such as `fold,loops`
-    #[arg(long, value_name = "LIST", default_value = "", hide_default_value = true)]
-    passes: String,
+    /// The passes, such as `fold,loops` [default: those of the line `// passes: ...` of the file]
+    #[arg(long, value_name = "LIST")]
+    passes: Option<String>,
     /// Print the graph after a pass, or what each pass changed
     #[arg(long, value_name = "PASS|changed")]
     print_after: Option<String>,
@@ -26,28 +26,18 @@ pub(super) struct OptArgs {
     /// Do not check the contracts of passes
     #[arg(long)]
     no_check: bool,
+    /// Let the passes make only so many rewrites, but for those that what follows needs
+    #[arg(long, value_name = "N")]
+    bisect_limit: Option<usize>,
 }
 
 impl OptArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
         check_name(self.print_after.as_deref())?;
-        let mut text = String::new();
-        if self.file.as_os_str() == "-" {
-            let read = std::io::stdin().lock().read_to_string(&mut text);
-            read.map_err(|error| file_error(&self.file, &error))?;
-        } else {
-            let read = std::fs::read_to_string(&self.file);
-            text = read.map_err(|error| file_error(&self.file, &error))?;
-        }
-        let at = |why: String| Error::new("C0301", format!("{}: {why}", self.file.display()));
-        let module = ir::parse(&text).map_err(at)?;
-        let faults = ir::verify(&module);
-        if !faults.is_empty() {
-            return Err(at(faults.join("\n")));
-        }
-        let pipeline = Pipeline::parse(&self.passes, &treen::passes())
-            .map_err(|why| Error::new("C0302", why.to_string()))?;
-        let manager = Manager { check: !self.no_check, ..Manager::default() };
+        let Reproducer { module, pipeline, manager } =
+            Reproducer::read(&self.file, self.passes.as_deref())?;
+        let limit = self.bisect_limit.or(manager.limit);
+        let manager = Manager { check: !self.no_check, limit, ..manager };
         let mut shown = String::new();
         let outcome = manager.run(&pipeline, module, &mut |step| {
             shown += &print_after(self.print_after.as_deref(), step);
@@ -94,12 +84,14 @@ pub(super) fn print_after(wanted: Option<&str>, step: &passes::Step<'_>) -> Stri
 
 /// What each pass cost.
 pub(super) fn write_times(out: &mut dyn Write, records: &[passes::Record]) -> Result<(), Error> {
-    writeln!(out, "{:<24} {:>10} {:>10}  nodes", "pass", "ms", "check ms").map_err(unwritable)?;
+    writeln!(out, "{:<24} {:>10} {:>10} {:>9}  nodes", "pass", "ms", "check ms", "rewrites")
+        .map_err(unwritable)?;
     for it in records {
         let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
         let (time, check) = (ms(it.time), ms(it.check_time));
         let nodes = format!("{} -> {}", it.nodes_before, it.nodes_after);
-        writeln!(out, "{:<24} {time:>10.2} {check:>10.2}  {nodes}", it.stage)
+        let rewrites = it.rewrites.len();
+        writeln!(out, "{:<24} {time:>10.2} {check:>10.2} {rewrites:>9}  {nodes}", it.stage)
             .map_err(unwritable)?;
     }
     Ok(())

@@ -114,7 +114,7 @@ fn judge(contract: Contract, run: fn(&Module) -> Module) -> String {
         Ok(_) => return "fine".to_owned(),
         Err(failure) => failure,
     };
-    let again = parse(&failure.reproducer);
+    let again = parse(&failure.reproducer());
     Manager::default().run(&pipeline, again, &mut |_| {}).expect_err("it fails again");
     failure.to_string()
 }

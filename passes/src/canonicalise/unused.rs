@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ir::{Function, Module, Name, Op, Value, ops::Scan};
 
-use crate::rebuild::{Rebuild, live_nodes};
+use crate::{
+    Cx,
+    rebuild::{Rebuild, live_nodes},
+};
 
 /// For each function, whether it keeps each of its parameters.
 type Kept = BTreeMap<Name, Vec<bool>>;
 
 /// `module` without the parameters of called functions that no output needs.
-pub(super) fn without_unused_parameters(module: &Module) -> Module {
+pub(super) fn without_unused_parameters(module: &Module, cx: &mut Cx) -> Module {
     let mut kept = Kept::new();
     let entry = module.entry().name.clone();
     module.map(|done, function| {
@@ -19,6 +22,9 @@ pub(super) fn without_unused_parameters(module: &Module) -> Module {
             return narrowed;
         }
         let needed = needed(&narrowed, carries(module, &function.name));
+        if needed.iter().all(|it| *it) || !cx.allows(&function.name, "parameters") {
+            return narrowed;
+        }
         let narrowed = with_parameters(done, &narrowed, &needed);
         kept.insert(function.name.clone(), needed);
         narrowed
