@@ -99,8 +99,8 @@ impl Subject {
         }
     }
 
-    /// The first rewrite with which `is_right` is false, found by halving. `is_right` is asked about
-    /// so many rewrites as are allowed.
+    /// The first rewrite with which `is_right` is false, found by halving. `is_right` is told how
+    /// many rewrites are allowed.
     fn first_bad_rewrite(
         &self,
         is_right: &mut dyn FnMut(usize) -> Result<bool, Error>,

@@ -75,6 +75,37 @@ fn pass_files() {
     }
 }
 
+/// The modules of the pass files with their pipelines.
+fn files() -> Vec<(String, Module)> {
+    let mut files: Vec<_> = fs::read_dir("passes")
+        .expect("tests/passes")
+        .map(|it| it.expect("an entry").path())
+        .filter(|it| it.extension().is_some_and(|it| it == "ir"))
+        .collect();
+    files.sort();
+    let read = |it: &std::path::PathBuf| fs::read_to_string(it).expect("a text file");
+    let pipeline = |text: &str| {
+        let line = text.lines().find_map(|it| it.strip_prefix("// passes: "));
+        line.expect("a line of passes").to_owned()
+    };
+    files.iter().map(read).map(|text| (pipeline(&text), parse(&text))).collect()
+}
+
+#[test]
+fn passes_may_stop_anywhere() {
+    for (pipeline, module) in files() {
+        let pipeline = Pipeline::parse(&pipeline, &passes::all()).expect("a pipeline");
+        let run = |limit| {
+            let manager = Manager { limit: Some(limit), ..Manager::default() };
+            let done = manager.run(&pipeline, module.clone(), &mut |_| {});
+            let (_, records) = done.unwrap_or_else(|why| panic!("at {limit}: {why}"));
+            records.iter().map(passes::Record::n_counted).sum::<usize>()
+        };
+        let total = run(usize::MAX);
+        (0..total).for_each(|limit| assert_eq!(run(limit), limit));
+    }
+}
+
 /// A pass that does what it is told, whatever it promises.
 struct Told {
     contract: Contract,
