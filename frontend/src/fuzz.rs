@@ -7,9 +7,9 @@ const TEXTS: [&str; 2] =
     [include_str!("../../models/prelude.tn"), include_str!("../../models/llama.tn")];
 
 /// Words that are likely to hurt.
-const SPICE: [&str; 24] = [
+const SPICE: [&str; 28] = [
     "(", ")", "[", "]", "{", "}", "..", "->", "=", "|", "*", "-", "let", "layers", "block", "axis",
-    "if", "else", "\"", "'", "1e999", "§", "//", "S <= 0",
+    "if", "else", "\"", "'", "1e999", "§", "//", "S <= 0", "{q, k}", "[l]", "'{a,b}'", "'{a|'",
 ];
 
 /// SplitMix64: small, seeded, and the same everywhere.

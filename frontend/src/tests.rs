@@ -195,7 +195,7 @@ fn names_may_have_alternatives_and_tensors_be_absent() {
 axis S <= 16, E = 4
 model m(x[S, E]: f32) { param a[E], b[E]  x * a + b }
 weights hf {
-  _ = \"*.position_ids\" or \"lm_*.bias\"
+  _ = \"*.position_ids\" or \"{lm|mlm}_*.bias\"
   a = plus(squeeze(\"{bert.|}a.{w|gamma}\"), -1)  b = log(times(\"b\" or 2, 0.5))
 }
 ";
@@ -208,12 +208,68 @@ weights hf {
         (".position_ids", true),
         ("position_ids", false),
         ("lm_head.bias", true),
+        ("mlm_head.bias", true),
         ("lm_head.bias.x", false),
     ] {
         assert_eq!(map.spares(name), spared, "{name}");
     }
     assert_eq!(faults(&text.replace("-1", "a"), &[]), ["E0503", "E0502"]);
     assert_eq!(faults(&text.replace("{w|gamma}", "{w}"), &[]), ["E0503", "E0502"]);
+}
+
+/// Two stacks of one block, with the rules of their weights left open.
+const STACKS: &str = "
+axis S <= 16, E = 4, L = 2
+block mix(x[S, E]) { param a[E], b[E]  x * a + b }
+model m(x[S, E]: f32) {
+  let y = x
+  layers L as first { y = mix(y) }
+  layers L as second { y = mix(y) }
+  y
+}
+weights hf { RULES }
+";
+
+#[test]
+fn lists_of_names_answer_to_lists_of_the_path() {
+    let names = |rules: &str| {
+        let map = compiled(&STACKS.replace("RULES", rules), &[]).weights.remove(0);
+        let rules = map.rules.iter().map(|it| it.source.names().join("|"));
+        rules.collect::<Vec<_>>().join(" ")
+    };
+    let each = "{first, second}[l].mix.{a, b} = \"{enc, dec}.{l}.{weight, bias|beta}\"";
+    assert_eq!(
+        names(each),
+        "enc.{}.weight enc.{}.bias|enc.{}.beta dec.{}.weight dec.{}.bias|dec.{}.beta"
+    );
+    let by_name = "{first, second}[l].mix.{a, b} = \"{1, 2}.{l}.{param}\" or \"{l}.{param}\"";
+    assert_eq!(names(by_name), "1.{}.a|{}.a 1.{}.b|{}.b 2.{}.a|{}.a 2.{}.b|{}.b");
+    let parts = "{first, second}[l].mix.{a, b} = split(\"{1, 2}.{l}\")";
+    assert_eq!(names(parts), "1.{} 1.{} 2.{} 2.{}");
+    let same = "{first, second}[l].mix.a = \"{l}\"  {first, second}[l].mix.b = 0";
+    assert_eq!(names(same), "{}  {} ");
+}
+
+#[test]
+fn lists_that_do_not_fit_are_told() {
+    for (rule, part) in [
+        ("first[l].mix.a = \"{param}\"", "needs a list of parameters"),
+        ("first[l].mix.{a, b} = split(\"{param}\")", "needs a list of parameters"),
+        ("first[l].mix.{a, b} = \"a\"", "have a tensor each"),
+        ("first[l].mix.{a, b} = \"{x, y, z}\"", "has 3 members, and its list of the path 2"),
+        ("first[l].mix.a = \"{x, y}\"", "answers to no list"),
+        ("first[l].mix.{a, b} = \"{x, y}{x, y}\"", "answers to no list"),
+        ("{first, second}[l].mix.{a, b} = \"{x, y}\"", "the path has 2 lists, and this name 1"),
+        ("{first, second}[l].mix.{a, b} = \"{x|y}{u|v}{z|w}{x|y}{x|y}{param}\"", "too many names"),
+    ] {
+        let sources = Sources::of("spec.tn", &STACKS.replace("RULES", rule));
+        let page = shown(&sources, &check(&sources, &Settings::default()));
+        assert!(page.contains("E0503") && page.contains(part), "{part} is not in\n{page}");
+    }
+    for end in ["", ".{}"] {
+        let many = format!("a{}{end} = \"{{param}}\"", ".{a, b}".repeat(10_000));
+        assert!(faults(&STACKS.replace("RULES", &many), &[]).contains(&"E0503"));
+    }
 }
 
 #[test]

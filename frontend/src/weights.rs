@@ -1,18 +1,21 @@
 //! Weight maps: where the numbers of each parameter come from in checkpoints of one format.
 
+mod name;
+mod path;
 mod source;
 
 use std::collections::BTreeMap;
 
 use ir::{Axis, Module};
 
-use crate::ast::{Binary, Call, Expr, ExprKind, Segment, Unary, WeightRule, Weights};
+use crate::ast::{Binary, Call, Expr, ExprKind, Name, Segment, Unary, WeightRule, Weights};
 use crate::diagnostic::Diagnostic;
 use crate::lower::Weight;
 use crate::source::Span;
+use path::{Way, n_ways, ways};
 pub use source::{Change, TensorSource};
 
-/// A name with alternatives in braces may stand for this many.
+/// One rule may stand for this many names of tensors.
 const MOST_NAMES: usize = 64;
 
 /// The rules of one `weights` section: one for each parameter of the entry.
@@ -58,13 +61,15 @@ pub(crate) fn weight_map(
     weights: &[Weight],
     faults: &mut Vec<Diagnostic>,
 ) -> WeightMap {
-    let mut reader = Reader { module, weights, layer: None, absent: Vec::new(), faults };
+    let way = Way::default();
+    let mut reader = Reader { module, weights, way, most_names: 0, absent: Vec::new(), faults };
     let mut found: BTreeMap<&str, TensorSource> = BTreeMap::new();
     let mut unused = Vec::new();
     for rule in &section.rules {
         if let [Segment::Name(name)] = rule.path.as_slice()
             && name.text == "_"
         {
+            (reader.way, reader.most_names) = (Way::default(), MOST_NAMES);
             unused.extend(reader.unused(&rule.source));
             continue;
         }
@@ -97,11 +102,23 @@ fn listed(names: &[&str]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
+/// What is shared in `split("name")`.
+fn shared(expr: &Expr) -> Option<&Expr> {
+    match &expr.kind {
+        ExprKind::Call(call) if call.callee.text == "split" && call.args.len() == 1 => {
+            Some(&call.args[0].value)
+        }
+        _ => None,
+    }
+}
+
 struct Reader<'a> {
     module: &'a Module,
     weights: &'a [Weight],
-    /// What the rule at hand calls the number of the layer.
-    layer: Option<&'a str>,
+    /// The way through the path of the rule at hand.
+    way: Way<'a>,
+    /// How many tensors each name of that rule may stand for.
+    most_names: usize,
     /// Rules for no parameter. Settings may have left it out, so it is a fault only beside a
     /// parameter without a rule.
     absent: Vec<Diagnostic>,
@@ -121,15 +138,44 @@ impl<'a> Reader<'a> {
 
     /// The parameters of a rule with their sources; nothing if it is faulty.
     fn rule(&mut self, rule: &'a WeightRule) -> Option<Vec<(&'a Weight, TensorSource)>> {
-        self.layer = rule.path.iter().find_map(|it| match it {
-            Segment::Layer(name) => Some(name.text.as_str()),
-            Segment::Name(_) | Segment::Group(_) => None,
-        });
-        let weights = self.params(rule)?;
-        if let [one] = weights.as_slice() {
-            return Some(vec![(one, self.source(&rule.source)?)]);
-        }
-        let whole = self.shared(&rule.source)?;
+        self.most_names = match n_ways(&rule.path) {
+            Some(n) if n <= MOST_NAMES => MOST_NAMES / n,
+            _ => return self.wrong("E0503", "this stands for too many parameters", rule.span),
+        };
+        let all: Option<Vec<_>> = match (rule.path.split_last(), shared(&rule.source)) {
+            (Some((Segment::Group(names), front)), Some(whole)) => {
+                ways(front).into_iter().map(|it| self.parts(rule, it, names, whole)).collect()
+            }
+            _ => ways(&rule.path).into_iter().map(|it| self.one(rule, it)).collect(),
+        };
+        Some(all?.concat())
+    }
+
+    /// A parameter with a source of its own; none if it is absent.
+    fn one(
+        &mut self,
+        rule: &'a WeightRule,
+        way: Way<'a>,
+    ) -> Option<Vec<(&'a Weight, TensorSource)>> {
+        self.way = way;
+        let name = self.way.name.clone();
+        let Some(weight) = self.param(&name, rule.span) else { return Some(Vec::new()) };
+        Some(vec![(weight, self.source(&rule.source)?)])
+    }
+
+    /// Parameters that share a tensor, one after the other; none if one is absent.
+    fn parts(
+        &mut self,
+        rule: &'a WeightRule,
+        way: Way<'a>,
+        names: &'a [Name],
+        whole: &Expr,
+    ) -> Option<Vec<(&'a Weight, TensorSource)>> {
+        let paths: Vec<String> = names.iter().map(|it| way.to(it).name).collect();
+        self.way = way;
+        let weights: Option<Vec<_>> = paths.iter().map(|it| self.param(it, rule.span)).collect();
+        let Some(weights) = weights else { return Some(Vec::new()) };
+        let whole = self.source(whole)?;
         let mut start = 0usize;
         let mut parts = Vec::new();
         for weight in weights {
@@ -142,40 +188,10 @@ impl<'a> Reader<'a> {
         Some(parts)
     }
 
-    /// `split("name")`: a tensor that several parameters share, one after the other.
-    fn shared(&mut self, expr: &Expr) -> Option<TensorSource> {
-        match &expr.kind {
-            ExprKind::Call(call) if call.callee.text == "split" && call.args.len() == 1 => {
-                self.source(&call.args[0].value)
-            }
-            _ => {
-                let message = "several parameters take parts of one tensor: `split(\"name\")`";
-                self.wrong("E0503", message, expr.span)
-            }
-        }
-    }
-
     /// The extent of the first axis of a parameter, or of one part of a bank.
     fn rows(&self, weight: &Weight) -> Option<usize> {
         let axis = weight.ty.axes.get(usize::from(weight.layers.is_some()))?;
         self.module.axes.fixed(axis)
-    }
-
-    fn params(&mut self, rule: &'a WeightRule) -> Option<Vec<&'a Weight>> {
-        let mut paths = vec![String::new()];
-        for segment in &rule.path {
-            let names = match segment {
-                Segment::Name(name) => std::slice::from_ref(name),
-                Segment::Group(names) => names.as_slice(),
-                Segment::Layer(_) => continue,
-            };
-            let join = |path: &String| {
-                let dot = if path.is_empty() { "" } else { "." };
-                names.iter().map(move |it| format!("{path}{dot}{}", it.text)).collect::<Vec<_>>()
-            };
-            paths = paths.iter().flat_map(join).collect();
-        }
-        paths.iter().map(|it| self.param(it, rule.span)).collect()
     }
 
     fn param(&mut self, path: &str, span: Span) -> Option<&'a Weight> {
@@ -190,7 +206,7 @@ impl<'a> Reader<'a> {
             });
             return None;
         };
-        match (self.layer, &weight.layers) {
+        match (self.way.layer, &weight.layers) {
             (None, Some(_)) => {
                 let message = format!("`{path}` is one for each layer; name it: `layers[l]`");
                 self.wrong("E0501", message, span)
@@ -222,53 +238,32 @@ impl<'a> Reader<'a> {
     /// Names of tensors that nobody needs, such as `"rope.*"`.
     fn unused(&mut self, expr: &Expr) -> Vec<String> {
         match &expr.kind {
-            ExprKind::Text(text) => vec![text.clone()],
+            ExprKind::Text(text) => self.names(text, expr.span).unwrap_or_default(),
             ExprKind::Binary(Binary::Or, sides) => {
                 [self.unused(&sides.0), self.unused(&sides.1)].concat()
             }
             _ => {
                 let message = "names of tensors are wanted here: `_ = \"rope.*\"`";
-                self.wrong::<()>("E0503", message, expr.span);
-                Vec::new()
+                self.wrong("E0503", message, expr.span).unwrap_or_default()
             }
         }
     }
 
     /// The tensor of a name, or the first of several: `{a|b}` in it stands for either.
     fn tensor(&mut self, text: &str, span: Span) -> Option<TensorSource> {
-        let mut names = vec![String::new()];
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            let Some((hole, after)) = after.split_once('}') else {
-                return self.wrong("E0503", "this name has a `{` without its `}`", span);
-            };
-            let holes = self.hole(hole, span)?;
-            let with = |name: &String| {
-                holes.iter().map(|it| format!("{name}{before}{it}")).collect::<Vec<_>>()
-            };
-            names = names.iter().flat_map(with).collect();
-            if MOST_NAMES < names.len() {
-                return self.wrong("E0503", "this stands for too many names", span);
-            }
-            rest = after;
-        }
-        let mut tensors = names.into_iter().map(|it| TensorSource::Tensor(it + rest));
+        let mut tensors: Vec<_> =
+            self.names(text, span)?.into_iter().map(TensorSource::Tensor).collect();
         match tensors.len() {
-            1 => tensors.next(),
-            _ => Some(TensorSource::FirstOf(tensors.collect())),
+            1 => tensors.pop(),
+            _ => Some(TensorSource::FirstOf(tensors)),
         }
     }
 
-    /// What may stand in the place of `{...}`: `{}` for the number of the layer.
-    fn hole<'t>(&mut self, hole: &'t str, span: Span) -> Option<Vec<&'t str>> {
-        if hole.contains('|') {
-            return Some(hole.split('|').collect());
+    fn names(&mut self, text: &str, span: Span) -> Option<Vec<String>> {
+        match name::names(text, &self.way, self.most_names) {
+            Ok(names) => Some(names),
+            Err(message) => self.wrong("E0503", message, span),
         }
-        if self.layer != Some(hole) {
-            let message = format!("`{{{hole}}}` is not what the path calls the layer");
-            return self.wrong("E0503", message, span);
-        }
-        Some(vec!["{}"])
     }
 
     /// A change of a source tensor.
