@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use ir::{Axes, Axis, DType, Extent, Module, Name, Role, StepAxes};
+use ir::{Axes, Axis, DType, Extent, Module, Name, Op, Role, StepAxes};
 use passes::{Inline, Manager, Pass, Pipeline, Record, Step};
 
 use crate::{Cover, Error, costs};
 
 /// The passes that lead to the CPU, in order.
 pub const DEFAULT_PIPELINE: &str =
-    "incremental,tail,inline,canonicalise,fold,hoist,canonicalise,cover,loops";
+    "incremental,tail,inline,canonicalise,fold,hoist,once,canonicalise,cover,loops";
 
 /// The passes for a model that reads a text as a whole.
 pub const WHOLE_PIPELINE: &str = "inline,canonicalise,fold,hoist,canonicalise,cover,loops";
@@ -127,7 +127,7 @@ fn is_runtime(axes: &Axes, name: &Name) -> bool {
 
 /// The axes of a step. New positions are a window that begins where the past ends, or all that are
 /// counted; an output that has another run-time axis is wanted for the last ones, an input that has
-/// another is read by an encoder.
+/// another is read by an encoder. A loop along another one runs in the first step alone.
 pub(crate) fn step_axes(module: &Module) -> Result<StepAxes, Error> {
     let axes = &module.axes;
     let runtime: Vec<&Name> =
@@ -149,8 +149,13 @@ pub(crate) fn step_axes(module: &Module) -> Result<StepAxes, Error> {
         let mut atoms = types.flat_map(|it| it.axes.iter().filter_map(Axis::as_atom));
         atoms.find(|it| **it != new && past.as_ref() != Some(*it) && is_runtime(axes, it)).cloned()
     };
+    let first = entry.nodes().iter().find_map(|it| match &it.op {
+        Op::Scan(scan) => scan.axis.as_atom().filter(|it| **it != new && is_runtime(axes, it)),
+        _ => None,
+    });
+    let first = first.cloned();
     let (last, source) = (other(None), other(Some(Role::Input)));
-    Ok(StepAxes { new, past, last, source })
+    Ok(StepAxes { new, past, last, source, first })
 }
 
 /// Lowers the bound of a run-time axis.

@@ -60,7 +60,8 @@ pub struct Memory {
     pub weight_bytes: u64,
     /// Bytes that each position of each sequence leaves: keys and values.
     pub position_bytes: u64,
-    /// Bytes that a sequence leaves however long it is: the states of recurrences.
+    /// Bytes that a sequence leaves however long it is: the states of recurrences, and what is kept
+    /// of the longest text that an encoder can read.
     pub sequence_bytes: u64,
     /// The most positions that the spec allows.
     pub most_positions: u64,
@@ -137,7 +138,8 @@ impl Memory {
         } else {
             (&mut self.sequence_bytes, ty.dtype)
         };
-        let n = elements(module, &axes)?;
+        let mut sizes = axes.iter().map(|it| module.axes.bound(it));
+        let n = sizes.try_fold(1u64, |n, it| n.checked_mul(it? as u64))?;
         *bytes = bytes.checked_add(n.checked_mul(dtype.block_bytes() as u64)?)?;
         Some(())
     }
@@ -179,7 +181,7 @@ fn step_form(module: &Module) -> Result<Module, Error> {
     if !lower::is_stepwise(module) {
         return Ok(module.clone());
     }
-    let pipeline = Pipeline::parse("incremental,tail", &passes::all())
+    let pipeline = Pipeline::parse("incremental,tail,inline,hoist,once", &passes::all())
         .map_err(|why| Error::new("C0302", why.to_string()))?;
     let manager = Manager { check: false, ..Manager::default() };
     Ok(manager.run(&pipeline, module.clone(), &mut |_| {})?.0)

@@ -15,6 +15,8 @@ pub struct StepAxes {
     pub last: Option<Name>,
     /// The positions of what an encoder reads, if there is one.
     pub source: Option<Name>,
+    /// What is 1 in the first step and 0 in all others, if something is done just once.
+    pub first: Option<Name>,
 }
 
 impl StepAxes {
@@ -32,6 +34,7 @@ impl StepAxes {
             (self.past.as_ref(), past),
             (self.last.as_ref(), last),
             (self.source.as_ref(), source),
+            (self.first.as_ref(), usize::from(past == 0)),
         ];
         kinds.into_iter().filter_map(|(name, n)| Some((name?.clone(), n))).collect()
     }

@@ -46,7 +46,7 @@
 //! ```
 
 mod identity;
-mod unused;
+pub(crate) mod unused;
 
 use ir::{Function, Module, Op, Scope, Value};
 

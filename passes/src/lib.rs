@@ -20,6 +20,7 @@ mod inline;
 mod loops;
 mod manager;
 mod noise;
+mod once;
 mod pass;
 mod pipeline;
 mod rebuild;
@@ -42,6 +43,7 @@ pub use inline::Inline;
 pub use loops::Loops;
 pub use manager::{Manager, Record, Step};
 pub use noise::Noise;
+pub use once::Once;
 pub use pass::{Pass, PassOption};
 pub use pipeline::{Pipeline, Stage};
 pub use reduce::reduce;
@@ -57,6 +59,7 @@ pub fn all() -> Vec<Arc<dyn Pass>> {
         Arc::new(Incremental),
         Arc::new(Inline::default()),
         Arc::new(Loops::default()),
+        Arc::new(Once),
         Arc::new(Tail),
     ]
 }

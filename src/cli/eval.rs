@@ -22,7 +22,7 @@ pub(super) struct EvalArgs {
     /// The text
     #[arg(long, value_name = "FILE")]
     ppl: PathBuf,
-    /// Tokens of the windows that the text is read in [default: 512, or what the model has room for]
+    /// Tokens of the windows that the text is read in [default: 512, or what there is room for]
     #[arg(long)]
     context: Option<usize>,
     /// How the machine is used.

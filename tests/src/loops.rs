@@ -168,7 +168,7 @@ fn session(module: &Module, weights: &BTreeMap<Name, Tensor>, threads: usize) ->
     let manager = Manager { check: false, ..Manager::default() };
     let (grouped, _) = manager.run(&pipeline, module.clone(), &mut |_| {}).expect("groups");
     let [new, past, last] = ["S", "P", "O"].map(Name::from);
-    let axes = StepAxes { new, past: Some(past), last: Some(last), source: None };
+    let axes = StepAxes { new, past: Some(past), last: Some(last), source: None, first: None };
     let compiled = cpu::compile(&grouped, &axes);
     let mut program = compiled.unwrap_or_else(|why| panic!("{why}\n{grouped}")).program;
     program.vocabulary = 7;

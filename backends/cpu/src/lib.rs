@@ -81,6 +81,7 @@ fn role(axes: &StepAxes, name: &Name) -> Option<ExtentRole> {
         _ if is(&axes.past) => Some(ExtentRole::Past),
         _ if is(&axes.last) => Some(ExtentRole::Last),
         _ if is(&axes.source) => Some(ExtentRole::Source),
+        _ if is(&axes.first) => Some(ExtentRole::First),
         _ => None,
     }
 }
@@ -152,6 +153,7 @@ fn states(plan: &Plan) -> Vec<StateSlot> {
         banks: it.banks,
         position_bytes: it.position_bytes,
         fixed_bytes: it.fixed_bytes,
+        once: it.once,
     };
     plan.states.iter().map(slot).collect()
 }

@@ -53,6 +53,8 @@ pub struct State {
     pub position_bytes: u64,
     /// Bytes of a bank besides.
     pub fixed_bytes: u64,
+    /// Whether the first step writes it, and no other one.
+    pub once: bool,
 }
 
 /// A weight in one form, for each layer.
@@ -219,10 +221,11 @@ impl fmt::Display for Plan {
             )?;
         }
         for state in &self.states {
-            let State { name, banks, position_bytes, fixed_bytes } = state;
+            let State { name, banks, position_bytes, fixed_bytes, once } = state;
+            let once = if *once { " once" } else { "" };
             writeln!(
                 f,
-                "state {name} : {banks} x ({fixed_bytes} + {position_bytes} a position) bytes"
+                "state {name} : {banks} x ({fixed_bytes} + {position_bytes} a position) bytes{once}"
             )?;
         }
         for bank in &self.banks {

@@ -94,12 +94,12 @@ impl<'a> Planner<'a> {
         self.function(entry, located, 0, &wanted)
     }
 
-    /// Declares a state: banks of positions, if one axis is the run-time one that grows.
+    /// Declares a state: banks of positions, if one axis is that of the positions so far.
     fn state(&mut self, param: &ir::Param) -> Result<usize, String> {
         let (axes, element) = (&param.ty.axes, element(&param.ty));
-        let at = axes.iter().position(|it| self.grows(it));
+        let at = axes.iter().position(|it| self.is_past(it));
         let size = |part: &[Axis]| {
-            let size = self.fixed_size(part).filter(|it| *it <= LARGEST / element);
+            let size = self.largest_size(part).filter(|it| *it <= LARGEST / element);
             size.ok_or_else(|| {
                 format!("state {} grows along two axes, or is too large: {}", param.name, param.ty)
             })
@@ -112,8 +112,21 @@ impl<'a> Planner<'a> {
             None => (1, 0, element * size(axes)?),
         };
         let name = param.name.clone();
-        self.plan.states.push(State { name, banks, position_bytes, fixed_bytes });
+        let once = at.is_none() && axes.iter().any(|it| self.grows(it));
+        self.plan.states.push(State { name, banks, position_bytes, fixed_bytes, once });
         Ok(self.plan.states.len() - 1)
+    }
+
+    /// Whether `axis` counts the positions of earlier steps.
+    fn is_past(&self, axis: &Axis) -> bool {
+        let mut origins = self.module.axes.iter().filter_map(|(_, decl)| decl.origin.as_ref());
+        origins.any(|it| axis.as_atom() == Some(it))
+    }
+
+    /// How many elements there are along `axes` at their bounds, if that can be counted.
+    fn largest_size(&self, axes: &[Axis]) -> Option<u64> {
+        let mut sizes = axes.iter().map(|it| self.module.axes.bound(it));
+        sizes.try_fold(1u64, |product, it| product.checked_mul(it? as u64))
     }
 
     fn grows(&self, axis: &Axis) -> bool {
@@ -341,7 +354,13 @@ impl<'a> Planner<'a> {
     fn part_at(&self, ty: &Type, whole: &Place, index: Counter) -> Place {
         let part = &ty.axes[1..];
         let stride = match whole.base {
-            Base::State(state) if part.iter().any(|it| self.grows(it)) => Stride::Bank(state),
+            // Its banks have room for more positions than there are.
+            Base::State(state)
+                if 0 < self.plan.states[state].position_bytes
+                    && part.iter().any(|it| self.grows(it)) =>
+            {
+                Stride::Bank(state)
+            }
             _ => Stride::Elements(element(ty), part.to_vec()),
         };
         whole.ahead(index, stride)

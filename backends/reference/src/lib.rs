@@ -34,13 +34,14 @@ impl Reference {
         self.past = 0;
     }
 
-    /// Gives the encoder something else to read.
+    /// Forgets everything and gives the encoder something else to read.
     ///
     /// # Errors
     ///
     /// When there is no encoder.
     pub fn set_source(&mut self, tokens: &[i32]) -> Result<(), String> {
         self.axes.source.as_ref().ok_or("the model has no encoder")?;
+        self.reset();
         self.source = tokens.to_vec();
         Ok(())
     }

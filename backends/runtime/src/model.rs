@@ -7,8 +7,8 @@ pub trait Model {
     /// Forgets everything.
     fn reset(&mut self);
 
-    /// Gives the encoder `tokens` to read, to which the next steps answer; to be done first, after
-    /// a [`Model::reset`]. A model without an encoder refuses.
+    /// Forgets everything and gives the encoder `tokens` to read, to which the next steps answer. A
+    /// model without an encoder refuses.
     fn read_source(&mut self, tokens: &[i32]) -> Result<(), Fault>;
 
     /// Whether a text may be read in several steps.

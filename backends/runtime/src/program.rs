@@ -53,6 +53,8 @@ pub enum ExtentRole {
     Capacity,
     /// Positions of the text that an encoder reads.
     Source,
+    /// 1 in the first step and 0 in all others.
+    First,
 }
 
 /// A run-time extent.
@@ -92,6 +94,8 @@ pub struct StateSlot {
     pub position_bytes: u64,
     /// Bytes of a bank besides; a state begins as zeros.
     pub fixed_bytes: u64,
+    /// Whether the first step writes it as a whole, and no other one changes it.
+    pub once: bool,
 }
 
 impl StateSlot {

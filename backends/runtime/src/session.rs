@@ -102,7 +102,7 @@ impl Session {
             pool,
             extents: program.extents.clone(),
             fixed_states: (0..program.states.len())
-                .filter(|&it| 0 < program.states[it].fixed_bytes)
+                .filter(|&it| 0 < program.states[it].fixed_bytes && !program.states[it].once)
                 .collect(),
             logits: Logits {
                 row: output.map_or(0, |it| it.row as usize),
@@ -268,6 +268,7 @@ impl Session {
                 ExtentRole::Last => last,
                 ExtentRole::Capacity => self.bounds.capacity,
                 ExtentRole::Source => self.source_tokens,
+                ExtentRole::First => u64::from(self.past == 0),
             };
         }
     }
@@ -313,6 +314,7 @@ impl Model for Session {
             return Err(Fault::new("R0303", message));
         };
         self.check_tokens(tokens)?;
+        self.reset();
         self.fill(input, tokens);
         self.source_tokens = tokens.len() as u64;
         Ok(())
@@ -423,6 +425,7 @@ mod tests {
                 banks: 1,
                 position_bytes: 0,
                 fixed_bytes: 4,
+                once: false,
             }],
             arena_bytes: 4 * MOST_NEW,
             ..Program::default()

@@ -169,8 +169,11 @@ fn relative_error(model: &mut dyn Model, golden: &Golden, step: usize) -> Result
 
 /// Makes the model ready for a text.
 fn begin(model: &mut dyn Model, golden: &Golden, text: usize) -> Result<(), Fault> {
-    model.reset();
-    golden.sources.get(text).map_or(Ok(()), |it| model.read_source(it))
+    match golden.sources.get(text) {
+        Some(source) => model.read_source(source)?,
+        None => model.reset(),
+    }
+    Ok(())
 }
 
 fn same_greedy(model: &mut dyn Model, golden: &Golden) -> Result<usize, Fault> {

@@ -13,7 +13,7 @@ use crate::{
 type Kept = BTreeMap<Name, Vec<bool>>;
 
 /// `module` without the parameters of called functions that no output needs.
-pub(super) fn without_unused_parameters(module: &Module, cx: &mut Cx) -> Module {
+pub(crate) fn without_unused_parameters(module: &Module, cx: &mut Cx) -> Module {
     let mut kept = Kept::new();
     let entry = module.entry().name.clone();
     module.map(|done, function| {
