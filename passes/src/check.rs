@@ -1,10 +1,8 @@
 //! Whether a pass kept its contract, found by running both modules on noise.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use ir::{Axis, Module, Sizes, Tensor, eval};
 
-use crate::{Contract, Fault, FaultKind, Noise, Rewrite, pipeline::Stage};
+use crate::{Contract, Fault, FaultKind, Noise, Rewrite, guard::guarded, pipeline::Stage};
 
 /// How often both modules run, each time over other extents.
 const TRIALS: usize = 4;
@@ -67,15 +65,6 @@ pub(crate) fn run_told(
     }
     let after = guarded(|| stage.pass.run(module, &mut cx));
     (after, cx.rewrites().to_vec())
-}
-
-/// What `work` gives; a panic of a pass is a fault of it.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-        Err(Fault::of(FaultKind::Panic, format!("it panics: {text}")))
-    })
 }
 
 fn same_interface(before: &Module, after: &Module) -> Result<(), Fault> {

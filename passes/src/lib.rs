@@ -14,6 +14,7 @@ mod effort;
 mod failure;
 mod fault;
 mod fold;
+mod guard;
 mod hoist;
 mod incremental;
 mod inline;

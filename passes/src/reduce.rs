@@ -19,7 +19,7 @@ pub fn reduce(module: &Module, fails: &mut dyn FnMut(&Module) -> bool) -> Module
         for edit in edits::ALL {
             let mut i = 0;
             while let Some(edited) = edit(&smallest, i) {
-                let candidate = edited.map(pruned).filter(|it| ir::verify(it).is_empty());
+                let candidate = edited.filter(|it| ir::verify(it).is_empty()).map(pruned);
                 trials += usize::from(candidate.is_some());
                 if MAX_TRIALS < trials {
                     return smallest;

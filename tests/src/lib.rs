@@ -19,6 +19,8 @@ mod memory;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
+mod mutants;
+#[cfg(test)]
 mod passes;
 #[cfg(test)]
 mod patterns;

@@ -76,11 +76,15 @@ impl Function {
 
     /// One node as the text form writes it.
     pub fn node_text(&self, node: &Node) -> String {
+        self.node_text_as(node, &|it| self.value_text(it))
+    }
+
+    /// The same with values called as `name` says.
+    pub fn node_text_as(&self, node: &Node, name: &dyn Fn(Value) -> String) -> String {
         let mut printer = Printer::default();
         node.op.clone().rules_mut().attributes(&mut printer);
-        let values: Vec<String> = node.results().map(|it| self.value_text(it)).collect();
-        let operands: String =
-            node.operands.iter().map(|&it| format!(" {}", self.value_text(it))).collect();
+        let values: Vec<String> = node.results().map(name).collect();
+        let operands: String = node.operands.iter().map(|&it| format!(" {}", name(it))).collect();
         let types: Vec<String> = node.results().map(|it| Type::to_string(self.ty(it))).collect();
         format!(
             "{} = {}{operands}{} : {}",
