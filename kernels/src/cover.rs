@@ -1,8 +1,8 @@
 //! Chooses kernels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ir::{DType, Function, Module, Name, Node, Origin, Role, Stored, Value, ops::Call};
+use ir::{DType, Function, Module, Name, Node, Op, Origin, Role, Stored, Value, ops::Call};
 
 use crate::{Kernel, Site, half};
 
@@ -60,14 +60,20 @@ fn choose(site: &Site<'_>, kernels: &[&dyn Kernel]) -> BTreeMap<usize, Chosen> {
         // `max_by_key` would prefer the last of equals; the first kernel is to win.
         let best = claims.reduce(|a, b| if a.nodes.len() < b.nodes.len() { b } else { a });
         if let Some(best) = best {
-            best.nodes.iter().for_each(|&it| taken[it] = true);
+            let own = best.nodes.iter().filter(|it| !is_number(&site.function.nodes()[**it]));
+            own.for_each(|&it| taken[it] = true);
             chosen.insert(root, best);
         }
     }
     chosen
 }
 
-/// A claim whose inner values are used nowhere else.
+/// Whether `node` is a number, which claims may share.
+fn is_number(node: &Node) -> bool {
+    matches!(&node.op, Op::Constant(it) if it.values.len() == 1)
+}
+
+/// A claim whose inner values are used nowhere else, but for numbers.
 fn site_claim(site: &Site<'_>, kernel: &dyn Kernel, root: usize) -> Option<Vec<usize>> {
     let nodes = kernel.claim(site, root)?;
     let function = site.function;
@@ -76,7 +82,9 @@ fn site_claim(site: &Site<'_>, kernel: &dyn Kernel, root: usize) -> Option<Vec<u
         users.filter(|it| **it == value).count()
     };
     let private = |&it: &usize| {
-        it == root || function.nodes()[it].results().all(|v| site.uses[v.index()] == inside(v))
+        let node = &function.nodes()[it];
+        let is_inside = || node.results().all(|v| site.uses[v.index()] == inside(v));
+        it == root || is_number(node) || is_inside()
     };
     let computable = nodes.iter().all(|&it| fits(site, kernel, &function.nodes()[it]));
     (computable && nodes.iter().all(private)).then_some(nodes)
@@ -111,11 +119,8 @@ fn outline(
     let function = site.function;
     let mut result = function.signature();
     let mut new: Vec<Value> = function.values().collect();
-    let inner: Vec<usize> = chosen
-        .iter()
-        .flat_map(|(root, it)| it.nodes.iter().filter(move |node| *node != root).copied())
-        .collect();
     let live = function.live();
+    let inner = inner(site, chosen);
     for (i, node) in function.nodes().iter().enumerate() {
         if !live[i] || inner.contains(&i) {
             continue;
@@ -137,6 +142,19 @@ fn outline(
         result.output(&output.name, new[output.value.index()]);
     }
     result
+}
+
+/// The nodes that only chosen claims need.
+fn inner(site: &Site<'_>, chosen: &BTreeMap<usize, Chosen>) -> Vec<usize> {
+    let nodes = site.function.nodes();
+    let mut left = site.uses.to_vec();
+    let claimed: BTreeSet<usize> = chosen.values().flat_map(|it| it.nodes.clone()).collect();
+    let operands = claimed.iter().flat_map(|&it| &nodes[it].operands);
+    operands.for_each(|it| left[it.index()] -= 1);
+    let is_inner = |it: &usize| {
+        !chosen.contains_key(it) && nodes[*it].results().all(|value| left[value.index()] == 0)
+    };
+    claimed.into_iter().filter(is_inner).collect()
 }
 
 /// Adds a function of the claimed nodes under a name that `old` does not have either, or finds an

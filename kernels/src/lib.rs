@@ -12,7 +12,6 @@ mod cover;
 mod gather;
 mod layer_norm;
 mod matmul;
-mod narrow;
 mod rms_norm;
 mod softmax;
 mod ssd;
@@ -74,7 +73,9 @@ pub enum Word {
     Size(Vec<Axis>),
     /// A number.
     Bits(u64),
-    /// Scratch memory of the calling thread group.
+    /// The code of [`Kernel::tail`], or 0; its own words stand behind all others.
+    Tail,
+    /// Scratch memory of the calling thread.
     Scratch,
 }
 
@@ -99,6 +100,16 @@ pub struct Update {
     pub result: usize,
 }
 
+/// What is computed of a kernel's products by generated code, while they are in a cache.
+pub struct Tail {
+    /// Takes products, then other values, element by element; its result has their axes.
+    pub function: Function,
+    /// How many of its parameters are products.
+    pub products: usize,
+    /// For each further parameter, which one of the kernel's function it is.
+    pub operands: Vec<usize>,
+}
+
 /// A kernel as the compiler sees it.
 pub trait Kernel: Sync {
     /// Its name among the kernels of the device.
@@ -118,6 +129,11 @@ pub trait Kernel: Sync {
         Vec::new()
     }
 
+    /// What the kernel leaves to generated code.
+    fn tail(&self, _scope: Scope<'_>, _function: &Function) -> Option<Tail> {
+        None
+    }
+
     /// Whether values that are no weights may be `f16` or `bf16`.
     fn takes_half(&self) -> bool {
         false
@@ -134,7 +150,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &gather::Gather,
     &conv1d::Conv1d,
     &ssd::Ssd,
-    &narrow::Narrow,
 ];
 
 /// The kernel that a function of [`cover`] is for.

@@ -1,14 +1,21 @@
-//! Products with a weight: `cpu/src/matmul.rs`.
+//! Products with weights, and what becomes of them: `cpu/src/matmul.rs`.
+//!
+//! `contract x w` is claimed where `w` is a weight whose innermost axes are summed over and so are
+//! those of `x`, in the same order. `w` may also be a concatenation of weights, which are then the
+//! parts of one product. What follows is claimed as the product's tail, if it works element by
+//! element: a bias, an activation, a residual, a cast. A tail may take several products of one `x`,
+//! such as the two of SwiGLU.
+
+mod claim;
 
 use ir::{
-    Axis, Function, Node, Op, Scope, Value,
-    ops::{BinaryFn, Contract},
+    Function, Name, Node, Op, Origin, Role, Scope, Value,
+    ops::{Concat, Contract, Slice},
 };
 
-use crate::{Kernel, Site, Update, Word, rows};
+use crate::{Kernel, Site, Tail, Word, rows};
 
-/// Claims `contract x w`, where `w` is a weight whose innermost axes are summed over and so are
-/// those of `x`, in the same order; and with it the addition of a value of the same type.
+/// See the file.
 pub(crate) struct MatMul;
 
 impl Kernel for MatMul {
@@ -17,72 +24,115 @@ impl Kernel for MatMul {
     }
 
     fn claim(&self, site: &Site<'_>, root: usize) -> Option<Vec<usize>> {
-        let node = &site.function.nodes()[root];
-        if is_product(site, node) {
-            return Some(vec![root]);
-        }
-        if node.op.as_binary() != Some(BinaryFn::Add) {
-            return None;
-        }
-        let same_type = |it: Value| site.function.ty(it) == site.function.ty(node.result());
-        let [a, b] = node.operands[..] else { return None };
-        let product = [a, b].into_iter().find_map(|it| {
-            let at = site.function.nodes().iter().position(|n| n.results().any(|r| r == it))?;
-            is_product(site, &site.function.nodes()[at]).then_some(at)
-        })?;
-        let fits = a != b && same_type(a) && same_type(b);
-        // A bias is no place to add to.
-        (fits && !site.is_stored(a) && !site.is_stored(b)).then(|| vec![product, root])
+        claim::claim(site, root)
     }
 
     fn words(&self, _: Scope<'_>, function: &Function) -> Vec<Word> {
-        let (node, contract) = product(function);
-        let (x, w) = (node.operands[0], node.operands[1]);
-        let n_over = contract.over.len();
-        let m = rows(&function.ty(x).axes, n_over);
-        let n = rows(&function.ty(w).axes, n_over);
-        let k = contract.over.clone();
-        vec![
+        let parts = Parts::of(function);
+        let (x, k) = (parts.x, parts.over.len());
+        let (m, k) = (rows(&function.ty(x).axes, k), parts.over.to_vec());
+        let n = |of: Value| rows(&function.ty(of).axes, k.len());
+        let whole = function.ty(parts.contracts[0].result()).axes[m.len()..].to_vec();
+        let mut words = vec![
             Word::Output,
-            Word::Size(n.clone()),
+            Word::Size(whole),
             Word::Operand(x.index()),
             Word::Size(k.clone()),
-            Word::Operand(w.index()),
-            Word::Format { operand: w.index(), rows: n.clone(), columns: k.clone() },
             Word::Size(m),
-            Word::Size(n),
-            Word::Size(k),
-            Word::flag(!self.updates(function).is_empty()),
+            Word::Size(k.clone()),
+            Word::Bits(parts.weights.len() as u64),
+            Word::flag(1 < parts.products.len()),
+            Word::Tail,
             Word::Scratch,
-        ]
+        ];
+        for w in parts.weights {
+            let operand = w.index();
+            let format = Word::Format { operand, rows: n(w), columns: k.clone() };
+            words.extend([Word::Operand(operand), format, Word::Size(n(w))]);
+        }
+        words
     }
 
-    fn updates(&self, function: &Function) -> Vec<Update> {
-        let sum = function.nodes().iter().find(|it| it.op.as_binary().is_some());
-        let operands = sum.map_or(&[][..], |it| it.operands.as_slice());
-        let added = operands.iter().find(|it| function.as_param(**it).is_some());
-        added.map(|it| Update { operand: it.index(), result: 0 }).into_iter().collect()
+    fn tail(&self, scope: Scope<'_>, function: &Function) -> Option<Tail> {
+        let Parts { products, .. } = Parts::of(function);
+        let mut tail = Function::new(Name::from(format!("{}.tail", function.name)));
+        tail.origin = Some(Origin { function: "loop".to_owned(), ..Origin::default() });
+        let mut new: Vec<Option<Value>> = vec![None; function.n_values()];
+        for (i, product) in products.iter().enumerate() {
+            let ty = function.ty(*product).clone();
+            new[product.index()] = Some(tail.param(format!("product.{i}"), Role::Value, ty));
+        }
+        let nodes = || function.nodes().iter().filter(|it| is_of_tail(it));
+        let used = |it: usize| nodes().flat_map(|it| &it.operands).any(|used| used.index() == it);
+        let operands: Vec<usize> = (0..function.params.len()).filter(|it| used(*it)).collect();
+        for &operand in &operands {
+            let param = &function.params[operand];
+            new[operand] = Some(tail.param(&param.name, param.role, param.ty.clone()));
+        }
+        for node in nodes() {
+            let given: Option<Vec<Value>> =
+                node.operands.iter().map(|it| new[it.index()]).collect();
+            let value = tail.add(scope, node.op.clone(), &given?);
+            new[node.result().index()] = Some(value);
+        }
+        let output = &function.outputs[0];
+        tail.output(&output.name, new[output.value.index()]?);
+        let is_empty = tail.nodes().is_empty();
+        (!is_empty).then_some(Tail { function: tail, products: products.len(), operands })
+    }
+
+    fn takes_half(&self) -> bool {
+        true
     }
 }
 
-fn is_product(site: &Site<'_>, node: &Node) -> bool {
-    let Op::Contract(contract) = &node.op else { return false };
-    let [x, w] = node.operands[..] else { return false };
-    let ends_with = |value: Value| site.function.ty(value).axes.ends_with(&contract.over);
-    let disjoint = |axes: &[Axis]| {
-        rows(axes, contract.over.len()).iter().all(|it| site.function.ty(x).position(it).is_none())
-    };
-    !contract.over.is_empty()
-        && site.is_stored(w)
-        && !site.is_stored(x)
-        && ends_with(x)
-        && ends_with(w)
-        && disjoint(&site.function.ty(w).axes)
+/// What a function of a claim multiplies.
+struct Parts<'a> {
+    x: Value,
+    over: &'a [ir::Axis],
+    contracts: Vec<&'a Node>,
+    weights: Vec<Value>,
+    /// What the tail takes.
+    products: Vec<Value>,
 }
 
-fn product(function: &Function) -> (&Node, &Contract) {
-    let find = |it: &'_ Node| matches!(it.op, Op::Contract(_));
-    let node = function.nodes().iter().find(|it| find(it)).expect("a product");
-    let Op::Contract(contract) = &node.op else { unreachable!("just matched") };
-    (node, contract)
+impl<'a> Parts<'a> {
+    fn of(function: &'a Function) -> Parts<'a> {
+        let nodes = || function.nodes().iter();
+        let contracts: Vec<&Node> = nodes().filter(|it| as_contract(it).is_some()).collect();
+        let weights = contracts.iter().flat_map(|it| factors(function, it.operands[1]));
+        let slices = nodes().filter_map(|it| Some((as_slice(it)?.after.len(), it.result())));
+        let mut slices: Vec<(usize, Value)> = slices.collect();
+        slices.sort_unstable();
+        let products = match slices.is_empty() {
+            true => contracts.iter().map(|it| it.result()).collect(),
+            false => slices.into_iter().map(|(_, it)| it).collect(),
+        };
+        let over = &as_contract(contracts[0]).expect("just filtered").over;
+        Parts { x: contracts[0].operands[0], over, weights: weights.collect(), contracts, products }
+    }
+}
+
+/// The weights that `w` is made of.
+fn factors(function: &Function, w: Value) -> Vec<Value> {
+    match function.maker(w) {
+        Some(node) if as_concat(node).is_some() => node.operands.to_vec(),
+        _ => vec![w],
+    }
+}
+
+fn is_of_tail(node: &Node) -> bool {
+    !matches!(node.op, Op::Contract(_) | Op::Concat(_) | Op::Slice(_))
+}
+
+fn as_contract(node: &Node) -> Option<&Contract> {
+    if let Op::Contract(it) = &node.op { Some(it) } else { None }
+}
+
+fn as_concat(node: &Node) -> Option<&Concat> {
+    if let Op::Concat(it) = &node.op { Some(it) } else { None }
+}
+
+fn as_slice(node: &Node) -> Option<&Slice> {
+    if let Op::Slice(it) = &node.op { Some(it) } else { None }
 }

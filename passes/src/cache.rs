@@ -155,9 +155,18 @@ fn operands(done: &Module, new: &mut Rebuild<'_>, node: &Node, dtype: DType) -> 
     operands
 }
 
+/// `value` as `dtype`. What a view is of is narrowed rather than the view: there it belongs to what
+/// computes it.
 fn cast(done: &Module, f: &mut Function, value: Value, dtype: DType) -> Value {
-    match f.ty(value).dtype {
-        it if it == dtype => value,
+    if f.ty(value).dtype == dtype {
+        return value;
+    }
+    let maker = f.maker(value).map(|it| (it.op.clone(), it.operands.clone()));
+    match maker.filter(|_| dtype != DType::F32) {
+        Some((op @ (Op::Rename(_) | Op::Split(_) | Op::Merge(_)), operands)) => {
+            let whole = cast(done, f, operands[0], dtype);
+            f.add(done.scope(), op, &[whole])
+        }
         _ => f.add(done.scope(), Cast { dtype }, &[value]),
     }
 }

@@ -45,11 +45,11 @@ pub(crate) struct Blob {
 ///
 /// # Errors
 ///
-/// What Cranelift refuses, or a relocation other than a call within the blob.
+/// What Cranelift refuses, or a relocation other than for a call or an address within the blob.
 pub(crate) fn assemble(functions: Vec<Clif>, isa: &OwnedTargetIsa) -> Result<Blob, String> {
     let mut code = Vec::new();
     let mut starts = Vec::new();
-    let mut calls = Vec::new();
+    let mut uses = Vec::new();
     for function in functions {
         let mut context = Context::for_function(function);
         let names = context.func.params.user_named_funcs().clone();
@@ -61,10 +61,14 @@ pub(crate) fn assemble(functions: Vec<Clif>, isa: &OwnedTargetIsa) -> Result<Blo
         starts.push(start);
         code.extend_from_slice(compiled.code_buffer());
         for reloc in compiled.buffer.relocs() {
-            calls.push((start + reloc.offset as usize, reloc.addend, callee(&names, reloc)?));
+            let at = start + reloc.offset as usize;
+            if reloc.kind == Reloc::X86GOTPCRel4 {
+                take_address(&mut code, at)?;
+            }
+            uses.push((at, reloc.addend, used(&names, reloc)?));
         }
     }
-    for (at, addend, callee) in calls {
+    for (at, addend, callee) in uses {
         let distance = starts[callee] as i64 + addend - at as i64;
         let distance = i32::try_from(distance).map_err(|_| "the code is too large".to_owned())?;
         code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
@@ -72,15 +76,28 @@ pub(crate) fn assemble(functions: Vec<Clif>, isa: &OwnedTargetIsa) -> Result<Blo
     Ok(Blob { entry: starts.last().copied().unwrap_or(0), code })
 }
 
-/// The function that a relocation calls.
-fn callee(
+/// Makes the load of an address from a table, whose operand is at `at`, one that computes it: there
+/// is no table, and both instructions take the same distance.
+fn take_address(code: &mut [u8], at: usize) -> Result<(), String> {
+    const MOV: u8 = 0x8b;
+    const LEA: u8 = 0x8d;
+    match at.checked_sub(2).and_then(|it| code.get_mut(it)) {
+        Some(opcode) if *opcode == MOV => *opcode = LEA,
+        _ => return Err("generated code takes an address in an unknown way".to_owned()),
+    }
+    Ok(())
+}
+
+/// The function that a relocation is for.
+fn used(
     names: &PrimaryMap<UserExternalNameRef, UserExternalName>,
     reloc: &cranelift_codegen::FinalizedMachReloc,
 ) -> Result<usize, String> {
     match (&reloc.kind, &reloc.target) {
-        (Reloc::X86CallPCRel4, FinalizedRelocTarget::ExternalName(ExternalName::User(name))) => {
-            Ok(names[*name].index as usize)
-        }
+        (
+            Reloc::X86CallPCRel4 | Reloc::X86GOTPCRel4,
+            FinalizedRelocTarget::ExternalName(ExternalName::User(name)),
+        ) => Ok(names[*name].index as usize),
         (kind, target) => Err(format!("generated code may not need {kind:?} of {target:?}")),
     }
 }

@@ -2,7 +2,7 @@
 
 use ir::{Axes, Axis};
 
-use crate::plan::{Base, Launch, Place, Plan, Step, Word};
+use crate::plan::{Base, Launch, Place, Plan, Step};
 
 /// Puts a barrier before each launch that touches what a launch since the last barrier wrote, or
 /// writes what one read. Every step of a loop ends with a barrier.
@@ -23,9 +23,7 @@ fn with_barriers(
         match step {
             Step::Barrier => {}
             Step::Launch(launch) => {
-                let meets =
-                    |it: &Launch| conflict(plan, it, &launch) || scratch_conflict(it, &launch);
-                if open.iter().any(meets) {
+                if open.iter().any(|it| conflict(plan, it, &launch)) {
                     result.push(Step::Barrier);
                     open.clear();
                 }
@@ -54,17 +52,6 @@ fn conflict(plan: &Plan, earlier: &Launch, later: &Launch) -> bool {
         touched.any(|it| writer.writes.iter().any(|written| overlap(plan, it, written)))
     };
     meets(earlier, later) || meets(later, earlier)
-}
-
-/// Whether the threads of two launches might meet in scratch memory: each kernel divides it among
-/// threads by its own extents.
-fn scratch_conflict(a: &Launch, b: &Launch) -> bool {
-    let extents = |it: &Launch| -> Vec<Word> {
-        let fixed = |it: &&Word| matches!(it, Word::Size(_) | Word::Bits(_));
-        it.words.iter().filter(fixed).cloned().collect()
-    };
-    let both = a.words.contains(&Word::Scratch) && b.words.contains(&Word::Scratch);
-    both && (a.callee != b.callee || extents(a) != extents(b))
 }
 
 /// Whether two places may share memory.

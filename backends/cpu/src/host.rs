@@ -4,8 +4,8 @@
 //! words to its stack and calls; barriers keep the threads together.
 
 use cranelift_codegen::ir::{
-    AbiParam, ExtFuncData, ExternalName, Function as Clif, InstBuilder, MemFlagsData, SigRef,
-    Signature, StackSlotData, StackSlotKind, UserExternalName, UserFuncName, Value,
+    AbiParam, ExtFuncData, ExternalName, FuncRef, Function as Clif, InstBuilder, MemFlagsData,
+    SigRef, Signature, StackSlotData, StackSlotKind, UserExternalName, UserFuncName, Value,
     condcodes::IntCC, types::I64,
 };
 use cranelift_codegen::isa::{CallConv, TargetIsa};
@@ -28,6 +28,7 @@ mod frame {
     pub(super) const OUTPUTS: i32 = 56;
     pub(super) const EXTENTS: i32 = 64;
     pub(super) const SCRATCH: i32 = 72;
+    pub(super) const SCRATCH_STRIDE: i32 = 80;
 }
 
 /// Bytes of a `runtime::abi::WeightRef`.
@@ -149,17 +150,22 @@ impl Host<'_> {
                 self.b.ins().call_indirect(self.kernel, kernel, &arguments);
             }
             Callee::Loop(i) => {
-                let name = UserExternalName { namespace: 0, index: i as u32 };
-                let name = self.b.func.declare_imported_user_function(name);
-                let function = self.b.import_function(ExtFuncData {
-                    name: ExternalName::user(name),
-                    signature: self.kernel,
-                    colocated: true,
-                    patchable: false,
-                });
+                let function = self.generated(i);
                 self.b.ins().call(function, &arguments);
             }
         }
+    }
+
+    /// Loop `i` as something to call or to take the address of.
+    fn generated(&mut self, i: usize) -> FuncRef {
+        let name = UserExternalName { namespace: 0, index: i as u32 };
+        let name = self.b.func.declare_imported_user_function(name);
+        self.b.import_function(ExtFuncData {
+            name: ExternalName::user(name),
+            signature: self.kernel,
+            colocated: true,
+            patchable: false,
+        })
     }
 
     fn word(&mut self, word: &Word) -> Value {
@@ -172,7 +178,16 @@ impl Host<'_> {
             Word::Size(axes) => self.size(axes),
             Word::Bits(bits) => self.int(*bits as i64),
             Word::Helper(i) => self.kernel_address(*i),
-            Word::Scratch => self.frame_word(frame::SCRATCH),
+            Word::Code(i) => {
+                let function = self.generated(*i);
+                self.b.ins().func_addr(I64, function)
+            }
+            Word::Scratch => {
+                let first = self.frame_word(frame::SCRATCH);
+                let stride = self.frame_word(frame::SCRATCH_STRIDE);
+                let offset = self.b.ins().imul(self.thread, stride);
+                self.b.ins().iadd(first, offset)
+            }
         }
     }
 

@@ -34,11 +34,11 @@ pub struct Compiled {
 pub fn compile(module: &Module, axes: &StepAxes) -> Result<Compiled, String> {
     let isa = assemble::target()?;
     let mut codes: Vec<(Name, loops::LoopCode)> = Vec::new();
-    let plan = planner::plan(module, &mut |module: &Module, function: &Function| {
+    let plan = planner::plan(module, &mut |module: &Module, function: &Function, products| {
         if let Some((_, code)) = codes.iter().find(|(name, _)| *name == function.name) {
             return Ok(code.words.clone());
         }
-        let code = loops::generate(module, function, &*isa)
+        let code = loops::generate(module, function, products, &*isa)
             .map_err(|why| format!("@{}: {why}", function.name))?;
         let words = code.words.clone();
         codes.push((function.name.clone(), code));

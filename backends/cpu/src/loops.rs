@@ -5,12 +5,16 @@
 //! parameters ([`element`]): a view changes the index, arithmetic is emitted, a reduction opens
 //! loops of its own. The innermost axis runs in vectors of four where the expression allows it.
 //! Threads divide the outermost axis.
+//!
+//! The tail of a kernel is such a function too, but for a tile of rows and columns of its output:
+//! the kernel calls it with products that wait in a cache ([`tile`]).
 
 mod element;
 mod half;
 mod index;
 mod math;
 mod nest;
+mod tile;
 
 use ir::{Function, Op};
 

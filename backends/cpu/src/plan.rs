@@ -17,7 +17,7 @@ pub struct Plan {
     pub banks: Vec<Bank>,
     /// Kernels and functions of the runtime, by name.
     pub kernels: Vec<String>,
-    /// Loop functions, by name in the module.
+    /// Loop functions and tails of kernels, by name.
     pub loops: Vec<Name>,
     /// Tables of numbers, as bytes.
     pub constants: Vec<u8>,
@@ -182,7 +182,9 @@ pub enum Word {
     Bits(u64),
     /// A function of the runtime, by its place in [`Plan::kernels`].
     Helper(usize),
-    /// Scratch memory.
+    /// The code of a generated loop, by its place in [`Plan::loops`].
+    Code(usize),
+    /// Scratch memory of the thread.
     Scratch,
 }
 
@@ -277,6 +279,7 @@ impl Plan {
             Word::Bits(bits) if *bits < 1 << 32 => bits.to_string(),
             Word::Bits(bits) => f64::from_bits(*bits).to_string(),
             Word::Helper(i) => self.kernels[*i].clone(),
+            Word::Code(i) => self.loops[*i].to_string(),
             Word::Scratch => "scratch".to_owned(),
         }
     }

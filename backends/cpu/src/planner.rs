@@ -30,8 +30,9 @@ const LARGEST: u64 = 1 << 47;
 /// The most elements of a table of constants.
 const LARGEST_CONSTANT: u64 = 1 << 24;
 
-/// Tells what the code of a loop function is called with.
-type LoopWords<'a> = dyn FnMut(&Module, &Function) -> Result<Vec<LoopWord>, String> + 'a;
+/// Tells what the code of a loop function is called with, whose first parameters are so many
+/// products of a kernel.
+type LoopWords<'a> = dyn FnMut(&Module, &Function, usize) -> Result<Vec<LoopWord>, String> + 'a;
 
 /// The plan of `module`. `loop_words` tells what the code of a loop function is called with.
 ///
@@ -417,8 +418,7 @@ impl<'a> Planner<'a> {
         if let Some(place) = self.append_target(body, value)? {
             return Ok(place);
         }
-        let is_loop = kernels::of_function(callee).is_none();
-        let operands = if is_loop { loops::overwritable(callee) } else { Vec::new() };
+        let operands = self.overwritable(callee);
         let places = operands.iter().filter_map(|&it| {
             let operand = node.operands[it];
             body.place(operand).ok().filter(|it| body.may_reuse(operand, it, at))
@@ -428,6 +428,17 @@ impl<'a> Planner<'a> {
             Some(place) => Ok(place),
             None => self.buffer(body.function.ty(value)),
         }
+    }
+
+    /// The operands of `callee` that it may overwrite with its first result.
+    fn overwritable(&self, callee: &Function) -> Vec<usize> {
+        let Some(kernel) = kernels::of_function(callee) else { return loops::overwritable(callee) };
+        let Some(tail) = kernel.tail(self.module.scope(), callee) else { return Vec::new() };
+        let of_tail = loops::overwritable(&tail.function).into_iter();
+        let further = of_tail.filter_map(|it| it.checked_sub(tail.products));
+        let words = kernel.words(self.module.scope(), callee);
+        let is_free = |it: &usize| !words.contains(&kernels::Word::Operand(*it));
+        further.map(|it| tail.operands[it]).filter(is_free).collect()
     }
 
     /// Where `value` goes when it, or a view of it, is appended to a state.

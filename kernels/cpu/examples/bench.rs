@@ -11,7 +11,7 @@ use ir::DType;
 use kernels_cpu::{Isa, Kernel, kernels_for, pack};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use support::{Random, find, lines, weights};
+use support::{Random, find, lines, weights, words};
 
 const THREADS: u64 = 2;
 
@@ -91,12 +91,12 @@ unsafe fn multiply_add(rounds: u64) {
     std::hint::black_box(sums);
 }
 
-/// Best seconds of a kernel whose last word is its scratch.
-fn time(kernel: &Kernel, mut args: Vec<u64>, repeats: u64) -> f64 {
-    args.push(0);
-    let mut scratch = lines(kernel.scratch_bytes(&args) * THREADS as usize);
-    *args.last_mut().unwrap() = scratch.as_mut_ptr() as u64;
-    best(repeats, |thread| unsafe { (kernel.run)(args.as_ptr(), thread, THREADS) })
+/// Best seconds of a kernel.
+fn time(kernel: &Kernel, args: &[u64], repeats: u64) -> f64 {
+    let (words, _scratch) = words(kernel, args, THREADS);
+    best(repeats, |thread| unsafe {
+        (kernel.run)(words[thread as usize].as_ptr(), thread, THREADS);
+    })
 }
 
 /// Packed tables that are used in turn, so that together they do not stay in a cache.
@@ -112,19 +112,14 @@ fn matmul(kernels: &'static [Kernel], peak: &Peak, dtype: DType, (m, n, k): (usi
     let packing = (size * copies) as f64 / start.elapsed().as_secs_f64();
     let (x, y) = (vec![1.0_f32; m * k], vec![0.0_f32; m * n]);
     let kernel = find(kernels, "matmul");
-    let words = |copy: usize, scratch| {
+    let words = |copy: usize| {
         let (y, x, w) =
             (y.as_ptr() as u64, x.as_ptr() as u64, packed[copy * size..].as_ptr() as u64);
         let [m, n, k] = [m, n, k].map(|it| it as u64);
-        vec![y, n, x, k, w, dtype as u64, m, n, k, 0, scratch]
+        vec![y, n, x, k, m, k, 1, 0, 0, 0, w, dtype as u64, n]
     };
-    let mut scratch = lines(kernel.scratch_bytes(&words(0, 0)) * THREADS as usize);
-    let args: Vec<_> = (0..copies).map(|it| words(it, scratch.as_mut_ptr() as u64)).collect();
-    let seconds = best(if copies == 1 { 40 } else { 15 }, |thread| {
-        for args in &args {
-            unsafe { (kernel.run)(args.as_ptr(), thread, THREADS) };
-        }
-    }) / copies as f64;
+    let args: Vec<_> = (0..copies).map(words).collect();
+    let seconds = all_in_turn(kernel, &args, if copies == 1 { 40 } else { 15 });
     let (flops, stream) = ((2 * m * n * k) as f64 / seconds, size as f64 / seconds);
     println!(
         "  {:5} {m:3} x {n:5} x {k:4}  {:9.1} us  {:6.1} GFLOP/s {:3.0} %  {:5.1} GB/s {:3.0} %  packing {:4.1} GB/s",
@@ -167,8 +162,9 @@ fn attention(kernels: &'static [Kernel], peak: &Peak, s: u64, t: u64, bytes: u64
         1,
         0,
         u64::from(bytes == 2),
+        0,
     ];
-    let seconds = time(find(kernels, "attention"), args, 50);
+    let seconds = time(find(kernels, "attention"), &args, 50);
     let seen = s * t - s * (s - 1) / 2;
     let flops = (4 * heads * group * p * seen) as f64 / seconds;
     println!(
@@ -194,7 +190,7 @@ fn conv1d(kernels: &'static [Kernel], peak: &Peak, s: usize) {
             vec![y, x, w, b, state, s as u64, c as u64, width as u64]
         })
         .collect();
-    let seconds = all_in_turn(find(kernels, "conv1d"), &copies);
+    let seconds = all_in_turn(find(kernels, "conv1d"), &copies, 10);
     let stream = (4 * (2 * s + 3 * width) * c) as f64 / seconds;
     println!(
         "  conv1d s = {s}: {:.1} us  {:.1} GB/s {:.0} %",
@@ -214,7 +210,7 @@ fn ssd(kernels: &'static [Kernel], peak: &Peak, s: usize) {
     let (y, dt, a) = (x.clone(), vec![0.05_f32; s * all], vec![-1.0_f32; all]);
     let state = vec![0.5_f32; copies * row * n];
     let kernel = find(kernels, "ssd");
-    let mut args: Vec<Vec<u64>> = state
+    let args: Vec<Vec<u64>> = state
         .chunks_exact(row * n)
         .map(|state| {
             let mut args = [&y, &x, &dt, &a, &b, &c].map(|it| it.as_ptr() as u64).to_vec();
@@ -223,9 +219,7 @@ fn ssd(kernels: &'static [Kernel], peak: &Peak, s: usize) {
             args
         })
         .collect();
-    let mut scratch = lines(kernel.scratch_bytes(&args[0]) * THREADS as usize);
-    args.iter_mut().for_each(|it| it[12] = scratch.as_mut_ptr() as u64);
-    let seconds = all_in_turn(kernel, &args);
+    let seconds = all_in_turn(kernel, &args, 10);
     let (flops, stream) = ((5 * s * row * n) as f64 / seconds, (8 * row * n) as f64 / seconds);
     println!(
         "  ssd s = {s}: {:.1} us  {:.1} GFLOP/s of the recurrence, {:.0} %; state {:.1} GB/s {:.0} %",
@@ -238,10 +232,11 @@ fn ssd(kernels: &'static [Kernel], peak: &Peak, s: usize) {
 }
 
 /// Best seconds of a call, when calls with these words follow each other.
-fn all_in_turn(kernel: &Kernel, args: &[Vec<u64>]) -> f64 {
-    let seconds = best(10, |thread| {
-        for args in args {
-            unsafe { (kernel.run)(args.as_ptr(), thread, THREADS) };
+fn all_in_turn(kernel: &Kernel, args: &[Vec<u64>], repeats: u64) -> f64 {
+    let calls: Vec<_> = args.iter().map(|it| words(kernel, it, THREADS)).collect();
+    let seconds = best(repeats, |thread| {
+        for (words, _) in &calls {
+            unsafe { (kernel.run)(words[thread as usize].as_ptr(), thread, THREADS) };
         }
     });
     seconds / args.len() as f64

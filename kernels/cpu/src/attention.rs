@@ -118,10 +118,6 @@ impl Args {
 /// Bytes of scratch of a thread.
 pub(crate) fn scratch(args: &[u64]) -> usize {
     let [group, p, pv] = [13, 14, 15].map(|at| args[at] as usize);
-    area(group, p, pv)
-}
-
-fn area(group: usize, p: usize, pv: usize) -> usize {
     let floats = prompt::scratch(group, p, pv).max(token::scratch(pv));
     (floats * size_of::<f32>()).next_multiple_of(64)
 }
@@ -129,8 +125,7 @@ fn area(group: usize, p: usize, pv: usize) -> usize {
 /// # Safety
 /// `args` points to the words that [`ARGS`] names; see [`crate::Kernel::run`].
 pub(crate) unsafe extern "C" fn run<S: Simd>(args: *const u64, thread: u64, threads: u64) {
-    let (s, mut a) = unsafe { (S::assume(), *args.cast::<Args>()) };
-    a.scratch = unsafe { a.scratch.byte_add(area(a.group, a.p, a.pv) * thread as usize) };
+    let (s, a) = unsafe { (S::assume(), *args.cast::<Args>()) };
     unsafe {
         match a.stored {
             0 => run_stored::<S, F32>(s, &a, thread, threads),

@@ -13,9 +13,9 @@
 //! each does its share of the output elements. No sum is ever divided, so results are the same bits
 //! for any number of threads.
 //!
-//! A kernel that names a `scratch` word wants there `threads` areas of
-//! [`Kernel::scratch_bytes`] each, one after another, aligned to 64 bytes. Kernels allocate
-//! nothing.
+//! A kernel that names a `scratch` word wants there an area of [`Kernel::scratch_bytes`], aligned
+//! to 64 bytes, that no other thread uses: the one word that differs from thread to thread. Kernels
+//! allocate nothing.
 
 mod attention;
 mod conv1d;
@@ -23,7 +23,6 @@ mod exp;
 mod format;
 mod gather;
 mod matmul;
-mod narrow;
 mod norm;
 pub mod pack;
 mod simd;
@@ -76,12 +75,36 @@ impl Isa {
 /// A compiled kernel: `args` points to its argument words.
 pub type KernelFn = unsafe extern "C" fn(args: *const u64, thread: u64, threads: u64);
 
+/// What generated code makes of the products of `matmul`, called with its own words.
+pub type Tail = unsafe extern "C" fn(words: *const u64, tile: *const Tile);
+
+/// The products that a [`Tail`] is called for: one of each part for each row and column. That of
+/// part `i` is at `products + i * apart + row * stride + column`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Tile {
+    /// The first row.
+    pub row: usize,
+    /// The row after the last.
+    pub row_end: usize,
+    /// The first column.
+    pub column: usize,
+    /// The column after the last.
+    pub column_end: usize,
+    /// Where row 0 and column 0 of part 0 would be.
+    pub products: *const f32,
+    /// Elements from a row to the next.
+    pub stride: usize,
+    /// Elements from a part to the next.
+    pub apart: usize,
+}
+
 /// A kernel as generated code sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
     /// What to call it by.
     pub name: &'static str,
-    /// What each argument word is, in order.
+    /// What each argument word is, in order; `matmul` takes more behind these.
     pub args: &'static [&'static str],
     scratch: fn(&[u64]) -> usize,
     /// Does the share of `thread` among `threads`.
@@ -128,7 +151,7 @@ fn table(isa: Isa) -> &'static [Kernel] {
 }
 
 /// The list of kernels.
-const fn all<S: Simd>() -> [Kernel; 9] {
+const fn all<S: Simd>() -> [Kernel; 8] {
     const fn kernel(
         name: &'static str,
         args: &'static [&'static str],
@@ -147,7 +170,6 @@ const fn all<S: Simd>() -> [Kernel; 9] {
         kernel("attention", attention::ARGS, attention::scratch, attention::run::<S>),
         kernel("conv1d", conv1d::ARGS, NONE, conv1d::run::<S>),
         kernel("ssd", ssd::ARGS, ssd::scratch, ssd::run::<S>),
-        kernel("narrow", narrow::ARGS, NONE, narrow::run::<S>),
     ]
 }
 

@@ -91,16 +91,6 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// 32 bytes can be read at `p`, of any alignment.
     unsafe fn load_bf16(self, p: *const u8) -> Self::F;
-    /// Rounded to the nearest, ties to even.
-    ///
-    /// # Safety
-    /// 32 bytes can be written at `p`, of any alignment.
-    unsafe fn store_f16(self, p: *mut u8, a: Self::F);
-    /// The upper halves of the words.
-    ///
-    /// # Safety
-    /// 32 bytes can be written at `p`, of any alignment.
-    unsafe fn store_upper(self, p: *mut u8, a: Self::I);
     /// Asks for the cache line at `p`, which need not be readable.
     fn prefetch(self, p: *const u8);
 }

@@ -54,18 +54,13 @@ impl Args {
 /// Bytes of scratch of a thread.
 pub(crate) fn scratch(args: &[u64]) -> usize {
     let [d, n] = [10, 11].map(|at| args[at] as usize);
-    area(d, n)
-}
-
-fn area(d: usize, n: usize) -> usize {
     (prompt::scratch(d, n) * size_of::<f32>()).next_multiple_of(64)
 }
 
 /// # Safety
 /// `args` points to the words that [`ARGS`] names; see [`crate::Kernel::run`].
 pub(crate) unsafe extern "C" fn run<S: Simd>(args: *const u64, thread: u64, threads: u64) {
-    let (s, mut a) = unsafe { (S::assume(), *args.cast::<Args>()) };
-    a.scratch = unsafe { a.scratch.byte_add(area(a.d, a.n) * thread as usize) };
+    let (s, a) = unsafe { (S::assume(), *args.cast::<Args>()) };
     unsafe {
         if prompt::is_faster(a.s, a.n) {
             prompt::run(s, &a, thread, threads);

@@ -14,7 +14,7 @@ use ir::{
     ops::{BinaryFn, Contract, Reduce, UnaryFn},
 };
 
-use super::{half, index::Index, math, nest::LoopWord};
+use super::{half, index::Index, math, nest::LoopWord, tile::Tile};
 use crate::extent::Extents;
 
 /// What a fold does in the middle: from the places along its axes and what the last turn left.
@@ -26,6 +26,7 @@ pub(super) struct Scope<'a> {
     pub(super) module: &'a Module,
     pub(super) function: &'a Function,
     words: BTreeMap<LoopWord, Value>,
+    tile: Option<Tile>,
     /// Elements already computed in this block or in one around it.
     known: HashMap<(ir::Value, Vec<Index>, u32), Value>,
 }
@@ -46,8 +47,9 @@ impl<'a> Scope<'a> {
         module: &'a Module,
         function: &'a Function,
         words: BTreeMap<LoopWord, Value>,
+        tile: Option<Tile>,
     ) -> Scope<'a> {
-        Scope { b, module, function, words, known: HashMap::new() }
+        Scope { b, module, function, words, tile, known: HashMap::new() }
     }
 
     pub(super) fn finish(self) -> FunctionBuilder<'a> {
@@ -75,9 +77,35 @@ impl<'a> Scope<'a> {
         self.extent_of(&self.module.axes, axis)
     }
 
-    /// Bytes between neighbours along each of `axes` in a dense value with elements of `bytes`.
-    pub(super) fn strides(&mut self, axes: &[Axis], bytes: i64) -> Vec<Value> {
-        let mut stride = self.int(bytes);
+    /// Bytes between neighbours along each of `axes` of the output.
+    pub(super) fn output_strides(&mut self, axes: &[Axis]) -> Vec<Value> {
+        let bytes = half::element(self.function.ty(self.function.outputs[0].value).dtype);
+        let stride = self.int(bytes);
+        self.strides(axes, stride)
+    }
+
+    /// Where operand `value` begins, and the bytes between neighbours along each of its axes.
+    fn operand(&mut self, value: ir::Value) -> (Value, Vec<Value>) {
+        let ty = self.function.ty(value);
+        let element = self.int(half::element(ty.dtype));
+        match self.tile.filter(|it| value.index() < it.products) {
+            None => {
+                let first = self.word(&LoopWord::Operand(value.index()));
+                (first, self.strides(&ty.axes, element))
+            }
+            Some(tile) => {
+                let before = self.b.ins().imul_imm_s(tile.apart, value.index() as i64);
+                let first = self.b.ins().iadd(tile.first, before);
+                let mut strides = self.strides(&ty.axes[..ty.axes.len() - 1], tile.stride);
+                strides.push(element);
+                (first, strides)
+            }
+        }
+    }
+
+    /// Bytes between neighbours along each of `axes` of a value that is dense, but for as much as
+    /// `stride` between neighbours along the last.
+    fn strides(&mut self, axes: &[Axis], mut stride: Value) -> Vec<Value> {
         let mut strides = Vec::new();
         for axis in axes.iter().rev() {
             strides.push(stride);
@@ -111,10 +139,7 @@ impl<'a> Scope<'a> {
     }
 
     fn load(&mut self, value: ir::Value, index: &[Index], lanes: u32) -> Value {
-        let operand = self.word(&LoopWord::Operand(value.index()));
-        let ty = self.function.ty(value);
-        let strides = self.strides(&ty.axes, if half::is_half(ty.dtype) { 2 } else { 4 });
-        let mut address = operand;
+        let (mut address, strides) = self.operand(value);
         let mut steps = Vec::new();
         for (index, &stride) in index.iter().zip(&strides) {
             let bytes = self.b.ins().imul(index.first, stride);
@@ -437,7 +462,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The place along each of `axes`, from the place along their product.
-    fn divide(&mut self, axes: &[Axis], index: Index) -> Vec<Index> {
+    pub(super) fn divide(&mut self, axes: &[Axis], index: Index) -> Vec<Index> {
         let mut rest = index.first;
         let mut parts = Vec::new();
         for axis in axes.iter().skip(1).rev() {

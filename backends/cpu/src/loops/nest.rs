@@ -10,7 +10,7 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use ir::{Axis, DType, Extent, Function, Module, Name, Op};
 
-use super::{element::Scope, half, index::Index, math};
+use super::{element::Scope, half, index::Index, math, tile::Tile};
 
 /// Lanes of a vector: Cranelift has 128-bit vectors.
 pub(super) const LANES: u32 = 4;
@@ -36,41 +36,48 @@ pub(crate) struct LoopCode {
     pub(crate) words: Vec<LoopWord>,
 }
 
-/// The code of `function`, whose only output is stored densely, 4 bytes an element.
+/// The code of `function`, whose only output is stored densely. If its first parameters are
+/// `products` of a kernel, it is the code for a tile of them: `kernels_cpu::Tail`.
 ///
 /// # Errors
 ///
 /// What the CPU backend can not compute: element types other than `f32`, `i32` and `bool`, but for
-/// values of 16 bits that are read.
+/// values of 16 bits that are read or written.
 pub(crate) fn generate(
     module: &Module,
     function: &Function,
+    products: usize,
     isa: &dyn TargetIsa,
 ) -> Result<LoopCode, String> {
     for value in function.values() {
         let ty = function.ty(value);
         let is_computed = matches!(ty.dtype, DType::F32 | DType::I32 | DType::Bool);
-        if !is_computed && !half::is_read(function, value) {
+        let is_stored = half::is_read(function, value) || half::written(function, value).is_some();
+        if !is_computed && !is_stored {
             return Err(format!("the CPU computes in f32, i32 and bool, not {ty}"));
         }
     }
-    let words = words(module, function);
+    let words = words(module, function, products);
     let mut signature = Signature::new(CallConv::SystemV);
-    signature.params.extend([AbiParam::new(I64); 3]);
+    signature.params.extend(vec![AbiParam::new(I64); if products == 0 { 3 } else { 2 }]);
     let mut clif = Clif::with_name_signature(UserFuncName::default(), signature);
     let mut context = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(&mut clif, &mut context);
     let block = b.create_block();
     b.append_block_params_for_function_params(block);
     b.switch_to_block(block);
-    let [args, thread, threads] = b.block_params(block)[..] else { unreachable!("three words") };
+    let given = b.block_params(block).to_vec();
     let loaded: BTreeMap<LoopWord, Value> = (0..)
         .step_by(8)
         .zip(&words)
-        .map(|(at, word)| (word.clone(), b.ins().load(I64, MemFlagsData::trusted(), args, at)))
+        .map(|(at, word)| (word.clone(), b.ins().load(I64, MemFlagsData::trusted(), given[0], at)))
         .collect();
-    let mut scope = Scope::new(b, module, function, loaded);
-    store_output(&mut scope, thread, threads);
+    let tile = (0 < products).then(|| Tile::load(&mut b, given[1], products));
+    let mut scope = Scope::new(b, module, function, loaded, tile);
+    match tile {
+        None => store_output(&mut scope, given[1], given[2]),
+        Some(tile) => store_tile(&mut scope, tile),
+    }
     let mut b = scope.finish();
     b.ins().return_(&[]);
     b.seal_all_blocks();
@@ -78,10 +85,10 @@ pub(crate) fn generate(
     Ok(LoopCode { clif, words })
 }
 
-/// Everything that the code of `function` needs to be told.
-fn words(module: &Module, function: &Function) -> Vec<LoopWord> {
+/// Everything that the code of `function` needs to be told, but for its `products`.
+fn words(module: &Module, function: &Function, products: usize) -> Vec<LoopWord> {
     let mut words = vec![LoopWord::Output];
-    words.extend((0..function.params.len()).map(LoopWord::Operand));
+    words.extend((products..function.params.len()).map(LoopWord::Operand));
     let mut atoms: Vec<Name> = Vec::new();
     let mut name_atoms = |axis: &Axis| {
         for atom in module.axes.resolve(axis).atoms() {
@@ -117,7 +124,7 @@ fn words(module: &Module, function: &Function) -> Vec<LoopWord> {
 /// stored one after the other, so that no element asks which part it is in.
 fn store_output(scope: &mut Scope<'_>, thread: Value, threads: Value) {
     let function = scope.function;
-    let output = function.outputs[0].value;
+    let output = computed(function);
     let axes = &function.ty(output).axes;
     match function.maker(output).map(|it| (&it.op, &it.operands)) {
         Some((Op::Concat(concat), operands)) => {
@@ -137,6 +144,30 @@ fn store_output(scope: &mut Scope<'_>, thread: Value, threads: Value) {
     }
 }
 
+/// The value that is stored as the output of `function`, perhaps rounded.
+fn computed(function: &Function) -> ir::Value {
+    let output = function.outputs[0].value;
+    half::written(function, output).unwrap_or(output)
+}
+
+/// Computes and stores what the output has in `tile`, whose columns are along its last axis.
+fn store_tile(scope: &mut Scope<'_>, tile: Tile) {
+    let value = computed(scope.function);
+    let axes = scope.function.ty(value).axes.clone();
+    let (column, rows) = axes.split_last().expect("columns");
+    let offset = scope.b.ins().iconst(I64, 0);
+    let strides = scope.output_strides(&axes);
+    let nest = Nest { part: Placed { value, at: 0, offset }, strides };
+    let [[row, row_end], [from, to]] = [tile.rows, tile.columns];
+    scope.count(row, row_end, 1, |scope, row| {
+        let outer = match rows {
+            [] => Vec::new(),
+            _ => scope.divide(rows, Index::uniform(row)),
+        };
+        nest.innermost(scope, column, from, to, &outer);
+    });
+}
+
 /// A value that fills part of the output: its places along axis `at` lie `offset` ahead.
 struct Placed {
     value: ir::Value,
@@ -146,7 +177,7 @@ struct Placed {
 
 fn store_part(scope: &mut Scope<'_>, output: &[Axis], part: Placed, thread: Value, threads: Value) {
     let axes = scope.function.ty(part.value).axes.clone();
-    let strides = scope.strides(output, 4);
+    let strides = scope.output_strides(output);
     let Some((outer, inner)) = axes.split_first() else {
         scope.only_first(thread, |scope| store_element(scope, &part, &strides, &[], 1));
         return;
@@ -240,7 +271,12 @@ fn store_element(
     }
     let output = scope.word(&LoopWord::Output);
     let address = scope.b.ins().iadd(output, place);
-    scope.b.ins().store(math::vector_flags(), element, address, 0);
+    let dtype = scope.function.ty(scope.function.outputs[0].value).dtype;
+    if half::is_half(dtype) {
+        half::store(&mut scope.b, dtype, element, address, lanes);
+    } else {
+        scope.b.ins().store(math::vector_flags(), element, address, 0);
+    }
 }
 
 impl Scope<'_> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ir::{Axis, DType, Function, Name, Node, Type};
-use kernels::{Kernel, Word as KernelWord};
+use kernels::{Kernel, Tail, Word as KernelWord};
 
 use super::{
     LARGEST, Planner,
@@ -48,15 +48,20 @@ impl<'a> Planner<'a> {
                 }
             });
         }
+        let (tail, tail_words) = match kernel.tail(self.module.scope(), callee) {
+            Some(tail) => self.tail(&tail, &places, &results[0])?,
+            None => (Word::Bits(0), Vec::new()),
+        };
         let word = |it: &KernelWord| match it {
             KernelWord::Output => Word::Address(results[0].clone()),
             KernelWord::Operand(i) => Word::Address(places[*i].clone()),
             KernelWord::Format { operand, .. } => Word::Format(places[*operand].clone()),
             KernelWord::Size(axes) => Word::Size(axes.clone()),
             KernelWord::Bits(bits) => Word::Bits(*bits),
+            KernelWord::Tail => tail.clone(),
             KernelWord::Scratch => Word::Scratch,
         };
-        let words = words.iter().map(word).collect();
+        let words = words.iter().map(word).chain(tail_words).collect();
         let callee = Callee::Kernel(self.kernel(kernel.name()));
         Ok(Launch { callee, words, reads: places, writes: results.to_vec() })
     }
@@ -81,20 +86,46 @@ impl<'a> Planner<'a> {
             }
             places.push(self.plain(ty, located)?);
         }
-        let loop_words = (self.loop_words)(self.module, callee)?;
+        let operands: Vec<&Place> = places.iter().collect();
+        let (at, words) = self.generated(callee, 0, &operands, &results[0])?;
+        Ok(Launch { callee: Callee::Loop(at), words, reads: places, writes: results.to_vec() })
+    }
+
+    /// The code of a kernel's tail and what it is called with. `places` are the kernel's operands.
+    fn tail(
+        &mut self,
+        tail: &Tail,
+        places: &[Place],
+        result: &Place,
+    ) -> Result<(Word, Vec<Word>), String> {
+        let operands: Vec<&Place> = tail.operands.iter().map(|&it| &places[it]).collect();
+        let (at, words) = self.generated(&tail.function, tail.products, &operands, result)?;
+        Ok((Word::Code(at), words))
+    }
+
+    /// The place of a generated loop among all, and what it is called with. It is given `products`
+    /// otherwise, and then `operands`.
+    fn generated(
+        &mut self,
+        function: &Function,
+        products: usize,
+        operands: &[&Place],
+        result: &Place,
+    ) -> Result<(usize, Vec<Word>), String> {
+        let loop_words = (self.loop_words)(self.module, function, products)?;
         let word = |it: LoopWord| match it {
-            LoopWord::Output => Word::Address(results[0].clone()),
-            LoopWord::Operand(i) => Word::Address(places[i].clone()),
+            LoopWord::Output => Word::Address(result.clone()),
+            LoopWord::Operand(i) => Word::Address(operands[i - products].clone()),
             LoopWord::Extent(name) => Word::Size(vec![Axis::atom(name)]),
             LoopWord::Helper(name) => Word::Helper(self.kernel(name)),
         };
         let words = loop_words.into_iter().map(word).collect();
-        let at = self.plan.loops.iter().position(|it| *it == callee.name);
+        let at = self.plan.loops.iter().position(|it| *it == function.name);
         let at = at.unwrap_or_else(|| {
-            self.plan.loops.push(callee.name.clone());
+            self.plan.loops.push(function.name.clone());
             self.plan.loops.len() - 1
         });
-        Ok(Launch { callee: Callee::Loop(at), words, reads: places, writes: results.to_vec() })
+        Ok((at, words))
     }
 
     /// Copies a value of type `ty`.

@@ -149,22 +149,6 @@ impl Simd for Avx2 {
         self.float_of_bits(self.shl(both!(_mm256_cvtepu16_epi32, bits), 16))
     }
     #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u8, a: Self::F) {
-        unsafe {
-            _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a[0]));
-            _mm_storeu_si128(p.add(16).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a[1]));
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_upper(self, p: *mut u8, a: Self::I) {
-        let [low, high] = self.shr(a, 16);
-        unsafe {
-            // Packing takes quarters of both in turn.
-            let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
-            _mm256_storeu_si256(p.cast(), halves);
-        }
-    }
-    #[inline(always)]
     fn prefetch(self, p: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }

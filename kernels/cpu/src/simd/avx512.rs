@@ -123,15 +123,6 @@ impl Simd for Avx512 {
         self.float_of_bits(self.shl(words, 16))
     }
     #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u8, a: Self::F) {
-        let halves = unsafe { _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a) };
-        unsafe { _mm256_storeu_si256(p.cast(), halves) }
-    }
-    #[inline(always)]
-    unsafe fn store_upper(self, p: *mut u8, a: Self::I) {
-        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(self.shr(a, 16))) }
-    }
-    #[inline(always)]
     fn prefetch(self, p: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }

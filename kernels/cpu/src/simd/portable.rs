@@ -128,15 +128,5 @@ impl Simd for Portable {
         bits.map(|it| f32::from_bits(u32::from(u16::from_le(it)) << 16))
     }
     #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u8, a: Self::F) {
-        let halves = a.map(|it| half::f16::from_f32_const(it).to_bits().to_le());
-        unsafe { p.cast::<[u16; LANES]>().write_unaligned(halves) }
-    }
-    #[inline(always)]
-    unsafe fn store_upper(self, p: *mut u8, a: Self::I) {
-        let halves = a.map(|it| ((it >> 16) as u16).to_le());
-        unsafe { p.cast::<[u16; LANES]>().write_unaligned(halves) }
-    }
-    #[inline(always)]
     fn prefetch(self, _: *const u8) {}
 }

@@ -95,7 +95,7 @@ fn check(kernels: &'static [Kernel], problem: &Problem, by_position: bool, store
         let mut args = vec![out, out_stride as u64, q, q_stride as u64, k, k_stride as u64];
         args.extend([k_head as u64, v, v_stride as u64, v_head as u64]);
         args.extend([s, t, heads, group, p, pv].map(|it| it as u64));
-        args.extend([scale.to_bits(), u64::from(causal), window as u64, stored]);
+        args.extend([scale.to_bits(), u64::from(causal), window as u64, stored, 0]);
         args
     });
     let mut worst = 0.0;

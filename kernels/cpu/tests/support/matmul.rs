@@ -2,26 +2,55 @@
 
 use super::{FORMATS, Random, compare, find, outputs, weights};
 use ir::DType;
-use kernels_cpu::{Kernel, pack};
+use kernels_cpu::{Kernel, LANES, Tail, Tile, pack};
 
 /// Every way that few rows of `x` take.
 pub(crate) fn few_rows(kernels: &'static [Kernel]) -> f64 {
-    let problems = (1..=8).flat_map(|m| [(m, 16), (m, 33), (m, 70)]);
+    let problems = (1..=8).flat_map(|m| [(m, 16), (m, 33), (m, 70), (m, 300)]);
     check(kernels, problems.collect())
 }
 
 /// Every height of tile, blocks of rows, and ragged last panels.
 pub(crate) fn many_rows(kernels: &'static [Kernel]) -> f64 {
     let problems = (9..=20).map(|m| (m, 23 + 16 * (m % 4)));
-    check(kernels, problems.chain([(67, 100), (200, 50)]).collect())
+    check(kernels, problems.chain([(67, 100), (200, 50), (130, 230)]).collect())
 }
 
 /// Nothing to multiply: no rows, no columns, or sums of nothing.
 pub(crate) fn empty(kernels: &'static [Kernel]) -> f64 {
-    check_problem(kernels, DType::F32, (0, 5, 7), 0);
-    check_problem(kernels, DType::F32, (5, 0, 7), 0);
-    check_problem(kernels, DType::F32, (1, 5, 0), 0);
-    check_problem(kernels, DType::F32, (9, 5, 0), 0)
+    let of = |m, n, k| Problem::new(&[DType::F32], m, &[n], k).check(kernels);
+    of(0, 5, 7) + of(5, 0, 7) + of(1, 5, 0) + of(9, 5, 0)
+}
+
+/// Parts whose products follow each other, some of another format than the others.
+pub(crate) fn parts(kernels: &'static [Kernel]) -> f64 {
+    let mut worst: f64 = 0.0;
+    let formats = [[DType::Q4K, DType::Q4K, DType::Q6K], [DType::F32, DType::Q8_0, DType::F32]];
+    for (dtypes, m) in formats.iter().flat_map(|it| [1, 3, 7, 40].map(|m| (it, m))) {
+        for n in [[48, 16, 33], [400, 130, 1]] {
+            worst = worst.max(Problem::new(dtypes, m, &n, 512).check(kernels));
+        }
+    }
+    worst
+}
+
+/// A tail on one product, on products that follow each other, and on products beside each other.
+pub(crate) fn tails(kernels: &'static [Kernel]) -> f64 {
+    let mut worst: f64 = 0.0;
+    for m in [1, 2, 5, 8, 9, 100, 210] {
+        for (dtypes, n) in [
+            (&[DType::F32][..], &[70][..]),
+            (&[DType::BF16], &[300]),
+            (&[DType::Q4_1, DType::Q8_0], &[50, 120]),
+        ] {
+            worst = worst.max(Problem::new(dtypes, m, n, 192).check_tail(kernels, false));
+        }
+        for dtypes in [&[DType::F32, DType::F32][..], &[DType::Q4_0, DType::Q8_0, DType::F16]] {
+            let problem = Problem::new(dtypes, m, &vec![130; dtypes.len()], 96);
+            worst = worst.max(problem.check_tail(kernels, true));
+        }
+    }
+    worst
 }
 
 fn check(kernels: &'static [Kernel], problems: Vec<(usize, usize)>) -> f64 {
@@ -34,43 +63,139 @@ fn check(kernels: &'static [Kernel], problems: Vec<(usize, usize)>) -> f64 {
         };
         for (index, &(m, n)) in problems.iter().enumerate() {
             let k = depths[index % depths.len()];
-            worst = worst.max(check_problem(kernels, dtype, (m, n, k), index as u64 % 2));
+            worst = worst.max(Problem::new(&[dtype], m, &[n], k).check(kernels));
         }
     }
     worst
 }
 
-fn check_problem(
-    kernels: &'static [Kernel],
+/// One factor of a product.
+struct Part {
     dtype: DType,
-    (m, n, k): (usize, usize, usize),
-    accumulate: u64,
-) -> f64 {
-    let mut random = Random::new((m * 1000 + n) as u64);
-    let (bytes, w) = weights(&mut random, dtype, n, k);
-    let mut packed = vec![0; pack::packed_bytes(dtype, n, k).unwrap()];
-    pack::pack(dtype, n, k, &bytes, &mut packed).unwrap();
-    let (x_stride, y_stride) = (k + 3, n + 5);
-    let x = random.floats(m * x_stride);
-    let mut before = random.floats(m * y_stride);
-    if accumulate == 0 {
-        before.fill(f32::NAN);
+    n: usize,
+    packed: Vec<u8>,
+    values: Vec<f32>,
+}
+
+struct Problem {
+    m: usize,
+    k: usize,
+    x: Vec<f32>,
+    x_stride: usize,
+    parts: Vec<Part>,
+}
+
+impl Problem {
+    fn new(dtypes: &[DType], m: usize, n: &[usize], k: usize) -> Problem {
+        let mut random = Random::new((m * 1000 + n[0]) as u64);
+        let parts = dtypes.iter().zip(n).map(|(&dtype, &n)| {
+            let (bytes, values) = weights(&mut random, dtype, n, k);
+            let mut packed = vec![0; pack::packed_bytes(dtype, n, k).unwrap()];
+            pack::pack(dtype, n, k, &bytes, &mut packed).unwrap();
+            Part { dtype, n, packed, values }
+        });
+        let (parts, x_stride) = (parts.collect(), k + 3);
+        Problem { m, k, x: random.floats(m * x_stride), x_stride, parts }
     }
-    let kernel = find(kernels, "matmul");
-    let y = outputs(kernel, &before, (m, n, y_stride), |y| {
-        let (y, x, w) = (y.as_mut_ptr() as u64, x.as_ptr() as u64, packed.as_ptr() as u64);
-        let [m, n, k, x_stride, y_stride] = [m, n, k, x_stride, y_stride].map(|it| it as u64);
-        vec![y, y_stride, x, x_stride, w, dtype as u64, m, n, k, accumulate]
-    });
-    let mut worst = 0.0;
-    for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
-        let products =
-            (0..k).map(|i| f64::from(x[row * x_stride + i]) * f64::from(w[column * k + i]));
-        let (sum, scale) = products.fold((0.0, 0.0), |(sum, all), it| (sum + it, all + it.abs()));
-        let at = row * y_stride + column;
-        let before = if accumulate == 0 { 0.0 } else { f64::from(before[at]) };
-        let what = format!("matmul {dtype} {m}x{n}x{k} at ({row}, {column})");
-        compare(&mut worst, 16.0, y[at], before + sum, before.abs() + scale, &what);
+
+    /// All columns of parts that follow each other.
+    fn columns(&self) -> usize {
+        self.parts.iter().map(|it| it.n).sum()
     }
-    worst
+
+    fn words(&self, y: *mut f32, y_stride: usize, beside: bool, tail: u64) -> Vec<u64> {
+        let mut words = vec![y as u64, y_stride as u64, self.x.as_ptr() as u64];
+        let [x_stride, m, k, parts] =
+            [self.x_stride, self.m, self.k, self.parts.len()].map(|it| it as u64);
+        words.extend([x_stride, m, k, parts, u64::from(beside), tail, 0]);
+        for part in &self.parts {
+            words.extend([part.packed.as_ptr() as u64, part.dtype as u64, part.n as u64]);
+        }
+        words
+    }
+
+    /// What a product is, and the sum of the magnitudes of what is added up.
+    fn product(&self, part: &Part, row: usize, column: usize) -> (f64, f64) {
+        let x = &self.x[row * self.x_stride..][..self.k];
+        let w = &part.values[column * self.k..][..self.k];
+        let products = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
+        products.fold((0.0, 0.0), |(sum, all), it| (sum + it, all + it.abs()))
+    }
+
+    /// The part that column `at` of all is in, and the place there.
+    fn part_at(&self, mut at: usize) -> (&Part, usize) {
+        for part in &self.parts {
+            if at < part.n {
+                return (part, at);
+            }
+            at -= part.n;
+        }
+        unreachable!("a column")
+    }
+
+    fn check(&self, kernels: &'static [Kernel]) -> f64 {
+        let (m, n) = (self.m, self.columns());
+        let y_stride = n + 5;
+        let before = vec![f32::NAN; m * y_stride];
+        let y = outputs(find(kernels, "matmul"), &before, (m, n, y_stride), |y| {
+            self.words(y.as_mut_ptr(), y_stride, false, 0)
+        });
+        let mut worst = 0.0;
+        for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
+            let (part, at) = self.part_at(column);
+            let (sum, scale) = self.product(part, row, at);
+            let what = format!("matmul {} {m}x{n}x{} at ({row}, {column})", part.dtype, self.k);
+            compare(&mut worst, 16.0, y[row * y_stride + column], sum, scale, &what);
+        }
+        worst
+    }
+
+    /// `y = bias + residual + product`, or with the sum of all products beside each other; the
+    /// residual is where `y` is.
+    fn check_tail(&self, kernels: &'static [Kernel], beside: bool) -> f64 {
+        let m = self.m;
+        let n = if beside { self.parts[0].n } else { self.columns() };
+        let mut random = Random::new(n as u64);
+        let (bias, residual) = (random.floats(n), random.floats(m * n));
+        let tail: Tail = add_bias_and_residual;
+        let y = outputs(find(kernels, "matmul"), &residual, (m, n, n), |y| {
+            let mut words = self.words(std::ptr::null_mut(), 0, beside, tail as usize as u64);
+            let products = if beside { self.parts.len() } else { 1 };
+            words.extend([y.as_mut_ptr() as u64, n as u64, bias.as_ptr() as u64, products as u64]);
+            words
+        });
+        let mut worst = 0.0;
+        for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
+            let products: Vec<(f64, f64)> = if beside {
+                self.parts.iter().map(|it| self.product(it, row, column)).collect()
+            } else {
+                let (part, at) = self.part_at(column);
+                vec![self.product(part, row, at)]
+            };
+            let given = f64::from(bias[column]) + f64::from(residual[row * n + column]);
+            let (sum, scale) =
+                products.iter().fold((given, 2.0), |(a, b), it| (a + it.0, b + it.1));
+            let what = format!("matmul with a tail {m}x{n}x{} at ({row}, {column})", self.k);
+            compare(&mut worst, 16.0, y[row * n + column], sum, scale, &what);
+        }
+        worst
+    }
+}
+
+/// A tail; its words are `y`, its stride, a bias and how many products there are.
+unsafe extern "C" fn add_bias_and_residual(words: *const u64, tile: *const Tile) {
+    let ([y, stride, bias, products], tile) = unsafe { (*words.cast::<[u64; 4]>(), *tile) };
+    let (y, bias) = (y as *mut f32, bias as *const f32);
+    assert!(tile.row < tile.row_end && tile.column < tile.column_end);
+    assert!(tile.column_end - tile.column <= tile.stride && tile.stride.is_multiple_of(LANES));
+    for row in tile.row..tile.row_end {
+        for column in tile.column..tile.column_end {
+            let at = tile.products.wrapping_add(row * tile.stride + column);
+            unsafe {
+                let y = y.add(row * stride as usize + column);
+                let product = |part| *at.wrapping_add(part as usize * tile.apart);
+                *y += *bias.add(column) + (0..products).map(product).sum::<f32>();
+            }
+        }
+    }
 }

@@ -4,7 +4,6 @@
 mod attention;
 mod conv1d;
 mod matmul;
-mod narrow;
 mod rows;
 mod ssd;
 
@@ -16,10 +15,12 @@ use kernels_cpu::Kernel;
 pub(crate) type Check = fn(&'static [Kernel]) -> f64;
 
 /// Every check with its name.
-pub(crate) const CHECKS: [(&str, Check); 12] = [
+pub(crate) const CHECKS: [(&str, Check); 13] = [
     ("matmul, few rows", matmul::few_rows),
     ("matmul, many rows", matmul::many_rows),
     ("matmul, empty", matmul::empty),
+    ("matmul, parts", matmul::parts),
+    ("matmul, tails", matmul::tails),
     ("gather", rows::gather),
     ("rms_norm", rows::rms_norm),
     ("layer_norm", rows::layer_norm),
@@ -28,7 +29,6 @@ pub(crate) const CHECKS: [(&str, Check); 12] = [
     ("conv1d", conv1d::conv1d),
     ("ssd", ssd::ssd),
     ("ssd, in steps", ssd::steps),
-    ("narrow", narrow::narrow),
 ];
 
 /// Every type that weights can have.
@@ -115,22 +115,26 @@ pub(crate) fn lines(bytes: usize) -> Vec<Line> {
     vec![Line { _bytes: [255; 64] }; bytes.div_ceil(64)]
 }
 
-/// Runs a kernel on so many threads. A `scratch` word, always the last, is filled in here.
-pub(crate) fn call(kernel: &Kernel, mut args: Vec<u64>, threads: u64) {
-    let bytes = if kernel.args.last() == Some(&"scratch") {
-        args.push(0);
-        kernel.scratch_bytes(&args)
-    } else {
-        0
-    };
-    assert_eq!(args.len(), kernel.args.len());
-    let mut scratch = lines(bytes * threads as usize);
-    if 0 < bytes {
-        *args.last_mut().unwrap() = scratch.as_mut_ptr() as u64;
-    }
-    let args = &args;
+/// The words of each of so many threads, with scratch filled in, and that scratch.
+pub(crate) fn words(kernel: &Kernel, args: &[u64], threads: u64) -> (Vec<Vec<u64>>, Vec<Line>) {
+    assert!(kernel.args.len() <= args.len());
+    let bytes = kernel.scratch_bytes(args);
+    let scratch = lines(bytes * threads as usize);
+    let words = (0..threads).map(|thread| {
+        let mut args = args.to_vec();
+        if let Some(at) = kernel.args.iter().position(|it| *it == "scratch") {
+            args[at] = scratch.as_ptr() as u64 + bytes as u64 * thread;
+        }
+        args
+    });
+    (words.collect(), scratch)
+}
+
+/// Runs a kernel on so many threads. A `scratch` word is filled in here.
+pub(crate) fn call(kernel: &Kernel, args: &[u64], threads: u64) {
+    let (words, _scratch) = words(kernel, args, threads);
     std::thread::scope(|scope| {
-        for thread in 0..threads {
+        for (thread, args) in (0..).zip(&words) {
             scope.spawn(move || unsafe { (kernel.run)(args.as_ptr(), thread, threads) });
         }
     });
@@ -150,7 +154,7 @@ pub(crate) fn outputs(
 ) -> Vec<f32> {
     let run = |threads| {
         let mut out = before.to_vec();
-        call(kernel, args(&mut out), threads);
+        call(kernel, &args(&mut out), threads);
         out
     };
     let out = run(1);

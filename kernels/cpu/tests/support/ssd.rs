@@ -129,7 +129,7 @@ impl Problem {
             let [b, c] = [&self.b, &self.c].map(|it| from(it, groups * n));
             let mut args = vec![out.as_mut_ptr() as u64, x, dt, self.a.as_ptr() as u64, b, c];
             args.push(state);
-            args.extend([positions.len(), groups, heads, d, n].map(|it| it as u64));
+            args.extend([positions.len(), groups, heads, d, n, 0].map(|it| it as u64));
             args
         });
         let state = out.split_off(count);
