@@ -24,7 +24,8 @@ impl Loaded<'_> {
     /// When the bytes do not make whole blocks.
     pub fn decode(&self) -> Result<Vec<f32>, String> {
         let mut values = vec![0.0; self.shape.iter().product()];
-        let outcome = ir::storage::decode(self.dtype, &self.bytes, &mut values);
+        let columns = self.shape.last().copied().unwrap_or(1);
+        let outcome = ir::storage::decode_rows(self.dtype, columns, &self.bytes, &mut values);
         outcome.map(|()| values).map_err(|why| why.to_string())
     }
 
@@ -154,7 +155,12 @@ impl<'a> Loader<'a> {
             }
             TensorSource::Flat(of) => {
                 let loaded = self.load(of)?;
-                Ok(Loaded { shape: vec![loaded.shape.iter().product()], ..loaded })
+                let shape = vec![loaded.shape.iter().product()];
+                match loaded.dtype.head_bytes() {
+                    0 => Ok(Loaded { shape, ..loaded }),
+                    // What rows begin with does not stand between elements.
+                    _ => Ok(Loaded::from_values(shape, &loaded.decode()?)),
+                }
             }
             TensorSource::Unrotate(of, width) => unrotate(self.load(of)?, *width),
             TensorSource::Transpose(of) => transpose(&self.load(of)?),

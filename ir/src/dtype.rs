@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// The type of an element.
 ///
-/// The block formats are GGUF's: a run of [`DType::block_len`] elements along the last axis shares
-/// its scales. They are storage: reading such an element gives the `f32` that it stands for.
+/// In a block format a run of [`DType::block_len`] elements along the last axis shares its scales;
+/// in some formats each row begins with a scale of its own, [`DType::head_bytes`]. These formats
+/// are storage: reading such an element gives the `f32` that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each variant is its own name")]
 pub enum DType {
@@ -23,6 +24,12 @@ pub enum DType {
     Q4K,
     Q5K,
     Q6K,
+    F8E4M3,
+    F8E5M2,
+    F8Block,
+    MxFp8,
+    MxFp4,
+    NvFp4,
     /// A bank of parameters whose layers are stored in different formats; the binding of the
     /// weights says which. Its elements read as `f32`.
     Mixed,
@@ -30,7 +37,7 @@ pub enum DType {
 
 impl DType {
     /// Every type with its name in the text form.
-    pub const ALL: [(DType, &'static str); 15] = [
+    pub const ALL: [(DType, &'static str); 21] = [
         (DType::F64, "f64"),
         (DType::F32, "f32"),
         (DType::F16, "f16"),
@@ -45,6 +52,12 @@ impl DType {
         (DType::Q4K, "q4_k"),
         (DType::Q5K, "q5_k"),
         (DType::Q6K, "q6_k"),
+        (DType::F8E4M3, "f8_e4m3"),
+        (DType::F8E5M2, "f8_e5m2"),
+        (DType::F8Block, "f8_block"),
+        (DType::MxFp8, "mxfp8"),
+        (DType::MxFp4, "mxfp4"),
+        (DType::NvFp4, "nvfp4"),
         (DType::Mixed, "mixed"),
     ];
 
@@ -61,7 +74,10 @@ impl DType {
     /// Elements that share their scales; 1 for the plain types.
     pub fn block_len(self) -> usize {
         match self {
+            DType::NvFp4 => 16,
             DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => 32,
+            DType::MxFp8 | DType::MxFp4 => 32,
+            DType::F8Block => 128,
             DType::Q4K | DType::Q5K | DType::Q6K => 256,
             DType::F64
             | DType::F32
@@ -69,6 +85,8 @@ impl DType {
             | DType::BF16
             | DType::I32
             | DType::Bool
+            | DType::F8E4M3
+            | DType::F8E5M2
             | DType::Mixed => 1,
         }
     }
@@ -79,7 +97,11 @@ impl DType {
             DType::F64 => 8,
             DType::F32 | DType::I32 | DType::Mixed => 4,
             DType::F16 | DType::BF16 => 2,
-            DType::Bool => 1,
+            DType::Bool | DType::F8E4M3 | DType::F8E5M2 => 1,
+            DType::F8Block => 132,
+            DType::MxFp8 => 33,
+            DType::MxFp4 => 17,
+            DType::NvFp4 => 9,
             DType::Q4_0 => 18,
             DType::Q4_1 => 20,
             DType::Q5_0 => 22,
@@ -91,9 +113,14 @@ impl DType {
         }
     }
 
-    /// Whether elements are stored in blocks with scales.
-    pub fn is_block(self) -> bool {
-        1 < self.block_len()
+    /// Bytes at the beginning of each row: an `f32` that all its elements are multiplied by.
+    pub fn head_bytes(self) -> usize {
+        if matches!(self, DType::F8E4M3 | DType::F8E5M2 | DType::NvFp4) { 4 } else { 0 }
+    }
+
+    /// Whether elements are stored with scales.
+    pub fn is_scaled(self) -> bool {
+        1 < self.block_len() || 0 < self.head_bytes()
     }
 
     /// Whether arithmetic on this type is rounded arithmetic on reals.
@@ -104,7 +131,7 @@ impl DType {
     /// The type of a computation that reads an element: `f32` for storage formats, itself
     /// otherwise.
     pub fn value_type(self) -> DType {
-        if self.is_block() || self == DType::Mixed { DType::F32 } else { self }
+        if self.is_scaled() || self == DType::Mixed { DType::F32 } else { self }
     }
 
     /// Bytes of `rows` runs of `columns` elements, or `None` when a run does not end with a block
@@ -113,7 +140,8 @@ impl DType {
         if !columns.is_multiple_of(self.block_len()) {
             return None;
         }
-        (columns / self.block_len()).checked_mul(self.block_bytes())?.checked_mul(rows)
+        let blocks = (columns / self.block_len()).checked_mul(self.block_bytes())?;
+        blocks.checked_add(self.head_bytes())?.checked_mul(rows)
     }
 
     /// The nearest value that this type can hold. Ties go to even; storage formats are read as

@@ -14,11 +14,30 @@
 //! | Q4_K | `d`, `m`, `s[12]`, `q[128]` | `(d * scale(i / 32)) * u - m * min(i / 32)` |
 //! | Q5_K | `d`, `m`, `s[12]`, `h[32]`, `q[128]` | the same with `u + 16 * bit (i / 32) of h[i % 32]` |
 //! | Q6_K | `q[128]`, `h[64]`, `s[16]: i8`, `d` | `(d * s[i / 16]) * (u + 16 * v - 32)` |
+//! | F8_E4M3, F8_E5M2 | `q` | `float(q) * scale` |
+//! | F8_BLOCK | `scale: f32`, `q[128]` of E4M3 | `float(q[i]) * scale` |
+//! | MXFP8 | `e` of E8M0, `q[32]` of E4M3 | `float(q[i]) * float(e)` |
+//! | MXFP4 | `e` of E8M0, `q[16]` of E2M1 | `float(u) * float(e)`, `u` as in Q4_0 |
+//! | NVFP4 | `s` of E4M3, `q[8]` of E2M1 | `float(u) * float(s) * scale` |
 //!
 //! In Q4_K and Q5_K, `u` is the lower half of `q[i / 64 * 32 + i % 32]` for even `i / 32`, else the
 //! upper half; [`scale_and_min`] unpacks `s`. In Q6_K every 128 elements use 64 bytes of `q` and 32
 //! of `h`: with `j = i % 128`, `u` is the lower half of `q[j]` for `j < 64`, else the upper half of
 //! `q[j - 64]`, and `v` is two bits of `h[j % 32]`, from bit `2 * (j / 32)`.
+//!
+//! A row of F8_E4M3, F8_E5M2 or NVFP4 begins with `scale: f32`; rows of a matrix that has one scale
+//! repeat it, so that each row can be read by itself. In NVFP4, `u` is the lower half of `q[i / 2]`
+//! for even `i`, else the upper half. [`small`] tells of the floats of four and eight bits.
+
+mod blocks;
+mod eight;
+mod encoding;
+mod four;
+mod k;
+pub mod small;
+
+pub use encoding::{Encoding, Scales, encode};
+pub use k::scale_and_min;
 
 use crate::DType;
 
@@ -42,20 +61,52 @@ impl std::fmt::Display for Mismatch {
 
 impl std::error::Error for Mismatch {}
 
-/// Writes the value of every element of `bytes`, whole blocks of `dtype`, to `out`.
+/// Writes the value of every element of `bytes`, one row of `dtype`, to `out`.
 ///
 /// `Bool`, `F64` and `Mixed` are not storage formats of weights and are refused.
 pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), Mismatch> {
     let mismatch = Mismatch { dtype, bytes: bytes.len(), elements: out.len() };
-    let decode_block = decoder(dtype).ok_or(mismatch)?;
     if dtype.bytes(1, out.len()) != Some(bytes.len()) {
         return Err(mismatch);
     }
+    if let Some((scale, codes)) = bytes.split_first_chunk().filter(|_| dtype.head_bytes() == 4) {
+        decode_row(dtype, f32::from_le_bytes(*scale), codes, out);
+        return Ok(());
+    }
+    let decode_block = decoder(dtype).ok_or(mismatch)?;
     let blocks = bytes.chunks_exact(dtype.block_bytes());
     for (block, out) in blocks.zip(out.chunks_exact_mut(dtype.block_len())) {
         decode_block(block, out);
     }
     Ok(())
+}
+
+/// The same for rows of `columns` elements that follow each other.
+pub fn decode_rows(
+    dtype: DType,
+    columns: usize,
+    bytes: &[u8],
+    out: &mut [f32],
+) -> Result<(), Mismatch> {
+    if dtype.head_bytes() == 0 {
+        return decode(dtype, bytes, out);
+    }
+    let rows = out.len() / columns.max(1);
+    if dtype.bytes(rows, columns) != Some(bytes.len()) || rows * columns != out.len() {
+        return Err(Mismatch { dtype, bytes: bytes.len(), elements: out.len() });
+    }
+    let rows = bytes.chunks_exact(bytes.len().checked_div(rows).unwrap_or(0).max(1));
+    rows.zip(out.chunks_exact_mut(columns.max(1)))
+        .try_for_each(|(row, out)| decode(dtype, row, out))
+}
+
+/// A row after the scale that it begins with.
+fn decode_row(dtype: DType, scale: f32, codes: &[u8], out: &mut [f32]) {
+    match dtype {
+        DType::NvFp4 => four::decode_nvfp4(scale, codes, out),
+        DType::F8E5M2 => eight::decode_scaled(small::E5M2, scale, codes, out),
+        _ => eight::decode_scaled(small::E4M3, scale, codes, out),
+    }
 }
 
 /// Decodes one block: the arguments have exactly a block's bytes and elements.
@@ -67,16 +118,57 @@ fn decoder(dtype: DType) -> Option<BlockDecoder> {
         DType::F16 => |block, out| out[0] = half(block, 0),
         DType::BF16 => |block, out| out[0] = brain(block),
         DType::I32 => |block, out| out[0] = word(block, 0) as i32 as f32,
-        DType::Q4_0 => q4_0,
-        DType::Q4_1 => q4_1,
-        DType::Q5_0 => q5_0,
-        DType::Q5_1 => q5_1,
-        DType::Q8_0 => q8_0,
-        DType::Q4K => q4_k,
-        DType::Q5K => q5_k,
-        DType::Q6K => q6_k,
+        DType::Q4_0 => blocks::q4_0,
+        DType::Q4_1 => blocks::q4_1,
+        DType::Q5_0 => blocks::q5_0,
+        DType::Q5_1 => blocks::q5_1,
+        DType::Q8_0 => blocks::q8_0,
+        DType::Q4K => k::q4_k,
+        DType::Q5K => k::q5_k,
+        DType::Q6K => k::q6_k,
+        DType::F8Block => eight::f8_block,
+        DType::MxFp8 => eight::mxfp8,
+        DType::MxFp4 => four::mxfp4,
         DType::F64 | DType::Bool | DType::Mixed => return None,
+        DType::F8E4M3 | DType::F8E5M2 | DType::NvFp4 => return None,
     })
+}
+
+/// The largest magnitude of each block of a matrix.
+struct Amax {
+    columns: usize,
+    /// Columns of a block.
+    wide: usize,
+    /// Rows of a block.
+    tall: usize,
+    found: Vec<f32>,
+}
+
+impl Amax {
+    /// Of blocks of `tall` rows and `wide` columns, which divide the columns.
+    fn new(values: &[f32], columns: usize, wide: usize, tall: usize) -> Amax {
+        let bands = values.chunks(columns * tall);
+        let mut found = Vec::new();
+        for band in bands {
+            let at = found.len();
+            found.resize(at + columns / wide, 0.0f32);
+            for row in band.chunks_exact(columns) {
+                for (most, block) in found[at..].iter_mut().zip(row.chunks_exact(wide)) {
+                    *most = block.iter().fold(*most, |most, it| most.max(it.abs()));
+                }
+            }
+        }
+        Amax { columns, wide, tall, found }
+    }
+
+    fn at(&self, row: usize, block: usize) -> f32 {
+        self.found[row / self.tall * (self.columns / self.wide) + block]
+    }
+
+    /// Of the whole matrix.
+    fn whole(&self) -> f32 {
+        self.found.iter().copied().fold(0.0, f32::max)
+    }
 }
 
 fn half(bytes: &[u8], at: usize) -> f32 {
@@ -98,86 +190,6 @@ fn nibble(bytes: &[u8], n: usize, i: usize) -> i32 {
 
 fn bit(word: u32, i: usize) -> i32 {
     (word >> i & 1) as i32
-}
-
-fn q4_0(block: &[u8], out: &mut [f32]) {
-    let d = half(block, 0);
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = d * (nibble(&block[2..], 16, i) - 8) as f32;
-    }
-}
-
-fn q4_1(block: &[u8], out: &mut [f32]) {
-    let (d, m) = (half(block, 0), half(block, 2));
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = d * nibble(&block[4..], 16, i) as f32 + m;
-    }
-}
-
-fn q5_0(block: &[u8], out: &mut [f32]) {
-    let (d, h) = (half(block, 0), word(block, 2));
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = d * (nibble(&block[6..], 16, i) + 16 * bit(h, i) - 16) as f32;
-    }
-}
-
-fn q5_1(block: &[u8], out: &mut [f32]) {
-    let (d, m, h) = (half(block, 0), half(block, 2), word(block, 4));
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = d * (nibble(&block[8..], 16, i) + 16 * bit(h, i)) as f32 + m;
-    }
-}
-
-fn q8_0(block: &[u8], out: &mut [f32]) {
-    let d = half(block, 0);
-    for (q, out) in block[2..].iter().zip(out) {
-        *out = f32::from(*q as i8) * d;
-    }
-}
-
-/// Scale and minimum, six bits each, of group `j < 8` in the twelve bytes of Q4_K and Q5_K.
-///
-/// Bytes 0..4 and 4..8 hold the scales and minima of groups 0..4 in their lower six bits; bytes
-/// 8..12 the lower four bits of scale and of minimum of groups 4..8, whose upper two bits fill the
-/// upper bits of the first eight bytes.
-pub fn scale_and_min(s: &[u8; 12], j: usize) -> (u8, u8) {
-    if j < 4 {
-        return (s[j] & 63, s[j + 4] & 63);
-    }
-    (s[j + 4] & 15 | s[j - 4] >> 6 << 4, s[j + 4] >> 4 | s[j] >> 6 << 4)
-}
-
-/// Q4_K and Q5_K from their head, their nibbles, and the fifth bit of element `i`.
-fn k_block(head: &[u8], q: &[u8], fifth: impl Fn(usize) -> i32, out: &mut [f32]) {
-    let (d, m) = (half(head, 0), half(head, 2));
-    let s: &[u8; 12] = head[4..16].try_into().expect("twelve bytes");
-    for (j, out) in out.chunks_exact_mut(32).enumerate() {
-        let (scale, min) = scale_and_min(s, j);
-        let (d, m) = (d * f32::from(scale), m * f32::from(min));
-        for (i, out) in out.iter_mut().enumerate() {
-            let u = nibble(&q[j / 2 * 32..][..32], 32, j % 2 * 32 + i);
-            *out = d * (u + 16 * fifth(j * 32 + i)) as f32 - m;
-        }
-    }
-}
-
-fn q4_k(block: &[u8], out: &mut [f32]) {
-    k_block(block, &block[16..], |_| 0, out);
-}
-
-fn q5_k(block: &[u8], out: &mut [f32]) {
-    let h = &block[16..48];
-    k_block(block, &block[48..], |i| bit(u32::from(h[i % 32]), i / 32), out);
-}
-
-fn q6_k(block: &[u8], out: &mut [f32]) {
-    let (q, h, s, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
-    for (i, out) in out.iter_mut().enumerate() {
-        let (run, j) = (i / 128, i % 128);
-        let u = nibble(&q[run * 64..][..64], 64, j);
-        let v = i32::from(h[run * 32 + j % 32] >> (2 * (j / 32)) & 3);
-        *out = (d * f32::from(s[i / 16] as i8)) * (u + 16 * v - 32) as f32;
-    }
 }
 
 #[cfg(test)]

@@ -9,10 +9,14 @@
     reason = "iterators are closures, which might stay outside the function with the instructions"
 )]
 
+mod eight;
+mod four;
 mod nibbles;
 mod plain;
 mod q8_0;
 
+pub(crate) use eight::{E4M3, E5M2, F8Block, MxFp8, ScaledRows};
+pub(crate) use four::{MxFp4, NvFp4};
 pub(crate) use nibbles::{Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K};
 pub(crate) use plain::{Bf16, Element, F16, F32};
 pub(crate) use q8_0::Q8_0;
@@ -41,6 +45,8 @@ pub(crate) trait Format {
     const LEN: usize;
     /// Bytes of a block of one row.
     const BYTES: usize;
+    /// Bytes of a row before its blocks.
+    const HEAD: usize = 0;
     /// Whether a panel is `f32` already and needs no decoding.
     const IS_F32: bool = false;
     /// Floats that [`Format::prepare`] writes for each block; 0 if `dot` takes `x` as it is.
@@ -63,6 +69,11 @@ pub(crate) trait Format {
     /// # Safety
     /// `panel` holds these elements, which begin and end with a block; `out` has room for them.
     unsafe fn decode<S: Simd>(s: S, panel: *const u8, from: usize, count: usize, out: *mut f32);
+}
+
+/// Bytes of a panel of rows with `k` elements.
+pub(crate) const fn panel_bytes<F: Format>(k: usize) -> usize {
+    (F::HEAD + k / F::LEN * F::BYTES) * LANES
 }
 
 /// How far ahead of use weights are asked for, in bytes: some 100 ns at 30 GB/s.

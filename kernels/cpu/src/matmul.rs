@@ -12,6 +12,7 @@
 mod few;
 mod many;
 
+use crate::format::{Format, panel_bytes};
 use crate::pack;
 use crate::simd::{LANES, Simd};
 use crate::{Tail, Tile, dtype_of_word, share};
@@ -55,12 +56,12 @@ impl Part {
         dtype_of_word(self.dtype)
     }
 
-    /// A panel of it, whose blocks take `bytes` for `len` elements.
+    /// A panel of it, of elements in the format `F`, `k` in a row.
     ///
     /// # Safety
     /// The panel exists.
-    unsafe fn panel(&self, panel: usize, k: usize, (len, bytes): (usize, usize)) -> *const u8 {
-        unsafe { self.w.add(panel * (k / len * bytes * LANES)) }
+    unsafe fn panel<F: Format>(&self, panel: usize, k: usize) -> *const u8 {
+        unsafe { self.w.add(panel * panel_bytes::<F>(k)) }
     }
 }
 
@@ -90,6 +91,12 @@ macro_rules! with_format {
             ir::DType::Q4K => with_format!(@ $F = format::Nibbles<format::Q4K>, $value),
             ir::DType::Q5K => with_format!(@ $F = format::Nibbles<format::Q5K>, $value),
             ir::DType::Q6K => with_format!(@ $F = format::Nibbles<format::Q6K>, $value),
+            ir::DType::F8E4M3 => with_format!(@ $F = format::ScaledRows<format::E4M3>, $value),
+            ir::DType::F8E5M2 => with_format!(@ $F = format::ScaledRows<format::E5M2>, $value),
+            ir::DType::F8Block => with_format!(@ $F = format::F8Block, $value),
+            ir::DType::MxFp8 => with_format!(@ $F = format::MxFp8, $value),
+            ir::DType::MxFp4 => with_format!(@ $F = format::MxFp4, $value),
+            ir::DType::NvFp4 => with_format!(@ $F = format::NvFp4, $value),
             ir::DType::F64 | ir::DType::I32 | ir::DType::Bool | ir::DType::Mixed => {
                 unreachable!("not a format of weights")
             }

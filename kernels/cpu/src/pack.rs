@@ -2,8 +2,8 @@
 //!
 //! Weights `W[n, k]` come as rows of blocks, as in GGUF and safetensors files. Sixteen rows make a
 //! *panel*; the last panel is padded with zero bytes. In a panel the blocks follow each other along
-//! `k`; in a block each field of 2 or 4 bytes is stored for the sixteen rows side by side, so that
-//! a vector load has one row a lane. The order of the fields is that of the file
+//! `k`; in a block each field of 1, 2 or 4 bytes is stored for the sixteen rows side by side, so
+//! that a vector load has one row a lane. The order of the fields is that of the file
 //! ([`ir::storage`] lists them), bytes inside a field do not move, and nothing grows: packing is a
 //! transposition.
 //!
@@ -17,6 +17,12 @@
 //! | Q4_K | `d[16]`, `m[16]`, 3 x `s[16]`, 32 x `q[16]` |
 //! | Q5_K | `d[16]`, `m[16]`, 3 x `s[16]`, 8 x `h[16]`, 32 x `q[16]` |
 //! | Q6_K | 32 x `q[16]`, 16 x `h[16]`, 4 x `s[16]`, `d[16]` |
+//! | F8_E4M3, F8_E5M2 | `[16]` bytes |
+//! | F8_BLOCK | `scale[16]`, 128 x `[16]` bytes |
+//! | MXFP8 | `e[16]`, 32 x `[16]` bytes |
+//! | MXFP4, NVFP4 | `e[16]` or `s[16]` of a byte, then 4 or 2 x `q[16]` |
+//!
+//! Where rows begin with a scale, a panel begins with those of its rows.
 
 use crate::LANES;
 use ir::DType;
@@ -61,7 +67,10 @@ struct Fields {
 
 /// The fields of a block, in the order of the file.
 fn fields(dtype: DType) -> Option<[Fields; 3]> {
-    let (lead, words, trail) = match dtype {
+    let none = Fields { bytes: 1, count: 0 };
+    let bytes = |count| Fields { bytes: 1, count };
+    let words = |count| Fields { bytes: 4, count };
+    let (lead, n_words, trail) = match dtype {
         DType::F32 => (0, 1, 0),
         DType::F16 | DType::BF16 => (1, 0, 0),
         DType::Q4_0 => (1, 4, 0),
@@ -72,10 +81,15 @@ fn fields(dtype: DType) -> Option<[Fields; 3]> {
         DType::Q4K => (2, 35, 0),
         DType::Q5K => (2, 43, 0),
         DType::Q6K => (0, 52, 1),
+        DType::F8E4M3 | DType::F8E5M2 => return Some([bytes(1), none, none]),
+        DType::F8Block => return Some([words(1), bytes(128), none]),
+        DType::MxFp8 => return Some([bytes(33), none, none]),
+        DType::MxFp4 => return Some([bytes(1), words(4), none]),
+        DType::NvFp4 => return Some([bytes(1), words(2), none]),
         DType::F64 | DType::I32 | DType::Bool | DType::Mixed => return None,
     };
     let halves = |count| Fields { bytes: 2, count };
-    Some([halves(lead), Fields { bytes: 4, count: words }, halves(trail)])
+    Some([halves(lead), words(n_words), halves(trail)])
 }
 
 /// Panels of a table with `n` rows.
@@ -137,7 +151,17 @@ fn check_length(want: Option<usize>, got: usize) -> Result<(), PackError> {
 }
 
 fn pack_panel(dtype: DType, rows: [&[u8]; LANES], dst: &mut [u8]) {
+    let head = dtype.head_bytes();
+    let (heads, dst) = dst.split_at_mut(head * LANES);
+    for (head, to) in rows.iter().zip(heads.chunks_exact_mut(head.max(1))) {
+        to.copy_from_slice(&head[..to.len()]);
+    }
+    let rows = rows.map(|row| &row[head..]);
     match dtype {
+        DType::F8E4M3 | DType::F8E5M2 => interleave::<1, LANES>(rows, dst),
+        DType::F8Block | DType::MxFp8 | DType::MxFp4 | DType::NvFp4 => {
+            interleave_fields(dtype, rows, dst);
+        }
         DType::F32 => interleave::<4, { 4 * LANES }>(rows, dst),
         DType::F16 | DType::BF16 => interleave::<2, { 2 * LANES }>(rows, dst),
         DType::Q4_0 => interleave_blocks::<18, { 18 * LANES }, 1, 4>(rows, dst),
@@ -180,6 +204,24 @@ fn interleave_blocks<const B: usize, const ALL: usize, const LEAD: usize, const 
     }
 }
 
+/// Interleaves blocks field by field, as [`fields`] says.
+fn interleave_fields(dtype: DType, rows: [&[u8]; LANES], dst: &mut [u8]) {
+    let Some(fields) = fields(dtype) else { return };
+    let bytes = dtype.block_bytes();
+    for (index, dst) in dst.chunks_exact_mut(bytes * LANES).enumerate() {
+        let mut at = 0;
+        for Fields { bytes: width, count } in fields {
+            for _ in 0..count {
+                let all = dst[at * LANES..][..width * LANES].chunks_exact_mut(width);
+                for (row, to) in rows.iter().zip(all) {
+                    to.copy_from_slice(&row[index * bytes + at..][..width]);
+                }
+                at += width;
+            }
+        }
+    }
+}
+
 /// Writes `B` bytes of each row in turn: `ALL` bytes of all rows together.
 fn interleave<const B: usize, const ALL: usize>(rows: [&[u8]; LANES], dst: &mut [u8]) {
     // A stretch of rows long enough to stream and short enough to stay in the first cache.
@@ -209,22 +251,25 @@ pub fn decode_row(
     Ok(())
 }
 
-/// Bytes of the largest block.
+/// Bytes of the largest block with the head of its row.
 const MAX_BLOCK: usize = 210;
 
 /// The values of one row of a panel: puts each block together again and decodes it.
 fn decode_lane(dtype: DType, panel: &[u8], lane: usize, out: &mut [f32]) {
     let (length, bytes) = (dtype.block_len(), dtype.block_bytes());
     let Some(fields) = fields(dtype) else { return };
+    let head = dtype.head_bytes();
     let mut block = [0; MAX_BLOCK];
+    let (heads, panel) = panel.split_at(head * LANES);
+    block[..head].copy_from_slice(&heads[lane * head..][..head]);
     for (packed, out) in panel.chunks_exact(bytes * LANES).zip(out.chunks_exact_mut(length)) {
-        let (mut from, mut to) = (0, 0);
+        let (mut from, mut to) = (0, head);
         for Fields { bytes, count } in fields {
             for _ in 0..count {
                 block[to..to + bytes].copy_from_slice(&packed[from + lane * bytes..][..bytes]);
                 (from, to) = (from + LANES * bytes, to + bytes);
             }
         }
-        ir::storage::decode(dtype, &block[..bytes], out).expect("one block");
+        ir::storage::decode(dtype, &block[..head + bytes], out).expect("one block");
     }
 }

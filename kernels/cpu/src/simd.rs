@@ -75,6 +75,8 @@ pub(crate) trait Simd: Copy {
     fn to_f32(self, a: Self::I) -> Self::F;
     fn bits(self, a: Self::F) -> Self::I;
     fn float_of_bits(self, a: Self::I) -> Self::F;
+    /// For each lane, the lane of `table` that the lower four bits of `index` name.
+    fn lookup(self, table: Self::F, index: Self::I) -> Self::F;
 
     /// # Safety
     /// 64 bytes can be read at `p`, of any alignment.
@@ -91,6 +93,19 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// 32 bytes can be read at `p`, of any alignment.
     unsafe fn load_bf16(self, p: *const u8) -> Self::F;
+    /// 2^-8 of the numbers of sixteen E4M3 codes that stand for numbers.
+    ///
+    /// # Safety
+    /// 16 bytes can be read at `p`, of any alignment.
+    unsafe fn load_e4m3(self, p: *const u8) -> Self::F;
+    /// # Safety
+    /// 16 bytes can be read at `p`, of any alignment.
+    unsafe fn load_e5m2(self, p: *const u8) -> Self::F;
+    /// Powers of two; code 0 gives 0.
+    ///
+    /// # Safety
+    /// 16 bytes can be read at `p`, of any alignment.
+    unsafe fn load_e8m0(self, p: *const u8) -> Self::F;
     /// Asks for the cache line at `p`, which need not be readable.
     fn prefetch(self, p: *const u8);
 }

@@ -124,7 +124,7 @@ impl<F: Format, const M: usize> Work for Few<'_, F, M> {
         for panel in self.panels {
             let columns = LANES.min(self.part.n - panel * LANES);
             unsafe {
-                let weights = self.part.panel(panel, self.k, (F::LEN, F::BYTES));
+                let weights = self.part.panel::<F>(panel, self.k);
                 let sums = F::dot::<S, M>(s, weights, self.k, self.x);
                 for row in 0..M {
                     put(s, self.target.at(row, panel * LANES), columns, sums[row]);

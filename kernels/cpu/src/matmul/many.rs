@@ -102,7 +102,7 @@ impl Block<'_> {
         count: usize,
     ) -> Right {
         let k = self.call.a.k;
-        let panel = |i| unsafe { self.part.panel(panel + i, k, (F::LEN, F::BYTES)) };
+        let panel = |i| unsafe { self.part.panel::<F>(panel + i, k) };
         if F::IS_F32 {
             let first = unsafe { panel(0).cast::<f32>().add(from * LANES) };
             return Right { first, panel_stride: k * LANES };

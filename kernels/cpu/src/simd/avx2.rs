@@ -13,6 +13,13 @@ macro_rules! both {
     ($f:ident, $($a:expr),+) => { unsafe { [$f($($a[0]),+), $f($($a[1]),+)] } };
 }
 
+/// The numbers of sixteen `f16`.
+#[inline(always)]
+unsafe fn floats(halves: __m256i) -> [__m256; 2] {
+    let parts = unsafe { [_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves)] };
+    both!(_mm256_cvtph_ps, parts)
+}
+
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn compiled<W: Work>(s: Avx2, work: W) {
     unsafe { work.run(s) }
@@ -122,6 +129,14 @@ impl Simd for Avx2 {
     fn float_of_bits(self, a: Self::I) -> Self::F {
         both!(_mm256_castsi256_ps, a)
     }
+    #[inline(always)]
+    fn lookup(self, table: Self::F, index: Self::I) -> Self::F {
+        let [first, second] = [[table[0]; 2], [table[1]; 2]];
+        let fourth_bit = self.float_of_bits(self.shl(index, 28));
+        let low = both!(_mm256_permutevar8x32_ps, first, index);
+        let high = both!(_mm256_permutevar8x32_ps, second, index);
+        both!(_mm256_blendv_ps, low, high, fourth_bit)
+    }
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
@@ -147,6 +162,28 @@ impl Simd for Avx2 {
     unsafe fn load_bf16(self, p: *const u8) -> Self::F {
         let bits = unsafe { [_mm_loadu_si128(p.cast()), _mm_loadu_si128(p.add(16).cast())] };
         self.float_of_bits(self.shl(both!(_mm256_cvtepu16_epi32, bits), 16))
+    }
+    #[inline(always)]
+    unsafe fn load_e4m3(self, p: *const u8) -> Self::F {
+        unsafe {
+            // The copy of the sign that lands in the exponent is cleared.
+            let codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast()));
+            let halves = _mm256_slli_epi16::<7>(codes);
+            floats(_mm256_and_si256(halves, _mm256_set1_epi16(!0x4000)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_e5m2(self, p: *const u8) -> Self::F {
+        unsafe {
+            let codes = _mm256_cvtepu8_epi16(_mm_loadu_si128(p.cast()));
+            floats(_mm256_slli_epi16::<8>(codes))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_e8m0(self, p: *const u8) -> Self::F {
+        let codes = unsafe { _mm_loadu_si128(p.cast()) };
+        let codes = unsafe { [codes, _mm_unpackhi_epi64(codes, codes)] };
+        self.float_of_bits(self.shl(both!(_mm256_cvtepu8_epi32, codes), 23))
     }
     #[inline(always)]
     fn prefetch(self, p: *const u8) {

@@ -100,6 +100,10 @@ impl Simd for Avx512 {
     fn float_of_bits(self, a: Self::I) -> Self::F {
         unsafe { _mm512_castsi512_ps(a) }
     }
+    #[inline(always)]
+    fn lookup(self, table: Self::F, index: Self::I) -> Self::F {
+        unsafe { _mm512_permutexvar_ps(index, table) }
+    }
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
@@ -121,6 +125,27 @@ impl Simd for Avx512 {
     unsafe fn load_bf16(self, p: *const u8) -> Self::F {
         let words = unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())) };
         self.float_of_bits(self.shl(words, 16))
+    }
+    #[inline(always)]
+    unsafe fn load_e4m3(self, p: *const u8) -> Self::F {
+        unsafe {
+            // The copy of the sign that lands in the exponent is cleared.
+            let codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast()));
+            let halves = _mm256_slli_epi16::<7>(codes);
+            _mm512_cvtph_ps(_mm256_and_si256(halves, _mm256_set1_epi16(!0x4000)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_e5m2(self, p: *const u8) -> Self::F {
+        unsafe {
+            let codes = _mm256_cvtepu8_epi16(_mm_loadu_si128(p.cast()));
+            _mm512_cvtph_ps(_mm256_slli_epi16::<8>(codes))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_e8m0(self, p: *const u8) -> Self::F {
+        let codes = unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())) };
+        self.float_of_bits(self.shl(codes, 23))
     }
     #[inline(always)]
     fn prefetch(self, p: *const u8) {

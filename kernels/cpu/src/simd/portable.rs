@@ -104,6 +104,10 @@ impl Simd for Portable {
     fn float_of_bits(self, a: Self::I) -> Self::F {
         a.map(f32::from_bits)
     }
+    #[inline(always)]
+    fn lookup(self, table: Self::F, index: Self::I) -> Self::F {
+        index.map(|it| table[(it & 15) as usize])
+    }
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
@@ -126,6 +130,22 @@ impl Simd for Portable {
     unsafe fn load_bf16(self, p: *const u8) -> Self::F {
         let bits = unsafe { p.cast::<[u16; LANES]>().read_unaligned() };
         bits.map(|it| f32::from_bits(u32::from(u16::from_le(it)) << 16))
+    }
+    #[inline(always)]
+    unsafe fn load_e4m3(self, p: *const u8) -> Self::F {
+        let codes = unsafe { p.cast::<[i8; LANES]>().read_unaligned() };
+        // The copy of the sign that lands in the exponent is cleared.
+        codes.map(|it| half::f16::from_bits((i16::from(it) as u16) << 7 & !0x4000).to_f32_const())
+    }
+    #[inline(always)]
+    unsafe fn load_e5m2(self, p: *const u8) -> Self::F {
+        let codes = unsafe { p.cast::<[u8; LANES]>().read_unaligned() };
+        codes.map(|it| half::f16::from_bits(u16::from(it) << 8).to_f32_const())
+    }
+    #[inline(always)]
+    unsafe fn load_e8m0(self, p: *const u8) -> Self::F {
+        let codes = unsafe { p.cast::<[u8; LANES]>().read_unaligned() };
+        codes.map(|it| f32::from_bits(u32::from(it) << 23))
     }
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}

@@ -2,6 +2,7 @@
 
 use super::{FORMATS, Random, compare, find, outputs, weights};
 use ir::DType;
+use ir::storage::decode_rows;
 use kernels_cpu::{Kernel, LANES, Tail, Tile, pack};
 
 /// Every way that few rows of `x` take.
@@ -25,7 +26,8 @@ pub(crate) fn empty(kernels: &'static [Kernel]) -> f64 {
 /// Parts whose products follow each other, some of another format than the others.
 pub(crate) fn parts(kernels: &'static [Kernel]) -> f64 {
     let mut worst: f64 = 0.0;
-    let formats = [[DType::Q4K, DType::Q4K, DType::Q6K], [DType::F32, DType::Q8_0, DType::F32]];
+    let formats =
+        [[DType::Q4K, DType::Q4K, DType::Q6K], [DType::NvFp4, DType::Q8_0, DType::F8E4M3]];
     for (dtypes, m) in formats.iter().flat_map(|it| [1, 3, 7, 40].map(|m| (it, m))) {
         for n in [[48, 16, 33], [400, 130, 1]] {
             worst = worst.max(Problem::new(dtypes, m, &n, 512).check(kernels));
@@ -53,11 +55,59 @@ pub(crate) fn tails(kernels: &'static [Kernel]) -> f64 {
     worst
 }
 
+/// Every code of the small floats, by a product with the unit matrix.
+pub(crate) fn codes(kernels: &'static [Kernel]) -> f64 {
+    const K: usize = 256;
+    let mut worst: f64 = 0.0;
+    for (dtype, scale) in [
+        (DType::F8E4M3, &[][..]),
+        (DType::F8E5M2, &[]),
+        (DType::F8Block, &[0, 0, 0, 63]),
+        (DType::MxFp8, &[129]),
+        (DType::MxFp4, &[120]),
+        (DType::NvFp4, &[0x35]),
+    ] {
+        let bytes = row_of_all_codes(dtype, scale, K);
+        let mut values = vec![0.0; K];
+        decode_rows(dtype, K, &bytes, &mut values).unwrap();
+        let mut packed = vec![0; pack::packed_bytes(dtype, 1, K).unwrap()];
+        pack::pack(dtype, 1, K, &bytes, &mut packed).unwrap();
+        let unit: Vec<f32> = (0..K * K).map(|i| f32::from(i % (K + 1) == 0)).collect();
+        for (m, first) in (0..K).step_by(4).map(|it| (4, it)).chain([(K, 0)]) {
+            let (x, packed) = (unit[first * K..].to_vec(), packed.clone());
+            let parts = vec![Part { dtype, n: 1, packed, values: values.clone() }];
+            worst = worst.max(Problem { m, k: K, x, x_stride: K, parts }.check(kernels));
+        }
+    }
+    worst
+}
+
+/// A row of `k` elements whose codes count up, but for those that stand for no number; `scale` is
+/// that of every block.
+fn row_of_all_codes(dtype: DType, scale: &[u8], k: usize) -> Vec<u8> {
+    let is_number = |it: u8| match dtype {
+        DType::F8E5M2 => it & 0x7f < 0x7c,
+        DType::MxFp4 | DType::NvFp4 => true,
+        _ => it & 0x7f != 0x7f,
+    };
+    let mut bytes = vec![0; dtype.bytes(1, k).unwrap()];
+    let (head, blocks) = bytes.split_at_mut(dtype.head_bytes());
+    head.copy_from_slice(&2f32.to_le_bytes()[..head.len()]);
+    let mut codes = (0..=255).cycle().map(|it| if is_number(it) { it } else { 0 });
+    for block in blocks.chunks_exact_mut(dtype.block_bytes()) {
+        let (to, of_elements) = block.split_at_mut(scale.len());
+        to.copy_from_slice(scale);
+        of_elements.iter_mut().zip(&mut codes).for_each(|(to, code)| *to = code);
+    }
+    bytes
+}
+
 fn check(kernels: &'static [Kernel], problems: Vec<(usize, usize)>) -> f64 {
     let mut worst: f64 = 0.0;
     for dtype in FORMATS {
         let depths: &[usize] = match dtype.block_len() {
             1 => &[1, 37, 160, 700],
+            16 => &[16, 48, 160, 688],
             32 => &[32, 96, 160, 288, 672],
             _ => &[256, 512, 768],
         };

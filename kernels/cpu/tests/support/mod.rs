@@ -8,6 +8,7 @@ mod rows;
 mod ssd;
 
 use ir::DType;
+use ir::storage::{Encoding, decode, decode_rows, encode};
 use kernels_cpu::Kernel;
 
 /// A check: runs a kernel of the table on many problems and panics where it is wrong. Gives the
@@ -15,9 +16,10 @@ use kernels_cpu::Kernel;
 pub(crate) type Check = fn(&'static [Kernel]) -> f64;
 
 /// Every check with its name.
-pub(crate) const CHECKS: [(&str, Check); 13] = [
+pub(crate) const CHECKS: [(&str, Check); 14] = [
     ("matmul, few rows", matmul::few_rows),
     ("matmul, many rows", matmul::many_rows),
+    ("matmul, every code", matmul::codes),
     ("matmul, empty", matmul::empty),
     ("matmul, parts", matmul::parts),
     ("matmul, tails", matmul::tails),
@@ -32,7 +34,7 @@ pub(crate) const CHECKS: [(&str, Check); 13] = [
 ];
 
 /// Every type that weights can have.
-pub(crate) const FORMATS: [DType; 11] = [
+pub(crate) const FORMATS: [DType; 17] = [
     DType::F32,
     DType::F16,
     DType::BF16,
@@ -44,6 +46,12 @@ pub(crate) const FORMATS: [DType; 11] = [
     DType::Q4K,
     DType::Q5K,
     DType::Q6K,
+    DType::F8E4M3,
+    DType::F8E5M2,
+    DType::F8Block,
+    DType::MxFp8,
+    DType::MxFp4,
+    DType::NvFp4,
 ];
 
 /// Pseudo-random numbers (xorshift).
@@ -78,6 +86,12 @@ pub(crate) fn weights(
     n: usize,
     k: usize,
 ) -> (Vec<u8>, Vec<f32>) {
+    let mut values = vec![0.0; n * k];
+    if let Some(encoding) = small_floats(dtype) {
+        let bytes = encode(encoding, k, &random.floats(n * k)).unwrap();
+        decode_rows(dtype, k, &bytes, &mut values).unwrap();
+        return (bytes, values);
+    }
     let mut bytes: Vec<u8> = match dtype {
         DType::F32 => random.floats(n * k).iter().flat_map(|it| it.to_le_bytes()).collect(),
         DType::BF16 => random.floats(n * k).iter().flat_map(|it| bf16(*it)).collect(),
@@ -94,9 +108,20 @@ pub(crate) fn weights(
             block[at..at + 2].copy_from_slice(&half::f16::from_f32(random.float()).to_le_bytes());
         }
     }
-    let mut values = vec![0.0; n * k];
-    ir::storage::decode(dtype, &bytes, &mut values).unwrap();
+    decode(dtype, &bytes, &mut values).unwrap();
     (bytes, values)
+}
+
+/// How a format of small floats is written, of which not all bytes stand for numbers.
+fn small_floats(dtype: DType) -> Option<Encoding> {
+    let name = match dtype {
+        DType::F8E4M3 => "fp8-row",
+        DType::F8E5M2 => "fp8-row-e5m2",
+        DType::F8Block => "fp8-1x128",
+        DType::MxFp8 | DType::MxFp4 | DType::NvFp4 => dtype.name(),
+        _ => return None,
+    };
+    Encoding::from_name(name)
 }
 
 fn bf16(value: f32) -> [u8; 2] {
