@@ -54,6 +54,9 @@ pub struct ParamRule {
     pub source: TensorSource,
 }
 
+/// The formats of checkpoints that a section may be for.
+const FORMATS: [&str; 2] = ["hf", "gguf"];
+
 /// Reads one `weights` section against the parameters of the entry.
 pub(crate) fn weight_map(
     section: &Weights,
@@ -61,6 +64,12 @@ pub(crate) fn weight_map(
     weights: &[Weight],
     faults: &mut Vec<Diagnostic>,
 ) -> WeightMap {
+    let format = &section.format;
+    if !FORMATS.contains(&format.text.as_str()) {
+        let message = format!("`{}` is no format of checkpoints", format.text);
+        let known = format!("there is {}", FORMATS.map(|it| format!("`{it}`")).join(", "));
+        faults.push(Diagnostic::error("E0505", message).at(format.span, "").note(known));
+    }
     let way = Way::default();
     let mut reader = Reader { module, weights, way, most_names: 0, absent: Vec::new(), faults };
     let mut found: BTreeMap<&str, TensorSource> = BTreeMap::new();

@@ -25,6 +25,7 @@ pub fn verify(module: &Module) -> Vec<String> {
         let scope = Scope { axes: &module.axes, functions: &module.functions[..i] };
         let is_entry = i + 1 == module.functions.len();
         verify_signature(function, is_entry, &mut fault);
+        verify_states(function, scope, &mut fault);
         function.values().for_each(|it| verify_type(function.ty(it), scope, &mut fault));
         for node in function.nodes() {
             verify_node(function, node, scope, &mut fault);
@@ -71,6 +72,33 @@ fn verify_signature(function: &Function, is_entry: bool, fault: &mut impl FnMut(
     let mut outputs = BTreeSet::new();
     if let Some(twice) = function.outputs.iter().find(|it| !outputs.insert(&it.name)) {
         fault(format!("output {} stands twice", twice.name));
+    }
+}
+
+/// What a run leaves of a state is what the next one takes: of the same type, but that the new
+/// positions lie behind those of earlier runs.
+fn verify_states(function: &Function, scope: Scope<'_>, fault: &mut impl FnMut(String)) {
+    let behind = |past: &Axis, all: &Axis| {
+        let mut windows =
+            scope.axes.iter().filter_map(|(new, it)| Some((new, it.origin.as_ref()?)));
+        let all = scope.axes.resolve(all);
+        windows.any(|(new, origin)| {
+            let (origin, new) = (Axis::from(origin), Axis::from(new));
+            *past == origin && all == scope.axes.resolve(&Axis::concat([&origin, &new]))
+        })
+    };
+    for param in function.params.iter().filter(|it| it.role == Role::State) {
+        let Some(output) = function.outputs.iter().find(|it| it.name == param.name) else {
+            continue;
+        };
+        let left = function.ty(output.value);
+        let mut axes = param.ty.axes.iter().zip(&left.axes);
+        let fits = left.dtype == param.ty.dtype
+            && left.axes.len() == param.ty.axes.len()
+            && axes.all(|(taken, left)| taken == left || behind(taken, left));
+        if !fits {
+            fault(format!("state %{} is {}, but {left} is left of it", param.name, param.ty));
+        }
     }
 }
 

@@ -178,7 +178,7 @@ impl Stepping {
         let (mut given, mut left) = (given.as_slice(), Vec::new());
         for (node, needs) in live_nodes(function).zip(&needs) {
             let (mine, rest) = given.split_at(needs.len());
-            left.extend(self.rebuild(&mut new, node, mine));
+            left.extend(self.rebuild(&mut new, node, mine)?);
             given = rest;
         }
         new.outputs();
@@ -208,9 +208,14 @@ impl Stepping {
     }
 
     /// Rebuilds `node`, which takes the states `given`; what it leaves in their place.
-    fn rebuild(&self, new: &mut Rebuild<'_>, node: &Node, given: &[Value]) -> Vec<Value> {
+    fn rebuild(
+        &self,
+        new: &mut Rebuild<'_>,
+        node: &Node,
+        given: &[Value],
+    ) -> Result<Vec<Value>, Fault> {
         let operands = new.operands(node);
-        match &node.op {
+        Ok(match &node.op {
             Op::Rename(it) if self.looks_back(it) => {
                 let (whole, all) = self.append(&mut new.new, given[0], operands[0], &it.into);
                 new.set_results(node, &[all]);
@@ -235,11 +240,13 @@ impl Stepping {
                 let operands = [&operands[..at], given, &operands[at..]].concat();
                 self.add_with_states(new, node, node.op.clone(), &operands)
             }
-            _ => {
-                new.copy(self.module.scope(), node);
+            op => {
+                // An axis that is as long as all positions may not be as long as the new ones.
+                let values = new.new.try_add(self.module.scope(), op.clone(), &operands);
+                new.set_results(node, &values.map_err(|why| self.not_causal(&why))?);
                 Vec::new()
             }
-        }
+        })
     }
 
     /// Adds what `node` has become; its results beyond those of `node` are what states become.

@@ -193,20 +193,24 @@ fn lies_are_caught() {
 
 #[test]
 fn a_look_ahead_is_no_step() {
-    let module = parse(
-        "axis A = 2
-         axis S <= 8
-         axis T = S
-         fn @model (input %x : f32[S, A]) {
-           %0 = rename %x {axis = S, into = T} : f32[T, A]
-           %1 = reduce %0 {over = [T], kind = max} : f32[A]
-           %2 = add %x %1 : f32[S, A]
-           return y = %2
-         }",
-    );
-    let said = run("incremental", &module).expect_err("not causal").to_string();
-    let beginning = "pass `incremental` (contract: lowers): the model is not causal in `S`: ";
-    assert!(said.starts_with(beginning), "{said}");
+    let ahead = "%1 = reduce %0 {over = [T], kind = max} : f32[A]";
+    let back = "%1 = rename %0 {axis = T, into = S} : f32[S, A]";
+    for nodes in [ahead, back] {
+        let module = parse(&format!(
+            "axis A = 2
+             axis S <= 8
+             axis T = S
+             fn @model (input %x : f32[S, A]) {{
+               %0 = rename %x {{axis = S, into = T}} : f32[T, A]
+               {nodes}
+               %2 = add %x %1 : f32[S, A]
+               return y = %2
+             }}"
+        ));
+        let said = run("incremental", &module).expect_err("not causal").to_string();
+        let beginning = "pass `incremental` (contract: lowers): the model is not causal in `S`: ";
+        assert!(said.starts_with(beginning), "{said}");
+    }
 }
 
 #[test]

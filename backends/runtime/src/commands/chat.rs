@@ -51,7 +51,8 @@ impl ChatArgs {
         let mut read = Vec::new();
         while let Some(line) = next_line(out)? {
             messages.push(message("user", &line));
-            let prompt = chat_prompt(&tokenizer, &template, &messages)?;
+            let render = |messages: &[Message]| chat_prompt(&tokenizer, &template, messages);
+            let prompt = fitting(&mut messages, session.capacity(), &render)?;
             keep_common(&mut session, &read, &prompt);
             let limit = self.n.unwrap_or(usize::MAX);
             let emit: &mut dyn FnMut(&str) -> Result<(), Fault> = &mut |text: &str| {
@@ -69,6 +70,31 @@ impl ChatArgs {
         }
         Ok(())
     }
+}
+
+/// The prompt of `messages`, the oldest of which are forgotten where there is no room for all of them
+/// and an answer. What the system says stays.
+fn fitting(
+    messages: &mut Vec<Message>,
+    capacity: u64,
+    render: &dyn Fn(&[Message]) -> Result<Vec<u32>, Fault>,
+) -> Result<Vec<u32>, Fault> {
+    let first = usize::from(messages.first().is_some_and(|it| it.role == "system"));
+    let mut forgotten = 0;
+    let prompt = loop {
+        let prompt = render(messages)?;
+        if (prompt.len() as u64) < capacity || messages.len() <= first + 2 {
+            break prompt;
+        }
+        // A question with its answer.
+        messages.drain(first..first + 2);
+        forgotten += 1;
+    };
+    if 0 < forgotten {
+        let note = format!("the context is full: {forgotten} of the oldest turns are forgotten");
+        let _ = writeln!(std::io::stderr().lock(), "{note}");
+    }
+    Ok(prompt)
 }
 
 fn message(role: &str, content: &str) -> Message {
@@ -99,4 +125,31 @@ fn next_line(out: &mut dyn Write) -> Result<Option<String>, Fault> {
 fn keep_common(session: &mut Session, read: &[u32], prompt: &[u32]) {
     let common = read.iter().zip(prompt).take_while(|(a, b)| a == b).count();
     session.rewind(common.min(prompt.len().saturating_sub(1)) as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_turns_are_forgotten_where_there_is_no_room() {
+        let said = |roles: &[&str]| -> Vec<Message> {
+            roles.iter().enumerate().map(|(i, it)| message(it, &i.to_string())).collect()
+        };
+        let render = |it: &[Message]| Ok(vec![0; 10 * it.len()]);
+        let left = |roles: &[&str], capacity| {
+            let mut messages = said(roles);
+            let prompt = fitting(&mut messages, capacity, &render).unwrap();
+            assert_eq!(prompt.len(), 10 * messages.len());
+            messages.into_iter().map(|it| it.content).collect::<Vec<_>>().join(" ")
+        };
+        let turns = ["user", "assistant", "user", "assistant", "user"];
+        assert_eq!(left(&turns, 51), "0 1 2 3 4");
+        assert_eq!(left(&turns, 50), "2 3 4");
+        assert_eq!(left(&turns, 30), "4");
+        let turns = ["system", "user", "assistant", "user"];
+        assert_eq!(left(&turns, 40), "0 3");
+        // What does not fit by itself is refused when it is read.
+        assert_eq!(left(&turns, 5), "0 3");
+    }
 }
