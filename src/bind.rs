@@ -10,7 +10,7 @@ use import::{Checkpoint, Metadata};
 use ir::{Axis, DType, Module, Name, Tensor, Type};
 use runtime::{Pages, WeightSlot};
 
-use crate::{Error, Loaded, Loader, Lowered, costs};
+use crate::{Error, Loaded, Loader, Lowered, costs, tensors::taken_type};
 
 /// Where packed weights get their numbers from.
 pub(crate) trait Supply: Sync {
@@ -232,7 +232,12 @@ fn stored_type(source: &TensorSource, loader: &Loader<'_>) -> Result<DType, Erro
         TensorSource::Tensor(name) => Ok(loader.checkpoint.tensor(name)?.dtype),
         TensorSource::Rows(of, ..) | TensorSource::Unrotate(of, _) => stored_type(of, loader),
         TensorSource::Squeeze(of) | TensorSource::Flat(of) => stored_type(of, loader),
-        TensorSource::FirstOf(_)
+        TensorSource::Take(of, axis, kept) => {
+            let rank = loader.shape(of).ok().flatten().map_or(0, |it| it.len());
+            Ok(taken_type(stored_type(of, loader)?, rank, *axis, kept))
+        }
+        TensorSource::ByLayer(_)
+        | TensorSource::FirstOf(_)
         | TensorSource::Fill(_)
         | TensorSource::Transpose(_)
         | TensorSource::Each(..) => Ok(DType::F32),

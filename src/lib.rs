@@ -4,25 +4,31 @@
 //! [`bind`] packs the weights. The command line in `main.rs` is built from these.
 
 mod bind;
+pub mod budget;
 pub mod catalog;
 mod costs;
 mod cover;
+mod depth;
 mod error;
 pub mod evaluate;
 mod lower;
 pub mod memory;
 mod random;
 mod reference;
+pub mod slices;
 mod spec;
 mod tensors;
 mod weights;
 
 pub use bind::bind;
+pub use budget::Budget;
 pub use cover::Cover;
+pub use depth::Stack;
 pub use error::{Error, explain};
 pub use lower::{DEFAULT_PIPELINE, Lowered, Options, WHOLE_PIPELINE, lower, passes};
 pub use random::Random;
 pub use reference::ReferenceModel;
+pub use slices::{Choice, Ranking, Sliced};
 pub use spec::Spec;
 pub use tensors::{Loaded, Loader};
 pub use weights::Weights;

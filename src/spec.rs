@@ -27,6 +27,7 @@ fn families() -> &'static [(&'static str, &'static str)] {
 }
 
 /// A model to be compiled.
+#[derive(Clone, Debug)]
 pub struct Spec {
     /// Its texts.
     pub sources: Sources,

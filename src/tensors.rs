@@ -89,6 +89,7 @@ impl<'a> Loader<'a> {
             | Source::Unrotate(of, _)
             | Source::Squeeze(of)
             | Source::Flat(of)
+            | Source::Take(of, ..)
                 if matches!(*of, Source::Fill(_)) =>
             {
                 *of
@@ -127,6 +128,12 @@ impl<'a> Loader<'a> {
                 let [rows, columns] = matrix(&of(inner)?)?;
                 vec![columns, rows]
             }
+            TensorSource::Take(inner, axis, kept) => {
+                let mut shape = of(inner)?;
+                *has_places(&mut shape, *axis, kept)? = kept.len();
+                shape
+            }
+            TensorSource::ByLayer(_) => return Err(WHICH_LAYER.to_owned()),
         }))
     }
 
@@ -170,8 +177,57 @@ impl<'a> Loader<'a> {
                     loaded.decode()?.into_iter().map(|it| change.apply(it)).collect();
                 Ok(Loaded::from_values(loaded.shape, &values))
             }
+            TensorSource::Take(of, axis, kept) => take(self.load(of)?, *axis, kept),
+            TensorSource::ByLayer(_) => Err(WHICH_LAYER.to_owned()),
         }
     }
+}
+
+const WHICH_LAYER: &str = "it is another one for each layer";
+
+/// The length of an axis, if all the places are along it.
+fn has_places<'a>(
+    shape: &'a mut [usize],
+    axis: usize,
+    places: &[usize],
+) -> Result<&'a mut usize, String> {
+    let what = format!("an axis {axis} of {shape:?}");
+    match shape.get_mut(axis) {
+        Some(size) if places.iter().all(|it| *it < *size) => Ok(size),
+        Some(_) => Err(format!("there are no such places along {what}")),
+        None => Err(format!("there is no such thing as {what}")),
+    }
+}
+
+/// The format in which the places `kept` of an axis of a tensor of `dtype` can be had: its own,
+/// unless that would take blocks of elements apart.
+pub(crate) fn taken_type(dtype: DType, rank: usize, axis: usize, kept: &[usize]) -> DType {
+    let block = dtype.block_len();
+    let is_block = |places: &[usize]| {
+        let first = places[0];
+        first.is_multiple_of(block) && places.iter().copied().eq(first..first + block)
+    };
+    let is_whole = axis + 1 < rank || kept.chunks(block).all(is_block);
+    if is_whole { dtype } else { DType::F32 }
+}
+
+/// A tensor at the places `kept` of an axis alone.
+fn take(loaded: Loaded<'_>, axis: usize, kept: &[usize]) -> Result<Loaded<'static>, String> {
+    let Loaded { dtype, mut shape, bytes } = loaded;
+    let of_kept = taken_type(dtype, shape.len(), axis, kept);
+    if of_kept != dtype {
+        let whole = Loaded { dtype, shape, bytes };
+        let values = whole.decode()?;
+        return take(Loaded::from_values(whole.shape, &values), axis, kept);
+    }
+    let block = if axis + 1 < shape.len() { 1 } else { dtype.block_len() };
+    let size = *has_places(&mut shape, axis, kept)?;
+    let cells: Vec<usize> = kept.chunks(block).map(|it| it[0] / block).collect();
+    let outer: usize = shape[..axis].iter().product();
+    let cell = bytes.len() / (outer * (size / block)).max(1);
+    let in_cells = [outer, size / block, cell];
+    shape[axis] = kept.len();
+    Ok(Loaded { dtype, shape, bytes: passes::taken(&bytes, &in_cells, 1, &cells).into() })
 }
 
 /// The number of rows, if those from one to another are among them.

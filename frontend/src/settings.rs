@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ast::{Extent, Item, Spec};
+use crate::ast::{AxisDecl, ExprKind, Extent, Item, Spec};
 use crate::diagnostic::Diagnostic;
 use crate::source::{SPEC, Span};
 use crate::{format, parse};
@@ -42,8 +42,26 @@ impl Settings {
     /// The new extent of an axis, if one is set.
     pub(crate) fn extent(&self, name: &str) -> Result<Option<usize>, Diagnostic> {
         let Some(text) = self.0.get(name) else { return Ok(None) };
-        let size = text.parse().ok().filter(|it| (1..=MOST_EXTENT).contains(it));
+        let size = text.split_once("elastic").map_or(text.as_str(), |it| it.0).trim().parse().ok();
+        let size = size.filter(|it| (1..=MOST_EXTENT).contains(it));
         size.map(Some).ok_or_else(|| unfit(name, text, "an extent is a whole number above 0"))
+    }
+
+    /// The new choices of an axis, if they are set: `F = 1536 elastic { 1024, 768 }`.
+    pub(crate) fn choices(&self, name: &str) -> Result<Option<Vec<usize>>, Diagnostic> {
+        let Some(text) = self.0.get(name) else { return Ok(None) };
+        let Some((size, choices)) = text.split_once("elastic") else { return Ok(None) };
+        let inner = choices.trim().strip_prefix('{').and_then(|it| it.strip_suffix('}'));
+        let read = |it: &str| it.split(',').map(|it| it.trim().parse().ok()).collect();
+        let choices: Option<Vec<usize>> = inner.and_then(read);
+        let falls = |it: &Vec<usize>| {
+            let all: Vec<usize> = size.trim().parse().ok().into_iter().chain(it.clone()).collect();
+            all.windows(2).all(|it| it[1] < it[0]) && all.last() != Some(&0)
+        };
+        let choices = choices.filter(falls);
+        choices
+            .map(Some)
+            .ok_or_else(|| unfit(name, text, "choices fall from the extent: `8 elastic { 6, 4 }`"))
     }
 
     /// The new number of a value, if one is set.
@@ -98,17 +116,47 @@ pub fn rewrite(text: &str, settings: &Settings) -> Result<String, Vec<Diagnostic
     if !faults.is_empty() {
         return Err(faults);
     }
-    let mut edits: Vec<(Span, &str)> =
-        settings.iter().filter_map(|(name, value)| Some((*places.get(name)?, value))).collect();
+    let set = settings.iter().filter_map(|(name, value)| Some((*places.get(name)?, value)));
+    let written = set.map(|(span, value)| {
+        let quoted = text[span.start as usize..].starts_with(['"', '\'']);
+        (span, if quoted { format!("\"{value}\"") } else { number_text(value) })
+    });
+    let mut edits: Vec<(Span, String)> = written.chain(outgrown(&spec, settings, text)).collect();
     edits.sort_by_key(|it| std::cmp::Reverse(it.0));
     let mut text = text.to_owned();
     for (span, value) in edits {
-        let range = span.start as usize..span.end as usize;
-        let quoted = text[range.clone()].starts_with(['"', '\'']);
-        let value = if quoted { format!("\"{value}\"") } else { number_text(value) };
-        text.replace_range(range, &value);
+        text.replace_range(span.start as usize..span.end as usize, &value);
     }
     format(&text)
+}
+
+/// Choices of a declaration that are no longer below its extent.
+fn outgrown(spec: &Spec, settings: &Settings, text: &str) -> Vec<(Span, String)> {
+    let axes = spec.items.iter().filter_map(|it| match it {
+        Item::Axes(decls) => Some(decls),
+        _ => None,
+    });
+    let cut = |decl: &AxisDecl| {
+        let (first, last) = (decl.elastic.first()?, decl.elastic.last()?);
+        let value = settings.0.get(&decl.name.text)?;
+        let size: Option<f64> = value.parse().ok();
+        let left = decl.elastic.iter().filter_map(|it| match it.kind {
+            ExprKind::Number(number) if size.is_some_and(|size| number < size) => Some(number),
+            _ => None,
+        });
+        let left: Vec<String> = left.map(|it| it.to_string()).collect();
+        let (Extent::Is(extent) | Extent::AtMost(extent)) = &decl.extent;
+        let end = last.span.end as usize;
+        let end = end + text.get(end..)?.find('}')? + 1;
+        let elastic = if left.is_empty() {
+            String::new()
+        } else {
+            format!(" elastic {{ {} }}", left.join(", "))
+        };
+        let span = Span { start: extent.span.end, end: end as u32, ..first.span };
+        Some((span, elastic))
+    };
+    axes.flatten().filter_map(cut).collect()
 }
 
 /// A number as the language writes it, which has no `.5` and no `5.`.
@@ -156,6 +204,19 @@ mod tests {
         let expected =
             "axis E = 512  // residual\naxis S <= 4096\nvalue theta = 500000, kinds = \"MM-\"\n";
         assert_eq!(new, expected);
+    }
+
+    #[test]
+    fn choices_stay_below_the_extent() {
+        let set = |value: &str| {
+            let mut settings = Settings::default();
+            settings.set("F", value);
+            rewrite("axis F = 8 elastic { 6, 4 }, G = 2\n", &settings).unwrap()
+        };
+        assert_eq!(set("7"), "axis F = 7 elastic { 6, 4 }, G = 2\n");
+        assert_eq!(set("6"), "axis F = 6 elastic { 4 }, G = 2\n");
+        assert_eq!(set("4"), "axis F = 4, G = 2\n");
+        assert_eq!(set("9 elastic { 3 }"), "axis F = 9 elastic { 3 }, G = 2\n");
     }
 
     #[test]

@@ -30,9 +30,10 @@ pub struct WeightMap {
 }
 
 impl WeightMap {
-    /// Whether the section says that the model has no use for a tensor.
+    /// Whether the section says that the model has no use for a tensor. What is ours in a
+    /// checkpoint, such as orders of importance, is no weight.
     pub fn spares(&self, tensor: &str) -> bool {
-        self.unused.iter().any(|it| fits(it, tensor))
+        tensor.starts_with("treen.") || self.unused.iter().any(|it| fits(it, tensor))
     }
 }
 

@@ -34,7 +34,7 @@ pub use function::{Function, Node, Origin, Output, Param, Role, Value};
 pub use grad::differentiate;
 pub use module::Module;
 pub use op::{Attribute, Cost, Example, Link, Mismatch, Op, Real, Rules, Run, Scope, Visit};
-pub use shrink::shrink;
+pub use shrink::{rigid_atoms, shrink};
 pub use step::StepAxes;
 pub use stored::Stored;
 pub use tensor::{Tensor, each_index, strides};

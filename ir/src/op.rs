@@ -63,8 +63,9 @@ pub trait Rules {
         }
     }
 
-    /// Which operand axes are the same index as which result axes, beyond those of equal name.
-    fn links(&self, _operands: &[Type], _results: &[Type]) -> Vec<Link> {
+    /// Which atoms of operands are the same index as which of the first result, beyond those of
+    /// axes of equal name.
+    fn links(&self) -> Vec<Link> {
         Vec::new()
     }
 
@@ -100,17 +101,65 @@ impl Example {
     }
 }
 
-/// Two axes that are one index.
+/// Atoms of an operand's axis that are, one by one, the same indices as atoms of an axis of the
+/// result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Which operand.
     pub operand: usize,
     /// An axis of it.
     pub from: Axis,
-    /// Which result.
-    pub result: usize,
+    /// How many atoms of `from` stand before.
+    pub from_skipped: usize,
     /// The axis of the result.
     pub to: Axis,
+    /// How many atoms of `to` stand before.
+    pub to_skipped: usize,
+    /// How many they are.
+    pub n_atoms: usize,
+}
+
+impl Link {
+    /// All atoms of `from` and, one by one, those of `to` behind the first `to_skipped`; nothing
+    /// where `to` does not end in atoms like them.
+    pub(crate) fn into_whole(from: &Axis, to: &Axis, to_skipped: usize) -> Option<Link> {
+        let n_atoms = from.atoms().count();
+        let fits = to.atoms().skip(to_skipped).take(n_atoms).count() == n_atoms;
+        let (from, to) = (from.clone(), to.clone());
+        fits.then_some(Link { operand: 0, from, from_skipped: 0, to, to_skipped, n_atoms })
+    }
+
+    /// The same atoms with the sides exchanged.
+    pub(crate) fn turned(self) -> Link {
+        let Link { operand, from, from_skipped, to, to_skipped, n_atoms } = self;
+        let (from, from_skipped, to, to_skipped) = (to, to_skipped, from, from_skipped);
+        Link { operand, from, from_skipped, to, to_skipped, n_atoms }
+    }
+
+    /// Links of `parts`, laid side by side, with the atoms of `whole`; nothing where they are not
+    /// its atoms by name.
+    pub(crate) fn parts(parts: &[Axis], whole: &Axis) -> Vec<Link> {
+        if Axis::product(parts).as_ref() != Some(whole) {
+            return Vec::new();
+        }
+        let mut skipped = 0;
+        let link = |part: &Axis| {
+            let link = Link::into_whole(part, whole, skipped);
+            skipped += part.atoms().count();
+            link
+        };
+        parts.iter().filter_map(link).collect()
+    }
+
+    /// The link of `part` with the segments of `whole` behind those of `after`, if they are the
+    /// same by name.
+    pub(crate) fn segment(part: &Axis, whole: &Axis, after: &[Axis]) -> Vec<Link> {
+        if !whole.begins_with(after.iter().chain([part])) {
+            return Vec::new();
+        }
+        let skipped = after.iter().map(|it| it.atoms().count()).sum();
+        Link::into_whole(part, whole, skipped).into_iter().collect()
+    }
 }
 
 /// Why operands do not fit an op.

@@ -45,7 +45,7 @@ fn shrink_fixed(size: usize, n_choices: usize, turn: usize) -> Extent {
 
 /// The atoms whose extent is a number somewhere: in a table of constants, or because two axes are
 /// equally long, or one fits into another, by number and not by name.
-fn rigid_atoms(module: &Module) -> BTreeSet<Name> {
+pub fn rigid_atoms(module: &Module) -> BTreeSet<Name> {
     let mut rigid = BTreeSet::new();
     for function in &module.functions {
         for node in function.nodes() {

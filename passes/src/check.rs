@@ -26,6 +26,10 @@ fn compare(stage: &Stage, small: &Module, after: &Module, seed: u64) -> Result<(
         let found = (0..TRIALS).try_for_each(|_| recovers(small, after, &stage.cx, &mut noise));
         return found.map_err(|it| it.noticed(FaultKind::Recovery));
     }
+    if let Contract::Slices = contract {
+        let found = crate::slice::check(small, after, &stage.cx, &mut noise);
+        return found.map_err(|it| it.noticed(FaultKind::Recovery));
+    }
     same_interface(small, after).map_err(|it| it.noticed(FaultKind::Interface))?;
     (0..TRIALS).try_for_each(|_| same_meaning(contract, small, after, &mut noise))
 }
@@ -116,7 +120,7 @@ fn same_meaning(
     match contract {
         Contract::Exact => in_f64(1e-12).and_then(|()| as_typed()),
         Contract::Rounds => as_typed(),
-        Contract::Reassociates | Contract::Lowers(_) => in_f64(1e-9),
+        Contract::Reassociates | Contract::Slices | Contract::Lowers(_) => in_f64(1e-9),
     }
 }
 

@@ -3,6 +3,7 @@
 //! To add a pass: write its file, then add its two lines here. What a pass promises is its
 //! [`Contract`]; the [`Manager`] checks it whenever the pass runs.
 
+mod active;
 mod cache;
 mod canonicalise;
 mod check;
@@ -14,22 +15,30 @@ mod effort;
 mod failure;
 mod fault;
 mod fold;
+mod forms;
 mod guard;
 mod hoist;
+mod importance;
 mod incremental;
 mod inline;
+mod links;
 mod loops;
 mod manager;
+mod mask;
 mod noise;
 mod once;
+mod orders;
 mod pass;
 mod pipeline;
 mod rebuild;
 mod reduce;
+mod slice;
 mod tail;
+mod widths;
 
 use std::sync::Arc;
 
+pub use active::Active;
 pub use cache::Cache;
 pub use canonicalise::Canonicalise;
 pub use contract::{Contract, Recovers};
@@ -39,28 +48,38 @@ pub use failure::{Failure, Guilty};
 pub use fault::{Fault, FaultKind};
 pub use fold::Fold;
 pub use hoist::Hoist;
+pub use importance::{Importance, LAYERS, PREFIX};
 pub use incremental::Incremental;
 pub use inline::Inline;
+pub use links::{Class, Holder, Links};
 pub use loops::Loops;
 pub use manager::{Manager, Record, Step};
+pub use mask::Mask;
 pub use noise::Noise;
 pub use once::Once;
+pub use orders::{Cut, Orders, group, key, order_shape, taken};
 pub use pass::{Pass, PassOption};
 pub use pipeline::{Pipeline, Stage};
 pub use reduce::reduce;
+pub use slice::Slice;
 pub use tail::Tail;
+pub use widths::Widths;
 
 /// Every pass that needs no knowledge of a target, by name.
 pub fn all() -> Vec<Arc<dyn Pass>> {
     vec![
+        Arc::new(Active),
         Arc::new(Cache),
         Arc::new(Canonicalise),
         Arc::new(Fold),
         Arc::new(Hoist),
+        Arc::new(Importance),
         Arc::new(Incremental),
         Arc::new(Inline::default()),
         Arc::new(Loops::default()),
+        Arc::new(Mask),
         Arc::new(Once),
+        Arc::new(Slice),
         Arc::new(Tail),
     ]
 }

@@ -27,6 +27,8 @@ mod patterns;
 #[cfg(test)]
 mod recurrences;
 #[cfg(test)]
+mod slices;
+#[cfg(test)]
 mod snapshots;
 #[cfg(test)]
 mod tidy;

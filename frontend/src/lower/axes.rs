@@ -28,7 +28,12 @@ impl<'a> Lower<'a> {
         match decl.extent {
             Extent::AtMost(_) => Size::Runtime { max: size },
             Extent::Is(_) => {
-                let choices = self.choices(decl).unwrap_or_default();
+                let set = self.settings.choices(&decl.name.text);
+                let choices =
+                    match set.map_err(|it| self.fault(it.at(decl.name.span, "declared here"))) {
+                        Ok(Some(choices)) => choices,
+                        Ok(None) | Err(_) => self.choices(decl).unwrap_or_default(),
+                    };
                 Size::Fixed { size, choices: choices.into_iter().filter(|it| *it < size).collect() }
             }
         }

@@ -1,5 +1,7 @@
 //! Expressions over the tensors of a checkpoint.
 
+use std::sync::Arc;
+
 /// Where the numbers of a parameter, or of a layer of it, come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TensorSource {
@@ -22,6 +24,10 @@ pub enum TensorSource {
     Flat(Box<TensorSource>),
     /// With each element changed.
     Each(Box<TensorSource>, Change),
+    /// The places of one axis that are told, in that order: what a cut keeps.
+    Take(Box<TensorSource>, usize, Arc<[usize]>),
+    /// Another source for each layer, by its number.
+    ByLayer(Vec<(usize, TensorSource)>),
 }
 
 /// A change of every element.
@@ -49,7 +55,11 @@ impl Change {
 impl TensorSource {
     /// The source for one layer, with its number in the names.
     pub fn of_layer(&self, layer: usize) -> TensorSource {
-        self.map(&|it| match it {
+        let of_layer = match self {
+            TensorSource::ByLayer(all) => all.iter().find(|it| it.0 == layer),
+            _ => None,
+        };
+        of_layer.map_or(self, |it| &it.1).map(&|it| match it {
             TensorSource::Tensor(name) => {
                 TensorSource::Tensor(name.replace("{}", &layer.to_string()))
             }
@@ -63,12 +73,14 @@ impl TensorSource {
             TensorSource::Tensor(name) => vec![name],
             TensorSource::Fill(_) => Vec::new(),
             TensorSource::FirstOf(all) => all.iter().flat_map(TensorSource::names).collect(),
+            TensorSource::ByLayer(all) => all.iter().flat_map(|it| it.1.names()).collect(),
             TensorSource::Transpose(of)
             | TensorSource::Rows(of, ..)
             | TensorSource::Unrotate(of, _)
             | TensorSource::Squeeze(of)
             | TensorSource::Flat(of)
-            | TensorSource::Each(of, _) => of.names(),
+            | TensorSource::Each(of, _)
+            | TensorSource::Take(of, ..) => of.names(),
         }
     }
 
@@ -79,6 +91,13 @@ impl TensorSource {
             TensorSource::Tensor(_) | TensorSource::Fill(_) => self.clone(),
             TensorSource::FirstOf(all) => {
                 TensorSource::FirstOf(all.iter().map(|it| it.map(rule)).collect())
+            }
+            TensorSource::ByLayer(all) => {
+                let part = |(layer, it): &(usize, TensorSource)| (*layer, it.map(rule));
+                TensorSource::ByLayer(all.iter().map(part).collect())
+            }
+            TensorSource::Take(of, axis, kept) => {
+                TensorSource::Take(inner(of), *axis, kept.clone())
             }
             TensorSource::Transpose(of) => TensorSource::Transpose(inner(of)),
             TensorSource::Rows(of, from, to) => TensorSource::Rows(inner(of), *from, *to),

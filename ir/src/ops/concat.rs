@@ -88,14 +88,13 @@ impl Rules for Concat {
         operands.iter().enumerate().map(cut).collect()
     }
 
-    fn links(&self, _: &[Type], _: &[Type]) -> Vec<Link> {
-        let link = |(operand, from): (usize, &Axis)| Link {
-            operand,
-            from: from.clone(),
-            result: 0,
-            to: self.whole(),
+    fn links(&self) -> Vec<Link> {
+        let whole = self.whole();
+        let link = |(operand, part): (usize, &Axis)| {
+            let link = Link::segment(part, &whole, &self.parts[..operand]).pop();
+            link.map(|it| Link { operand, ..it })
         };
-        self.parts.iter().enumerate().map(link).collect()
+        self.parts.iter().enumerate().filter_map(link).collect()
     }
 
     fn examples(&self) -> Vec<Example> {

@@ -59,10 +59,8 @@ impl Rules for Merge {
         vec![upstream[0].map(|it| grad.add(back, &[it]))]
     }
 
-    fn links(&self, _: &[Type], _: &[Type]) -> Vec<Link> {
-        let link =
-            |from: &Axis| Link { operand: 0, from: from.clone(), result: 0, to: self.into.clone() };
-        self.axes.iter().map(link).collect()
+    fn links(&self) -> Vec<Link> {
+        Link::parts(&self.axes, &self.into)
     }
 
     fn examples(&self) -> Vec<Example> {

@@ -72,8 +72,8 @@ impl Rules for Pad {
         vec![upstream[0].map(|it| grad.add(back, &[it]))]
     }
 
-    fn links(&self, _: &[Type], _: &[Type]) -> Vec<Link> {
-        vec![Link { operand: 0, from: self.axis.clone(), result: 0, to: self.into.clone() }]
+    fn links(&self) -> Vec<Link> {
+        if self.last { Vec::new() } else { Link::segment(&self.axis, &self.into, &self.after) }
     }
 
     fn examples(&self) -> Vec<Example> {

@@ -47,8 +47,11 @@ impl Rules for Rename {
         vec![upstream[0].map(|it| grad.add(back, &[it]))]
     }
 
-    fn links(&self, _: &[Type], _: &[Type]) -> Vec<Link> {
-        vec![Link { operand: 0, from: self.axis.clone(), result: 0, to: self.into.clone() }]
+    fn links(&self) -> Vec<Link> {
+        match self.axis.atoms().count() == self.into.atoms().count() {
+            true => Link::into_whole(&self.axis, &self.into, 0).into_iter().collect(),
+            false => Vec::new(),
+        }
     }
 
     fn examples(&self) -> Vec<Example> {

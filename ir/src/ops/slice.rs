@@ -62,8 +62,10 @@ impl Rules for Slice {
         vec![upstream[0].map(|it| grad.add(back, &[it]))]
     }
 
-    fn links(&self, _: &[Type], _: &[Type]) -> Vec<Link> {
-        vec![Link { operand: 0, from: self.axis.clone(), result: 0, to: self.into.clone() }]
+    fn links(&self) -> Vec<Link> {
+        let found =
+            if self.last { Vec::new() } else { Link::segment(&self.into, &self.axis, &self.after) };
+        found.into_iter().map(Link::turned).collect()
     }
 
     fn examples(&self) -> Vec<Example> {
@@ -100,11 +102,18 @@ pub(super) fn fits(
             Err(format!("`{part}` behind {after:?} reaches beyond `{whole}`"))
         }
         (Some(_), Some(_), Some(_)) => Ok(()),
+        (Some(whole), Some(skipped), None) if has_room(scope, whole, skipped, part) => Ok(()),
         _ if last && scope.axes.bound(whole).is_some() && scope.axes.bound(part).is_some() => {
             Ok(())
         }
         _ => Err(format!("`{part}` is not known to lie within `{whole}`")),
     }
+}
+
+/// Whether a part whose extent is known when running lies within `whole` even at its longest.
+fn has_room(scope: Scope<'_>, whole: usize, skipped: usize, part: &Axis) -> bool {
+    let longest = scope.axes.bound(part).and_then(|it| it.checked_add(skipped));
+    longest.is_some_and(|it| it <= whole)
 }
 
 /// Where `part` begins in `whole`.

@@ -49,10 +49,8 @@ impl Rules for Split {
         vec![upstream[0].map(|it| grad.add(back, &[it]))]
     }
 
-    fn links(&self, _: &[Type], _: &[Type]) -> Vec<Link> {
-        let link =
-            |to: &Axis| Link { operand: 0, from: self.axis.clone(), result: 0, to: to.clone() };
-        self.into.iter().map(link).collect()
+    fn links(&self) -> Vec<Link> {
+        Link::parts(&self.into, &self.axis).into_iter().map(Link::turned).collect()
     }
 
     fn examples(&self) -> Vec<Example> {
