@@ -72,7 +72,7 @@ pub fn bind(
     for bank in &lowered.plan.banks {
         let rule = rule(map, bank.param.as_str())?;
         for layer in 0..bank.layers as usize {
-            let source = source_of(rule, layer, &loader);
+            let source = layer_source(rule, layer, &loader);
             // A part of what the checkpoint has as a whole is a row of it.
             let is_part = rule.layers.is_none() && 1 < bank.layers;
             let row = |whole| TensorSource::Rows(Box::new(whole), layer, layer + 1);
@@ -117,7 +117,8 @@ fn rule<'a>(map: &'a WeightMap, param: &str) -> Result<&'a ParamRule, Error> {
     found.ok_or_else(|| Error::new("C0203", format!("`{param}` has no rule in its weight map")))
 }
 
-fn source_of(rule: &ParamRule, layer: usize, loader: &Loader<'_>) -> TensorSource {
+/// Where a layer of a parameter comes from, with every choice made.
+pub(crate) fn layer_source(rule: &ParamRule, layer: usize, loader: &Loader<'_>) -> TensorSource {
     match &rule.layers {
         Some(layers) => loader.resolve(&rule.source.of_layer(layers[layer])),
         None => loader.resolve(&rule.source),
@@ -147,7 +148,7 @@ fn check(module: &Module, map: &WeightMap, loader: &Loader<'_>) -> Result<BTreeS
         };
         let n_layers = rule.layers.as_ref().map_or(1, Vec::len);
         for layer in 0..n_layers {
-            let source = source_of(rule, layer, loader);
+            let source = layer_source(rule, layer, loader);
             used.extend(source.names().into_iter().map(str::to_owned));
             let ty = part_type(&param.ty, rule.layers.is_some());
             let at =
@@ -350,7 +351,7 @@ pub(crate) fn tensors(
         };
         let mut data = Vec::new();
         for layer in 0..rule.layers.as_ref().map_or(1, Vec::len) {
-            let source = source_of(rule, layer, &loader);
+            let source = layer_source(rule, layer, &loader);
             let load = |it: Loaded<'_>| it.decode();
             let ty = part_type(&param.ty, rule.layers.is_some());
             let n = fixed_shape(module, &ty).unwrap_or_default().iter().product();

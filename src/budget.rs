@@ -33,17 +33,18 @@ pub struct Budget {
 impl FromStr for Budget {
     type Err = String;
 
-    /// Reads `9b`, `12GiB@32768`, `F=8960`, `layers=48`, `skip=3+5`, or several with commas between.
+    /// Reads `9b`, `12GiB@32768`, `F=8960`, `layers=48`, `skip=3+5`, or several of these with
+    /// commas between.
     fn from_str(text: &str) -> Result<Budget, String> {
         let mut budget = Budget::default();
         for part in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
-            budget.read(part).ok_or_else(|| {
-                format!("`{part}` is no budget such as `9b`, `12GiB@32768`, `F=8960`, `layers=48` or `skip=3+5`")
-            })?;
+            budget.read(part).ok_or_else(|| format!("`{part}` is no budget; {SUCH_AS}"))?;
         }
         Ok(budget)
     }
 }
+
+const SUCH_AS: &str = "there is `9b`, `12GiB@32768`, `F=8960`, `layers=48` and `skip=3+5`";
 
 /// Units of memory.
 const UNITS: [(&str, f64); 4] =
@@ -95,8 +96,8 @@ impl Budget {
         self.parameters.is_some() || self.bytes.is_some()
     }
 
-    /// The choice with the most parameters within the limits, of the choices that the spec declares;
-    /// of equal ones that which keeps more of the first axes.
+    /// The choice with the most parameters within the limits, of the choices that the spec
+    /// declares; of equal ones that which keeps more of the first axes.
     ///
     /// # Errors
     ///

@@ -24,7 +24,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use import::Checkpoint;
 use ir::DType;
-use treen::{Error, Options, Random, Spec, Weights};
+use passes::Widths;
+use treen::{Budget, Error, Options, Random, Ranking, Sliced, Spec, Weights};
 
 /// Compiles language models.
 ///
@@ -112,6 +113,13 @@ struct ModelArgs {
     /// Let the passes make only so many rewrites, but for those that the target needs
     #[arg(long, value_name = "N")]
     bisect_limit: Option<usize>,
+    /// What the model may cost: the most that its elastic axes allow within `9b` parameters or
+    /// `12GiB@32768` (memory with so many positions), or `F=8960,J=14,layers=48,skip=3+5` by name
+    #[arg(long, value_name = "LIMITS")]
+    budget: Option<Budget>,
+    /// A safetensors file of `treen prune` with orders of importance, if the checkpoint has none
+    #[arg(long, value_name = "FILE")]
+    orders: Option<PathBuf>,
 }
 
 /// A type of keys and values.
@@ -169,6 +177,20 @@ impl ModelArgs {
                 .help("give a checkpoint with --weights, or --weights random:1")
         })?;
         Ok(Weights::Checkpoint(Checkpoint::open(path)?))
+    }
+
+    /// The model cut to the budget, if there is one; with what the passes have to cut.
+    fn cut(&self, spec: Spec, compiled: frontend::Compiled) -> Result<Sliced, Error> {
+        let Some(budget) = &self.budget else {
+            return Ok(Sliced { spec, compiled, widths: Widths::default() });
+        };
+        let path = self.orders.as_ref().or(spec.weights.as_ref());
+        let ranking = match path {
+            Some(path) => Ranking::read(&compiled.module, &Checkpoint::open(path)?)?,
+            None => Ranking::default(),
+        };
+        let choice = budget.choose(&spec, &compiled, &ranking)?;
+        treen::slices::slice(spec, compiled, &choice, &ranking.orders)
     }
 
     fn options(&self) -> Options {

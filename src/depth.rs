@@ -1,5 +1,5 @@
-//! The layers of a spec, and leaving some of them out: a layer that is left out hands on what it was
-//! given, so a model without it is the spec with a shorter pattern, or a shorter axis of layers.
+//! The layers of a spec, and leaving some of them out: a layer that is left out hands on what it
+//! was given, so a model without it is the spec with a shorter pattern, or axis of layers.
 
 use std::collections::BTreeSet;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ir::{Axes, Axis, DType, Extent, Module, Name, Op, Role, StepAxes};
-use passes::{Inline, Manager, Pass, Pipeline, Record, Step};
+use passes::{Inline, Manager, Pass, Pipeline, Record, Step, Widths};
 
 use crate::{Cover, Error, costs};
 
@@ -31,11 +31,20 @@ pub struct Options {
     pub cache: DType,
     /// How many rewrites the passes may make, but for those that the target needs.
     pub limit: Option<usize>,
+    /// What is kept of elastic axes, if not all.
+    pub widths: Widths,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { passes: None, check: true, chunk: 256, cache: DType::F32, limit: None }
+        Options {
+            passes: None,
+            check: true,
+            chunk: 256,
+            cache: DType::F32,
+            limit: None,
+            widths: Widths::default(),
+        }
     }
 }
 
@@ -46,8 +55,26 @@ impl Options {
     ///
     /// When the list can not be read.
     pub fn pipeline(&self, module: &Module) -> Result<Pipeline, Error> {
-        Pipeline::parse(&self.list(module), &passes())
-            .map_err(|why| Error::new("C0302", why.to_string()))
+        let list = format!("{}{}", self.slice(module), self.list(module));
+        Pipeline::parse(&list, &passes()).map_err(|why| Error::new("C0302", why.to_string()))
+    }
+
+    /// The pass that leaves no axis elastic, if one is or is to be cut.
+    fn slice(&self, module: &Module) -> String {
+        let mut widths = self.widths.clone();
+        for (name, decl) in module.axes.iter() {
+            match &decl.extent {
+                Extent::Fixed { size, choices } if !choices.is_empty() => {
+                    let kept = widths.get(name.as_str()).unwrap_or(*size);
+                    widths.set(name, kept);
+                }
+                _ => {}
+            }
+        }
+        match widths == Widths::default() {
+            true => String::new(),
+            false => format!("slice{{to={widths}}},"),
+        }
     }
 
     fn list(&self, module: &Module) -> String {

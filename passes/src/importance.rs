@@ -154,16 +154,15 @@ struct Hook {
     value: Value,
 }
 
-impl Measure<'_> {
+/// Finds what a node of a function tells.
+type Find<'a> = fn(&Measure<'a>, (usize, &Function), &Node) -> Vec<Hook>;
+
+impl<'a> Measure<'a> {
     fn run(&mut self) -> Result<Module, Fault> {
-        let before_convolutions = self.hooks(&|it, at, node| it.before_convolution(at, node));
-        let before_products = self.hooks(&|it, at, node| it.before_product(at, node));
-        let known: BTreeSet<&str> =
-            before_convolutions.iter().flatten().map(|it| it.label.as_str()).collect();
-        let mut hooks = before_convolutions.iter().map(|it| it.iter().collect::<Vec<_>>());
-        let mut hooks: Vec<Vec<&Hook>> = hooks.by_ref().collect();
-        for (all, more) in hooks.iter_mut().zip(&before_products) {
-            all.extend(more.iter().filter(|it| !known.contains(it.label.as_str())));
+        let mut hooks = self.hooks(Self::before_convolution);
+        let known: BTreeSet<String> = hooks.iter().flatten().map(|it| it.label.clone()).collect();
+        for (all, more) in hooks.iter_mut().zip(self.hooks(Self::before_product)) {
+            all.extend(more.into_iter().filter(|it| !known.contains(&it.label)));
         }
         let mut done = Module { axes: self.module.axes.clone(), functions: Vec::new() };
         let last = self.module.functions.len() - 1;
@@ -178,7 +177,7 @@ impl Measure<'_> {
     }
 
     /// For each function, what `of` finds in its nodes, each value once.
-    fn hooks(&self, of: &dyn Fn(&Self, (usize, &Function), &Node) -> Vec<Hook>) -> Vec<Vec<Hook>> {
+    fn hooks(&self, of: Find<'a>) -> Vec<Vec<Hook>> {
         let all = self.module.functions.iter().enumerate();
         all.map(|at| {
             let mut hooks: Vec<Hook> = Vec::new();
@@ -221,7 +220,7 @@ impl Measure<'_> {
     }
 
     /// A function with its own measures and those of what it calls as outputs.
-    fn function(&mut self, done: &Module, function: &Function, hooks: &[&Hook]) -> Function {
+    fn function(&mut self, done: &Module, function: &Function, hooks: &[Hook]) -> Function {
         let mut new = Rebuild::new(function, &function.name);
         function.param_values().for_each(|it| new.param(it));
         let mut found = self.nodes(done, &mut new);

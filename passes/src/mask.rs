@@ -221,7 +221,7 @@ impl Masker<'_> {
         let end = self.f.add(self.scope, Constant::scalar(DType::I32, kept as f64), &[]);
         let is_kept = self.f.add(self.scope, Op::binary(BinaryFn::Less), &[place, end]);
         let rest = self.f.add(self.scope, Constant::scalar(dtype.value_type(), rest), &[]);
-        let found = self.f.add(self.scope, ops::Select::default(), &[is_kept, value, rest]);
+        let found = self.f.add(self.scope, ops::Select, &[is_kept, value, rest]);
         self.f.add(self.scope, ops::Transpose { to: axes }, &[found])
     }
 

@@ -22,7 +22,7 @@ pub trait Pass: Send + Sync {
 
     /// Whether what follows depends on it, so that a limit on rewrites does not stop it.
     fn is_needed(&self) -> bool {
-        matches!(self.contract(), Contract::Lowers(_))
+        matches!(self.contract(), Contract::Lowers(_) | Contract::Slices)
     }
 
     /// Rewrites `module`, which has no faults. Each rewrite is told to `cx`, see [`Cx::allows`]

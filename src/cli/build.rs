@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use frontend::WeightMap;
 use runtime::{Compiled, Manifest, Pages};
-use treen::{Error, Lowered, Spec, Weights};
+use treen::{Error, Lowered, Options, Sliced, Spec, Weights};
 
 use super::{ModelArgs, file_error, opt, unwritable};
 
@@ -49,15 +49,17 @@ impl BuildArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
         opt::check_name(self.print_after.as_deref())?;
         let spec = self.model.open()?;
+        let compiled = spec.compile()?;
+        let Sliced { spec, compiled, widths } = self.model.cut(spec, compiled)?;
         if let Some(Emit::Tn) = self.emit {
             return self.print(out, &spec.text()?);
         }
-        let compiled = spec.compile()?;
         if let Some(Emit::Graph) = self.emit {
             return self.print(out, &compiled.module);
         }
         let mut shown = String::new();
-        let lowered = treen::lower(compiled.module, &self.model.options(), &mut |step| {
+        let options = Options { widths, ..self.model.options() };
+        let lowered = treen::lower(compiled.module, &options, &mut |step| {
             shown += &opt::print_after(self.print_after.as_deref(), step);
         });
         // Before a fault is told, what led to it.
@@ -102,8 +104,11 @@ impl Unbound {
     pub(super) fn compile(args: &ModelArgs) -> Result<Unbound, Error> {
         let spec = args.open()?;
         super::progress("compiling");
-        let frontend::Compiled { module, weights: maps, tokenizer, .. } = spec.compile()?;
-        let lowered = treen::lower(module, &args.options(), &mut |_| {})?;
+        let compiled = spec.compile()?;
+        let Sliced { spec, compiled, widths } = args.cut(spec, compiled)?;
+        let frontend::Compiled { module, weights: maps, tokenizer, .. } = compiled;
+        let options = Options { widths, ..args.options() };
+        let lowered = treen::lower(module, &options, &mut |_| {})?;
         let weights = args.open_weights(&spec)?;
         Ok(Unbound { spec, lowered, maps, weights, tokenizer })
     }

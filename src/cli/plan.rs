@@ -4,11 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use frontend::Compiled;
 use import::Checkpoint;
 use ir::DType;
+use passes::Widths;
 use serde_json::json;
 use treen::memory::{Format, Memory, stored_bytes};
-use treen::{Error, Spec};
+use treen::{Budget, Error, Ranking, Spec, slices};
 
 use super::{CacheType, unwritable};
 
@@ -36,6 +38,9 @@ pub(super) struct PlanArgs {
     /// Another number or text for an axis or value of the spec, such as `S=4096`
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
+    /// What the model may cost, as in a build
+    #[arg(long, value_name = "LIMITS")]
+    budget: Option<Budget>,
     /// Positions of each sequence [default: as many as the spec allows]
     #[arg(long, value_name = "N")]
     context: Option<u64>,
@@ -105,10 +110,24 @@ impl PlanArgs {
         })
     }
 
+    /// The model, and what is kept of its axes.
+    fn compile(&self, spec: Spec) -> Result<(Compiled, Widths), Error> {
+        let compiled = spec.compile()?;
+        let Some(budget) = &self.budget else { return Ok((compiled, Widths::default())) };
+        let path = self.weights.as_ref().or(spec.weights.as_ref());
+        let ranking = match path {
+            Some(path) => Ranking::read(&compiled.module, &Checkpoint::open(path)?)?,
+            None => Ranking::default(),
+        };
+        let choice = budget.choose(&spec, &compiled, &ranking)?;
+        let sliced = slices::slice(spec, compiled, &choice, &ranking.orders)?;
+        Ok((sliced.compiled, sliced.widths))
+    }
+
     /// What the model takes, and how its weights are stored.
     fn memory(&self) -> Result<(Memory, &'static str), Error> {
         let spec = Spec::open(&self.spec, &self.set, &mut super::progress)?;
-        let compiled = spec.compile()?;
+        let (compiled, widths) = self.compile(spec.clone())?;
         let format = Format::from_name(self.weights_as.as_deref().unwrap_or("bf16"));
         let format = format.ok_or_else(|| {
             Error::new("C0305", "weights are not stored in such a format").help(
@@ -116,9 +135,12 @@ impl PlanArgs {
             )
         })?;
         let (maps, cache) = (&compiled.weights, self.cache.dtype());
-        let mut memory = Memory::of(&compiled.module, maps, format, cache)?;
+        let mut module = compiled.module.clone();
+        widths.iter().for_each(|(name, size)| module.axes.fix(name, size));
+        let mut memory = Memory::of(&module, maps, format, cache)?;
         let path = self.weights.as_deref().or(spec.weights.as_deref());
-        let Some(path) = path.filter(|_| self.weights_as.is_none()) else {
+        let is_whole = self.weights_as.is_none() && self.budget.is_none();
+        let Some(path) = path.filter(|_| is_whole) else {
             return Ok((memory, format.name));
         };
         memory.weight_bytes = stored_bytes(&compiled.module, maps, &Checkpoint::open(path)?)?;

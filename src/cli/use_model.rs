@@ -27,10 +27,12 @@ fn executable(args: &ModelArgs) -> Result<Option<Container>, Error> {
         Err(fault) => return Err(Error::Fault(fault)),
     };
     let is_told = args.passes.is_some() || args.cache != CacheType::F32;
+    let is_told = is_told || args.budget.is_some();
     let compiles = args.weights.is_some() || !args.set.is_empty() || is_told;
     if compiles {
         let message = format!("`{}` is compiled already", args.spec);
-        let help = "--weights, --set, --passes and --cache go with a spec or a checkpoint";
+        let help =
+            "--weights, --set, --budget, --passes and --cache go with a spec or a checkpoint";
         return Err(Error::new("C0305", message).help(help));
     }
     Ok(Some(container))
