@@ -9,6 +9,7 @@ mod inspect;
 mod list;
 mod opt;
 mod plan;
+mod prune;
 mod reduce;
 mod reproducer;
 mod try_command;
@@ -75,6 +76,8 @@ enum Command {
     Verify(use_model::Verify),
     /// Show what a checkpoint or an executable holds
     Inspect(inspect::InspectArgs),
+    /// Make a smaller model that keeps what matters most on a text
+    Prune(Box<prune::PruneArgs>),
     /// Show the memory and the work of a model before anything runs
     Plan(plan::PlanArgs),
     /// Say what this machine can do and what it lacks
@@ -230,6 +233,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Eval(args) => args.execute(out),
         Command::Verify(args) => args.execute(out),
         Command::Inspect(args) => args.execute(out),
+        Command::Prune(args) => args.execute(out),
         Command::Plan(args) => args.execute(out),
         Command::Doctor(args) => args.execute(out),
         Command::Passes(args) => args.execute(out),

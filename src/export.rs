@@ -11,7 +11,10 @@ use import::Checkpoint;
 use ir::{DType, Module};
 use serde_json::json;
 
-use crate::{Error, Loader, bind::{layer_source, map_for}};
+use crate::{
+    Error, Loader,
+    bind::{layer_source, map_for},
+};
 
 /// A tensor to be written.
 pub struct Tensor {
@@ -54,7 +57,8 @@ pub fn tensors(
             let piece = loaded(module, from, layer, &loader);
             let to = rule.layers.as_ref().map_or(0, |it| it[layer]);
             let turned = piece.and_then(|it| turned(&rule.source.of_layer(to), 0, it));
-            let turned = turned.map_err(|why| Error::new("C0203", format!("`{}`: {why}", rule.param)))?;
+            let turned =
+                turned.map_err(|why| Error::new("C0203", format!("`{}`: {why}", rule.param)))?;
             if let Some((name, piece)) = turned {
                 pieces.entry(name).or_default().push(piece);
             }
@@ -86,7 +90,9 @@ fn loaded(
 
 fn encoded(dtype: DType, values: &[f32]) -> Vec<u8> {
     match dtype {
-        DType::BF16 => values.iter().flat_map(|it| half::bf16::from_f32(*it).to_le_bytes()).collect(),
+        DType::BF16 => {
+            values.iter().flat_map(|it| half::bf16::from_f32(*it).to_le_bytes()).collect()
+        }
         DType::F16 => values.iter().flat_map(|it| half::f16::from_f32(*it).to_le_bytes()).collect(),
         _ => values.iter().flat_map(|it| it.to_le_bytes()).collect(),
     }

@@ -88,8 +88,8 @@ impl Usage {
         self.windows += 1;
     }
 
-    /// Scores of all places. Where `nested` tells widths, the score of a place leaves out what is cut
-    /// of the atoms inside of it: heads are judged by the channels that survive.
+    /// Scores of all places. Where `nested` tells widths, the score of a place leaves out what is
+    /// cut of the atoms inside of it: heads are judged by the channels that survive.
     pub fn scores(&self, module: &Module, nested: Option<&Widths>) -> Scores {
         let links = Links::of(module);
         let mut scores = Scores::new();
@@ -224,7 +224,8 @@ pub fn magnitudes(
                 let n = ty.axes.iter().filter_map(|it| module.axes.fixed(it)).product();
                 let loaded = loader.load(&layer_source(rule, layer, &loader));
                 let values = loaded.map(|it| it.filling(n)).and_then(|it| it.decode());
-                let values = values.map_err(|why| Error::new("C0203", format!("`{name}`: {why}")))?;
+                let values =
+                    values.map_err(|why| Error::new("C0203", format!("`{name}`: {why}")))?;
                 let total_of = values.iter().map(|it| f64::from(*it).powi(2)).collect();
                 let it = Measured { ty: ty.clone(), window: Vec::new(), total: total_of };
                 let none = Scores::new();

@@ -118,7 +118,11 @@ pub fn slice(
             cutter.map(whole, map);
         }
     }
-    Ok(Sliced { spec, compiled: small, widths })
+    // An axis of layers that are all left out is gone.
+    let mut left = Widths::default();
+    let is_left = |name: &str| small.module.axes.get(name).is_some();
+    widths.iter().filter(|it| is_left(it.0.as_str())).for_each(|(name, size)| left.set(name, size));
+    Ok(Sliced { spec, compiled: small, widths: left })
 }
 
 /// Turns weight maps of the whole model into those of the cut one.

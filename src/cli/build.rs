@@ -105,12 +105,17 @@ impl Unbound {
         let spec = args.open()?;
         super::progress("compiling");
         let compiled = spec.compile()?;
-        let Sliced { spec, compiled, widths } = args.cut(spec, compiled)?;
-        let frontend::Compiled { module, weights: maps, tokenizer, .. } = compiled;
-        let options = Options { widths, ..args.options() };
-        let lowered = treen::lower(module, &options, &mut |_| {})?;
-        let weights = args.open_weights(&spec)?;
-        Ok(Unbound { spec, lowered, maps, weights, tokenizer })
+        let sliced = args.cut(spec, compiled)?;
+        let options = Options { widths: sliced.widths.clone(), ..args.options() };
+        let weights = args.open_weights(&sliced.spec)?;
+        Unbound::of(sliced, &options, weights)
+    }
+
+    /// A model that is cut, or whole, with the weights that it is to have.
+    pub(super) fn of(of: Sliced, options: &Options, weights: Weights) -> Result<Unbound, Error> {
+        let frontend::Compiled { module, weights: maps, tokenizer, .. } = of.compiled;
+        let lowered = treen::lower(module, options, &mut |_| {})?;
+        Ok(Unbound { spec: of.spec, lowered, maps, weights, tokenizer })
     }
 
     /// The model in memory, ready to run.

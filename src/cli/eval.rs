@@ -60,7 +60,7 @@ fn window(model: &Compiled, wanted: Option<usize>) -> usize {
 }
 
 /// A text file.
-fn read_text(path: &Path) -> Result<String, Error> {
+pub(super) fn read_text(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|error| file_error(path, &error))
 }
 

@@ -7,6 +7,7 @@ use ir::Module;
 use passes::{Class, Links, Manager, Pipeline};
 
 use crate::models::{folders, spec};
+use treen::{Budget, Choice, Ranking, Spec, slices};
 
 fn module(name: &str) -> Module {
     spec(name).compile().unwrap_or_else(|why| panic!("{name}: {why}")).module
@@ -110,4 +111,67 @@ fn what_is_counted_or_told_is_not_cut() {
         let why = slice(hybrid.clone(), to).expect_err(to);
         assert!(why.contains(said), "{why}");
     }
+}
+
+/// Layers of Nano 2 9B that NVIDIA's Model Optimizer leaves out of its 7B with 48 layers, from 0.
+const SKIPPED: &str = "skip=42+43+44+45+46+47+49+51";
+
+/// The candidates of 7B that Model Optimizer's log of pruning Nano 2 9B gives, with what they are
+/// cut to and their parameters. (`J` counts Mamba heads in each of 8 groups.)
+#[test]
+fn candidates_of_the_published_log() {
+    let candidates = [
+        (&*format!("E=4352,J=15,D=80,F=13824,{SKIPPED}"), 48, 6_997_637_824),
+        ("E=4096,J=12,D=80,F=14336", 56, 6_997_992_032),
+        ("E=4352,J=14,D=80,F=10240", 56, 6_997_285_488),
+        ("E=4352,J=15,D=72,F=10752", 56, 6_996_781_688),
+    ];
+    for (budget, n_layers, parameters) in candidates {
+        let small = cut(spec("nano2-9b"), budget);
+        let pattern = small.settings.iter().find(|it| it.0 == "pattern").expect("a pattern").1;
+        assert_eq!(pattern.len(), n_layers);
+        if n_layers == 48 {
+            assert_eq!(pattern, "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-MMMM-M-");
+        }
+        let module = small.compile().unwrap_or_else(|why| panic!("{why}")).module;
+        assert_eq!(slices::parameters(&module, &Default::default()), Some(parameters), "{budget}");
+        // The text of the spec says the same.
+        let text = small.text().unwrap_or_else(|why| panic!("{why}"));
+        assert!(text.contains(&format!("value pattern = \"{pattern}\"")), "{text}");
+    }
+}
+
+/// The spec of what a budget leaves.
+fn cut(whole: Spec, budget: &str) -> Spec {
+    let compiled = whole.compile().unwrap_or_else(|why| panic!("{why}"));
+    let budget: Budget = budget.parse().expect("a budget");
+    let choice = budget.choose(&whole, &compiled, &Ranking::default());
+    let choice: Choice = choice.unwrap_or_else(|why| panic!("{why}"));
+    let sliced = slices::slice(whole, compiled, &choice, &Ranking::default().orders);
+    sliced.unwrap_or_else(|why| panic!("{why}")).spec
+}
+
+/// A limit picks the declared choices with the most parameters within it.
+#[test]
+fn budgets_pick_declared_choices() {
+    let set = ["F=28 elastic {21, 14}", "J=3 elastic {2}"].map(str::to_owned);
+    let whole = Spec::open("fixtures/nemotron_h", &set, &mut |_| {});
+    let whole = whole.unwrap_or_else(|why| panic!("{why}"));
+    let module = whole.compile().unwrap_or_else(|why| panic!("{why}")).module;
+    let all = slices::parameters(&module, &Default::default()).expect("a number");
+    let of = |f, j| slices::parameters(&module, &[("F", f), ("J", j)].into()).expect("a number");
+    let extents = |budget: &str| {
+        let small = cut(whole.clone(), budget).compile().unwrap_or_else(|why| panic!("{why}"));
+        ["F", "J"].map(|it| small.module.axes.fixed(&ir::Axis::atom(it)).expect("an extent"))
+    };
+    assert!(of(14, 3) < of(21, 3) && of(28, 2) < of(14, 3));
+    for (f, j) in [(28, 3), (21, 3), (14, 3), (28, 2), (21, 2), (14, 2)] {
+        let limit = format!("{}b", of(f, j) as f64 / 1e9);
+        assert_eq!(extents(&limit), [f, j], "{limit}");
+    }
+    assert_eq!(all, of(28, 3));
+    assert_eq!(extents("F=14"), [14, 3]);
+    let compiled = whole.compile().unwrap_or_else(|why| panic!("{why}"));
+    let none: Budget = "100b,0.000001MB".parse().expect("a budget");
+    assert!(none.choose(&whole, &compiled, &Ranking::default()).is_err());
 }

@@ -1,0 +1,107 @@
+//! Runs models over the calibration text.
+
+use std::collections::BTreeSet;
+
+use treen::evaluate::{Evaluator, Windows};
+use treen::rank::Usage;
+use treen::{Choice, DEFAULT_PIPELINE, Error, Options, Ranking, Stack};
+
+use super::{Depth, Sum, Whole};
+
+/// Tokens on which whole models are compared with each other, which takes a run of each.
+const COMPARED: usize = 2048;
+
+/// What the model uses of `axes` on the calibration text.
+pub(super) fn usage(whole: &Whole<'_>, axes: &BTreeSet<String>) -> Result<Usage, Error> {
+    let axes: Vec<&str> = axes.iter().map(String::as_str).collect();
+    let sum = if whole.args.sum == Sum::L2 { "l2" } else { "mean" };
+    let importance = format!("incremental,importance{{axes={},sum={sum}}},", axes.join(" "));
+    let passes = DEFAULT_PIPELINE.replacen("incremental,", &importance, 1);
+    let options = Options { passes: Some(passes), ..whole.options() };
+    let model = whole.bind(whole.whole(), &options)?;
+    let windows = calibration(whole, &model, whole.args.tokens)?;
+    let outputs = &model.manifest().program.outputs;
+    let mut usage = Usage::new(outputs.iter().map(|it| (it.name.as_str(), it.ty.as_str())));
+    let mut evaluator = Evaluator::new(&model, whole.args.context, None)?;
+    for (done, window) in windows.tokens.iter().enumerate() {
+        crate::cli::progress(&format!("window {} of {}", done + 1, windows.tokens.len()));
+        evaluator.read(window, &mut |answer| {
+            usage.see(answer);
+            Ok(())
+        })?;
+        usage.end_window(window.len());
+    }
+    Ok(usage)
+}
+
+fn calibration(
+    whole: &Whole<'_>,
+    model: &runtime::Compiled,
+    tokens: usize,
+) -> Result<Windows, Error> {
+    let path = whole.args.calib.as_ref().ok_or_else(|| {
+        Error::new("C0305", "importance is measured on a text").help("give one with --calib FILE")
+    })?;
+    whole.windows(model, path, tokens.min(whole.args.tokens))
+}
+
+/// How far a cut model's predictions are from those of the whole one.
+pub(super) fn divergence(
+    whole: &Whole<'_>,
+    choice: &Choice,
+    ranking: &Ranking,
+) -> Result<f64, Error> {
+    let all = whole.bind(whole.whole(), &whole.options())?;
+    let cut = whole.bind(whole.slice(choice, ranking)?, &whole.options())?;
+    let windows = calibration(whole, &all, COMPARED)?;
+    let mut other = Evaluator::new(&all, whole.args.context, None)?;
+    let mut evaluator = Evaluator::new(&cut, whole.args.context, None)?;
+    Ok(evaluator.score_all(&windows, Some(&mut other), &mut |_| {})?.kl())
+}
+
+/// What is lost by leaving out each layer.
+pub(super) fn layers(whole: &Whole<'_>) -> Result<Vec<f64>, Error> {
+    let stack = Stack::of(&whole.spec, &whole.compiled.module);
+    let stack = stack.ok_or_else(|| Error::new("C0305", "the spec has no stack of layers"))?;
+    let all = whole.bind(whole.whole(), &whole.options())?;
+    let windows = calibration(whole, &all, COMPARED)?;
+    let mut all = Evaluator::new(&all, whole.args.context, None)?;
+    (0..stack.n_layers())
+        .map(|layer| {
+            crate::cli::progress(&format!("without layer {} of {}", layer + 1, stack.n_layers()));
+            let choice = Choice { skipped: [layer].into(), ..Choice::default() };
+            let without = whole.slice(&choice, &Ranking::default())?;
+            let without = whole.bind(without, &whole.options())?;
+            let mut without = Evaluator::new(&without, whole.args.context, None)?;
+            match whole.args.depth {
+                Depth::Cosine | Depth::Kl => {
+                    Ok(without.score_all(&windows, Some(&mut all), &mut |_| {})?.kl())
+                }
+                Depth::Mse => Ok(change(&mut without, &mut all, &windows)?.0),
+                Depth::Nmse => {
+                    let (change, squares) = change(&mut without, &mut all, &windows)?;
+                    Ok(change / squares.max(f64::MIN_POSITIVE))
+                }
+            }
+        })
+        .collect()
+}
+
+/// The mean squares of the difference of logits, and of those of the whole model.
+fn change(
+    of: &mut Evaluator,
+    from: &mut Evaluator,
+    windows: &Windows,
+) -> Result<(f64, f64), Error> {
+    let (mut difference, mut squares, mut n) = (0.0, 0.0, 0usize);
+    for window in &windows.tokens {
+        let (new, old) = (of.logits(window)?, from.logits(window)?);
+        for (new, old) in new.iter().zip(&old) {
+            difference += f64::from(new - old).powi(2);
+            squares += f64::from(*old).powi(2);
+        }
+        n += old.len();
+    }
+    let n = n.max(1) as f64;
+    Ok((difference / n, squares / n))
+}

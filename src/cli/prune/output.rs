@@ -1,0 +1,143 @@
+//! What `prune` leaves: a spec, its weights, and where they stood in the whole model.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use ir::DType;
+use passes::Links;
+use serde_json::{Value, json};
+use treen::export::{self, Tensor, Tensors};
+use treen::slices::{ORDER, Sliced};
+use treen::{Error, Ranking};
+
+use super::{Pruned, Whole, config};
+use crate::cli::file_error;
+
+/// Files of a checkpoint's folder that are the same for the cut model.
+const SAME: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+];
+
+/// Writes the orders, and the cut model if there is one.
+pub(super) fn write(
+    folder: &Path,
+    whole: &Whole<'_>,
+    best: &Pruned,
+    ranking: &Ranking,
+    sliced: Option<&Sliced>,
+) -> Result<(), Error> {
+    let save = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, bytes).map_err(|error| file_error(&path, &error))
+    };
+    fs::create_dir_all(folder).map_err(|error| file_error(folder, &error))?;
+    let tensors = |name: &str, tensors: &Tensors| {
+        let path = folder.join(name);
+        export::write(&path, tensors).map_err(|error| file_error(&path, &error))
+    };
+    tensors("orders.safetensors", &orders(whole, ranking))?;
+    let Some(sliced) = sliced else { return Ok(()) };
+    let small = sliced.spec.compile()?;
+    let target = small.weights.iter().find(|it| it.format == "hf").ok_or_else(|| {
+        Error::new("C0202", "the spec has no section `weights hf`, by which weights are written")
+    })?;
+    let checkpoint = whole.checkpoint()?;
+    let maps = &sliced.compiled.weights;
+    tensors("model.safetensors", &export::tensors(&small.module, maps, target, &checkpoint)?)?;
+    save("model.tn", sliced.spec.text()?.as_bytes())?;
+    save("weight-map.json", format!("{}\n", weight_map(whole, best, ranking)).as_bytes())?;
+    let source = whole.spec.weights.as_deref().filter(|it| it.is_dir());
+    let config = source.and_then(|it| fs::read(it.join("config.json")).ok());
+    let config = config.and_then(|it| serde_json::from_slice(&it).ok()).unwrap_or_default();
+    let stack = treen::Stack::of(&whole.spec, &whole.compiled.module);
+    let n_layers = stack.as_ref().map_or(0, treen::Stack::n_layers);
+    let kept = stack.map_or(Vec::new(), |it| it.kept(&best.choice.skipped));
+    let config = Value::Object(config::cut(config, &small.module, n_layers, &kept));
+    save("config.json", format!("{config:#}\n").as_bytes())?;
+    for name in SAME {
+        if let Some(Ok(bytes)) = source.map(|it| fs::read(it.join(name))) {
+            save(name, &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Orders as tensors of places.
+fn orders(whole: &Whole<'_>, ranking: &Ranking) -> Tensors {
+    let module = &whole.compiled.module;
+    let links = Links::of(module);
+    let tensor = |shape: Vec<usize>, places: &[usize]| {
+        let places = places.iter().map(|it| i32::try_from(*it).unwrap_or(i32::MAX));
+        Tensor { dtype: DType::I32, shape, bytes: places.flat_map(i32::to_le_bytes).collect() }
+    };
+    let mut tensors = Tensors::new();
+    for class in links.classes() {
+        let key = passes::key(&links, class);
+        if let Some(order) = ranking.orders.get(&key) {
+            let shape = passes::order_shape(module, class);
+            tensors.insert(format!("{ORDER}{key}"), tensor(shape, order));
+        }
+    }
+    if let Some(layers) = &ranking.layers {
+        let name = format!("{ORDER}{}", passes::LAYERS);
+        tensors.insert(name, tensor(vec![layers.len()], layers));
+    }
+    tensors
+}
+
+/// For each axis that was cut, the places of the whole model that are kept, in order; and the
+/// layers.
+fn weight_map(whole: &Whole<'_>, best: &Pruned, ranking: &Ranking) -> Value {
+    let module = &whole.compiled.module;
+    let links = Links::of(module);
+    let mut axes = serde_json::Map::new();
+    for class in links.classes() {
+        let Some(kept) = best.choice.widths.get(class.atom.as_str()) else { continue };
+        let key = passes::key(&links, class);
+        let mut shape = passes::order_shape(module, class);
+        let size = shape.last().copied().unwrap_or(1);
+        let rows = shape[..shape.len() - 1].iter().product();
+        let plain: Vec<usize> = (0..rows).flat_map(|_| 0..size).collect();
+        let order = ranking.orders.get(&key).unwrap_or(&plain);
+        let places: Vec<&[usize]> = order.chunks(size).map(|it| &it[..kept.min(size)]).collect();
+        if let Some(last) = shape.last_mut() {
+            *last = kept.min(size);
+        }
+        let holders: Vec<String> = class.holders.iter().map(|it| it.param.to_string()).collect();
+        let row = json!({ "of": size, "shape": shape, "places": places, "parameters": holders });
+        axes.insert(key, row);
+    }
+    let stack = treen::Stack::of(&whole.spec, module);
+    let layers = stack.map(|it| it.kept(&best.choice.skipped));
+    json!({ "axes": axes, "layers": layers })
+}
+
+/// The report for people.
+pub(super) fn text(report: &Value) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, from: &Value, to: &Value| {
+        let _ = writeln!(text, "{name:<16} {from:>14} -> {to}");
+    };
+    if let Some(axes) = report["axes"].as_object() {
+        axes.iter().for_each(|(name, it)| line(name, &it["from"], &it["to"]));
+    }
+    for name in ["parameters", "perplexity"] {
+        if !report[name]["from"].is_null() {
+            line(name, &report[name]["from"], &report[name]["to"]);
+        }
+    }
+    if let Some(skipped) = report["skipped_layers"].as_array().filter(|it| !it.is_empty()) {
+        let skipped: Vec<String> = skipped.iter().map(Value::to_string).collect();
+        let _ = writeln!(text, "without layers   {}", skipped.join(" "));
+    }
+    let candidates = report["candidates"].as_array().map_or(&[][..], Vec::as_slice);
+    for it in candidates.iter().filter(|it| !it["kl"].is_null()) {
+        let _ = writeln!(text, "tried            {} KL {}", it["sizes"], it["kl"]);
+    }
+    text
+}
