@@ -32,6 +32,16 @@ pub enum Contract {
 pub type Recovers = fn(&Module, &Module, &Cx, &mut Noise) -> Result<(), Fault>;
 
 impl Contract {
+    /// How it is checked.
+    pub fn check(self) -> &'static str {
+        match self {
+            Contract::Exact => "equal within 1e-12 in double precision, and to the bit as typed",
+            Contract::Rounds => "equal to the bit as typed",
+            Contract::Reassociates => "equal within 1e-9 in double precision",
+            Contract::Lowers(_) => "the old outputs recovered from the new ones",
+        }
+    }
+
     /// Its name in messages and reports.
     pub fn name(self) -> &'static str {
         match self {

@@ -51,6 +51,8 @@ pub struct Record {
     pub stage: String,
     /// What was checked: the name of its contract.
     pub contract: &'static str,
+    /// How that was checked; `None` if it was not.
+    pub check: Option<&'static str>,
     /// How long it ran.
     pub time: Duration,
     /// How long the check of its contract took.
@@ -117,6 +119,7 @@ impl Manager {
         let record = Record {
             stage: stage.to_string(),
             contract: stage.pass.contract().name(),
+            check: self.check.then(|| stage.pass.contract().check()),
             time,
             check_time: start.elapsed(),
             nodes_before: n_nodes(before),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use frontend::WeightMap;
 use runtime::{Compiled, Manifest, Pages};
-use treen::{Error, Lowered, Options, Sliced, Spec, Weights};
+use treen::{Error, Lowered, Options, Report, Sliced, Spec, Weights};
 
 use super::{ModelArgs, file_error, opt, unwritable};
 
@@ -30,6 +30,10 @@ pub(super) struct BuildArgs {
     /// Print how long each pass took
     #[arg(long)]
     time_passes: bool,
+    /// Write what became of the model: a page, or JSON where the name ends with `.json`. Needs no
+    /// weights
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// What can be printed.
@@ -58,9 +62,13 @@ impl BuildArgs {
             return self.print(out, &compiled.module);
         }
         let mut shown = String::new();
+        let mut report = Report::new(&compiled.module);
         let options = Options { widths, ..self.model.options() };
         let lowered = treen::lower(compiled.module, &options, &mut |step| {
             shown += &opt::print_after(self.print_after.as_deref(), step);
+            if self.report.is_some() {
+                report.observe(step);
+            }
         });
         // Before a fault is told, what led to it.
         out.write_all(shown.as_bytes()).map_err(unwritable)?;
@@ -68,16 +76,34 @@ impl BuildArgs {
         if self.time_passes {
             opt::write_times(out, &lowered.records)?;
         }
+        if let Some(path) = self.report.as_deref().filter(|_| !self.binds(&spec)) {
+            report.finish(&lowered);
+            write_report(path, &report)?;
+        }
         match self.emit {
             Some(Emit::Lowered) => return self.print(out, &lowered.module),
             Some(Emit::Plan) => return self.print(out, &lowered.plan),
-            Some(Emit::Tn | Emit::Graph) | None => {}
+            Some(Emit::Tn | Emit::Graph) => {}
+            None if self.report.is_some() && !self.binds(&spec) => return Ok(()),
+            None => {}
         }
         let weights = self.model.open_weights(&spec)?;
         let output = self.output.clone().unwrap_or_else(|| lowered.program.name.clone().into());
         let (maps, tokenizer) = (compiled.weights, compiled.tokenizer);
-        Unbound { spec, lowered, maps, weights, tokenizer }.write(&output)?;
+        let mut unbound = Unbound { spec, lowered, maps, weights, tokenizer };
+        let pages = unbound.pack()?;
+        if let Some(path) = &self.report {
+            report.finish(&unbound.lowered);
+            write_report(path, &report)?;
+        }
+        runtime::write_executable(&output, &unbound.manifest()?, &pages)?;
         writeln!(out, "{}", output.display()).map_err(unwritable)
+    }
+
+    /// Whether weights are packed: a report alone needs none.
+    fn binds(&self, spec: &Spec) -> bool {
+        let has_weights = self.model.weights.is_some() || spec.weights.is_some();
+        self.emit.is_none() && (has_weights || self.output.is_some())
     }
 
     /// Prints a stage, to the output file if one is named.
@@ -119,24 +145,33 @@ impl Unbound {
     }
 
     /// The model in memory, ready to run.
-    pub(super) fn bind(self) -> Result<Compiled, Error> {
+    pub(super) fn bind(mut self) -> Result<Compiled, Error> {
         super::progress("packing weights");
-        let (manifest, weights) = self.pack()?;
-        Ok(Compiled::Memory { manifest, weights: Arc::new(weights) })
+        let weights = Arc::new(self.pack()?);
+        Ok(Compiled::Memory { manifest: self.manifest()?, weights })
     }
 
     /// The model as a file that runs itself.
-    pub(super) fn write(self, path: &Path) -> Result<(), Error> {
-        let (manifest, weights) = self.pack()?;
-        Ok(runtime::write_executable(path, &manifest, &weights)?)
+    pub(super) fn write(mut self, path: &Path) -> Result<(), Error> {
+        let weights = self.pack()?;
+        Ok(runtime::write_executable(path, &self.manifest()?, &weights)?)
     }
 
-    fn pack(mut self) -> Result<(Manifest, Pages), Error> {
-        let weights = self.weights.bind(&mut self.lowered, &self.maps)?;
-        let tokenizer = self.tokenizer.as_deref();
-        let manifest = manifest(&self.spec, tokenizer, self.lowered, &self.weights)?;
-        Ok((manifest, weights))
+    fn pack(&mut self) -> Result<Pages, Error> {
+        self.weights.bind(&mut self.lowered, &self.maps)
     }
+
+    /// Everything but the weights.
+    fn manifest(self) -> Result<Manifest, Error> {
+        manifest(&self.spec, self.tokenizer.as_deref(), self.lowered, &self.weights)
+    }
+}
+
+/// A page, or JSON where the name of the file says so.
+fn write_report(path: &Path, report: &Report) -> Result<(), Error> {
+    let is_json = path.extension().is_some_and(|it| it == "json");
+    let text = if is_json { report.to_json() } else { report.to_html() };
+    std::fs::write(path, text).map_err(|error| file_error(path, &error))
 }
 
 /// Everything about a model but its weights.

@@ -13,6 +13,8 @@ mod memory;
 pub mod plan;
 mod planner;
 
+pub use memory::{Life, lives};
+
 use ir::{DType, Extent, Function, Module, Name, Role, StepAxes};
 use plan::{CAPACITY, Plan, Word};
 use runtime::{ExtentRole, ExtentSlot, Port, Program, StateSlot, WeightSlot};

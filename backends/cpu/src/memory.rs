@@ -4,11 +4,13 @@ use crate::plan::{Base, Launch, Place, Plan, Step};
 
 const ALIGN: u64 = 64;
 
-/// When a buffer is in use, counted in launches.
-#[derive(Clone, Copy)]
-struct Life {
-    first: usize,
-    last: usize,
+/// When a buffer is in use, counted in launches from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// The first launch that touches it.
+    pub first: usize,
+    /// The last one before its memory may be another's.
+    pub last: usize,
 }
 
 /// Gives every buffer its offset: in the order in which they come alive, each the lowest gap that
@@ -49,7 +51,9 @@ fn lowest_gap(taken: &[(u64, u64)], bytes: u64) -> u64 {
     at
 }
 
-fn lives(plan: &Plan) -> Vec<Option<Life>> {
+/// When each buffer of `plan` is in use; `None` for one that nothing touches. The launches of a loop
+/// are counted once.
+pub fn lives(plan: &Plan) -> Vec<Option<Life>> {
     let mut lives = vec![None; plan.buffers.len()];
     let mut now = 0;
     let mut loops = Vec::new();
