@@ -19,6 +19,10 @@ impl Pass for Cover {
         Contract::Exact
     }
 
+    fn is_needed(&self) -> bool {
+        true
+    }
+
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
         Ok(kernels::cover(module, kernels::ALL, &mut |function, kernel| {
             cx.allows(function, kernel)

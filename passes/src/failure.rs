@@ -15,9 +15,14 @@ pub struct Failure {
     pub contract: Contract,
     /// What went wrong.
     pub fault: Fault,
+    /// The first rewrite with which it goes wrong, and its number from 1: in which function of the
+    /// model, and by which rule. None where the pass tells of no rewrites.
+    pub first: Option<(usize, Rewrite)>,
     /// The smallest module found on which the pass fails in the same way.
     pub reduced: Module,
-    /// The first rewrite of that module that does the harm, where the pass tells its rewrites.
+    /// Whether that is another module than the one that it failed on.
+    pub is_reduced: bool,
+    /// The first rewrite of that module with which it goes wrong.
     pub guilty: Option<Guilty>,
     /// Where the noise of the check began.
     pub seed: u64,
@@ -46,13 +51,18 @@ impl Failure {
         format!("// {message}\n// passes: {stage}\n// seed: {seed}\n{limit}{reduced}")
     }
 
-    /// Which functions the reduced module has, and which rewrite does the harm.
+    /// Where it goes wrong, the smallest graph that shows it, and what the first wrong rewrite
+    /// changes there.
     pub fn details(&self) -> String {
-        let names: Vec<String> =
-            self.reduced.functions.iter().map(|it| format!("@{}", it.name)).collect();
-        let mut text = format!("it fails on {} alone:\n\n{}", names.join(", "), self.reduced);
-        if let Some(Guilty { rewrite, number, diff }) = &self.guilty {
-            text += &format!("\nrewrite {number} of it, {rewrite}:\n\n{diff}");
+        let mut text = String::new();
+        if let Some((number, rewrite)) = &self.first {
+            text += &format!("it goes wrong with rewrite {number}, {rewrite}\n\n");
+        }
+        if self.is_reduced {
+            text += &format!("the smallest graph that shows it:\n\n{}\n", self.reduced);
+        }
+        if let Some(Guilty { diff, .. }) = &self.guilty {
+            text += &format!("where it changes this:\n\n{diff}");
         }
         text
     }

@@ -4,6 +4,7 @@
 //! [`Contract`]; the [`Manager`] checks it whenever the pass runs.
 
 mod active;
+mod blame;
 mod cache;
 mod canonicalise;
 mod check;

@@ -5,15 +5,12 @@ use std::time::{Duration, Instant};
 use ir::Module;
 
 use crate::{
-    Failure, Fault, FaultKind, Guilty, Pipeline, Rewrite, Stage,
-    check::{check, run_told, run_verified},
-    diff,
-    effort::{effort, is_too_much},
+    Failure, Fault, FaultKind, Pipeline, Rewrite, Stage,
+    blame::Blame,
+    check::{check, run_verified},
+    effort::is_too_much,
     reduce,
 };
-
-/// The most elements that are read and written to make a failure smaller: some seconds.
-const MAX_REDUCING: u128 = 1 << 27;
 
 /// Runs passes: verifies after each, checks its contract, and measures.
 #[derive(Clone, Debug)]
@@ -135,7 +132,7 @@ impl Manager {
         check(stage, &small(module)?, limit, self.seed)
     }
 
-    /// What is told of a pass with a fault: the smallest module that shows it, and the rewrite.
+    /// What is told of a pass with a fault.
     fn failure(
         &self,
         stage: &Stage,
@@ -143,39 +140,24 @@ impl Manager {
         limit: Option<usize>,
         fault: Fault,
     ) -> Box<Failure> {
-        let kind = fault.kind();
-        let mut left = MAX_REDUCING;
-        let mut fails = |it: &Module, limit| {
-            left = left.saturating_sub(effort(it));
-            0 < left && self.judge(stage, it, limit).is_err_and(|it| it.kind() == kind)
-        };
-        let reduces = !matches!(kind, FaultKind::Refusal | FaultKind::Unchecked);
-        let small = small(module).ok().filter(|it| reduces && fails(it, limit));
-        let reduced = small.map(|it| reduce(&it, &mut |it| fails(it, limit)));
-        let told = reduced.as_ref().map_or(0, |it| run_told(stage, it, limit).1.len());
-        let number = reduced.as_ref().and_then(|reduced| {
-            let mut numbers = 1..=told;
-            numbers.find(|it| fails(reduced, Some(*it)))
-        });
-        let guilty = reduced.as_ref().zip(number).and_then(|(it, n)| guilty(stage, it, n));
+        let judge = |it: &Module, limit| self.judge(stage, it, limit);
+        let mut blame = Blame::new(stage, limit, fault.kind(), &judge);
+        let small = small(module).ok().filter(|it| blame.fails(it, limit));
+        let first = small.as_ref().and_then(|it| blame.first_rewrite(it));
+        let reduced = small.map(|it| reduce(&it, &mut |it| blame.fails(it, limit)));
+        let guilty = reduced.as_ref().and_then(|it| blame.guilty(it));
         Box::new(Failure {
             stage: stage.to_string(),
             contract: stage.pass.contract(),
             fault,
+            first,
+            is_reduced: reduced.is_some(),
             reduced: reduced.unwrap_or_else(|| module.clone()),
             guilty,
             seed: self.seed,
             limit,
         })
     }
-}
-
-/// Rewrite `number` of `module` by the pass of `stage`.
-fn guilty(stage: &Stage, module: &Module, number: usize) -> Option<Guilty> {
-    let (with, mut rewrites) = run_told(stage, module, Some(number));
-    let without = run_told(stage, module, Some(number - 1)).0;
-    let diff = with.and_then(|with| Ok(diff(&without?, &with))).unwrap_or_default();
-    Some(Guilty { rewrite: rewrites.pop()?, number, diff })
 }
 
 /// The module that a contract is checked on.

@@ -3,7 +3,8 @@
 use super::{FunctionReport, PassReport, Report, WeightReport, memory};
 
 const STYLE: &str = "
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.45 system-ui, sans-serif; }
+body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 pre, code, svg { font-family: ui-monospace, monospace; font-size: 12px; }
 pre { background: #f6f6f4; padding: .6rem; overflow-x: auto; }
 table { border-collapse: collapse; }

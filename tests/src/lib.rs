@@ -28,6 +28,7 @@ mod patterns;
 mod recurrences;
 #[cfg(test)]
 mod slices;
+mod reports;
 #[cfg(test)]
 mod snapshots;
 #[cfg(test)]

@@ -147,8 +147,8 @@ impl Pass for Mutant {
     }
 }
 
-/// Everything that mutants run on, small things first: the modules of the pass tests, those made for
-/// a mutant, and the models.
+/// Everything that mutants run on, small things first: the modules of the pass tests, those made
+/// for a mutant, and the models.
 fn subjects() -> Vec<(String, Module)> {
     let read = |folder: &str| {
         let entries =
@@ -183,6 +183,15 @@ fn caught(mutant: &Mutant, module: &Module) -> Option<Box<Failure>> {
     is_caught.then_some(failure)
 }
 
+/// What a user is told of a mutant.
+fn told(subjects: &[(String, Module)]) {
+    let is_it = |it: &&Mutant| it.name == "rotation the other way";
+    let mutant = attention::ALL.iter().find(is_it).expect("a mutant");
+    let (_, module) = subjects.iter().find(|(name, _)| name == "llama-tied").expect("a model");
+    let failure = caught(mutant, module).expect("it is caught");
+    snapshot("mutant-message", format!("{failure}\n\n{}", failure.details()));
+}
+
 #[test]
 fn every_mutant_is_caught() {
     let subjects = subjects();
@@ -195,6 +204,7 @@ fn every_mutant_is_caught() {
         shapes::ALL,
         storage::ALL,
     ];
+    told(&subjects);
     let mut table = format!(
         "{:<32} {:<13} {:<24} {:<10} {:>5}  first wrong rewrite\n",
         "mutant", "pass", "on", "caught by", "nodes"
@@ -209,7 +219,7 @@ fn every_mutant_is_caught() {
         let again = ir::parse(&failure.reproducer()).expect("a reproducer reads as it prints");
         assert_eq!(again, failure.reduced, "{}", mutant.name);
         let nodes: usize = failure.reduced.functions.iter().map(|it| it.nodes().len()).sum();
-        let rewrite = failure.guilty.as_ref().map(|it| it.rewrite.to_string());
+        let rewrite = failure.first.as_ref().map(|it| it.1.to_string());
         table += &format!(
             "{:<32} {:<13} {on:<24} {:<10} {nodes:>5}  {}\n",
             mutant.name,

@@ -51,8 +51,8 @@ fn lowest_gap(taken: &[(u64, u64)], bytes: u64) -> u64 {
     at
 }
 
-/// When each buffer of `plan` is in use; `None` for one that nothing touches. The launches of a loop
-/// are counted once.
+/// When each buffer of `plan` is in use; `None` for one that nothing touches. The launches of a
+/// loop are counted once.
 pub fn lives(plan: &Plan) -> Vec<Option<Life>> {
     let mut lives = vec![None; plan.buffers.len()];
     let mut now = 0;

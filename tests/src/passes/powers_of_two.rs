@@ -22,10 +22,10 @@ impl Pass for PowersOfTwo {
         Contract::Exact
     }
 
-    fn run(&self, module: &Module, _: &mut Cx) -> Result<Module, Fault> {
+    fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
         Ok(module.map(|done, function| {
             let scope = done.scope();
-            function.rewrite(scope, |f, op, operands| {
+            cx.rewrite(scope, function, |f, op, operands| {
                 let (Some(BinaryFn::Div), &[x, y]) = (op.as_binary(), operands) else {
                     return None;
                 };

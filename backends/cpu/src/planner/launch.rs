@@ -74,6 +74,9 @@ impl<'a> Planner<'a> {
         callee: &Function,
         results: &[Place],
     ) -> Result<Launch, String> {
+        if let Some(inner) = callee.nodes().iter().find_map(|it| it.op.callee()) {
+            return Err(format!("no kernel was chosen for @{}, which calls @{inner}", callee.name));
+        }
         let mut places = Vec::new();
         for (operand, param) in node.operands.iter().zip(&callee.params) {
             let (ty, located) = (body.function.ty(*operand), &body.located[operand]);
