@@ -29,8 +29,8 @@ impl<'a> Blame<'a> {
         Blame { stage, limit, kind, judge, left: MAX_ELEMENTS }
     }
 
-    /// Whether the pass goes wrong in the same way on `module`; false as well when enough was tried,
-    /// and for what no other module could show.
+    /// Whether the pass goes wrong in the same way on `module`; false as well when enough was
+    /// tried, and for what no other module could show.
     pub(crate) fn fails(&mut self, module: &Module, limit: Option<usize>) -> bool {
         if matches!(self.kind, FaultKind::Refusal | FaultKind::Unchecked) {
             return false;
