@@ -7,14 +7,16 @@ use crate::{Fault, FaultKind, Guilty, Rewrite, Stage, check::run_told, diff, eff
 /// The most elements that are read and written to tell more of a failure: some seconds.
 const MAX_ELEMENTS: u128 = 1 << 27;
 
+/// Runs a pass with so many rewrites, and checks it.
+type Judge<'a> = &'a dyn Fn(&Module, Option<usize>) -> Result<(), Fault>;
+
 /// A pass that goes wrong in some way.
 pub(crate) struct Blame<'a> {
     stage: &'a Stage,
     /// How many rewrites were allowed when it did, if not all.
     limit: Option<usize>,
     kind: FaultKind,
-    /// Runs the pass with so many rewrites and checks it.
-    judge: &'a dyn Fn(&Module, Option<usize>) -> Result<(), Fault>,
+    judge: Judge<'a>,
     /// How many elements more may be read and written.
     left: u128,
 }
@@ -24,7 +26,7 @@ impl<'a> Blame<'a> {
         stage: &'a Stage,
         limit: Option<usize>,
         kind: FaultKind,
-        judge: &'a dyn Fn(&Module, Option<usize>) -> Result<(), Fault>,
+        judge: Judge<'a>,
     ) -> Blame<'a> {
         Blame { stage, limit, kind, judge, left: MAX_ELEMENTS }
     }

@@ -38,7 +38,7 @@ impl Contract {
             Contract::Exact => "equal within 1e-12 in double precision, and to the bit as typed",
             Contract::Rounds => "equal to the bit as typed",
             Contract::Reassociates => "equal within 1e-9 in double precision",
-            Contract::Slices => "equal to the old graph with those places left out, for every choice",
+            Contract::Slices => "equal to the old graph with those places left out",
             Contract::Lowers(_) => "the old outputs recovered from the new ones",
         }
     }

@@ -27,8 +27,9 @@ mod patterns;
 #[cfg(test)]
 mod recurrences;
 #[cfg(test)]
-mod slices;
 mod reports;
+#[cfg(test)]
+mod slices;
 #[cfg(test)]
 mod snapshots;
 #[cfg(test)]
