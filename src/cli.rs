@@ -12,6 +12,7 @@ mod plan;
 mod prune;
 mod reduce;
 mod reproducer;
+mod rules;
 mod try_command;
 mod use_model;
 
@@ -82,6 +83,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Say what this machine can do and what it lacks
     Doctor(doctor::DoctorArgs),
+    /// Say why a rule does not apply where it nearly does
+    WhyNot(rules::WhyNotArgs),
     /// List the passes
     Passes(list::PassesArgs),
     /// List the ops of the graph
@@ -107,6 +110,9 @@ struct ModelArgs {
     /// Passes to run instead of the usual ones
     #[arg(long, value_name = "LIST")]
     passes: Option<String>,
+    /// A file with more rules for `fuse`
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    rules: rules::RulesArg,
     /// How keys and values are stored: 16 bits take half the memory and round them
     #[arg(long, value_name = "TYPE", default_value = "f32", conflicts_with = "passes")]
     cache: CacheType,
@@ -199,7 +205,7 @@ impl ModelArgs {
     fn options(&self) -> Options {
         let (passes, check) = (self.passes.clone(), !self.no_check);
         let (cache, limit) = (self.cache.dtype(), self.bisect_limit);
-        Options { passes, check, cache, limit, ..Options::default() }
+        Options { passes, check, cache, limit, rules: self.rules.0.clone(), ..Options::default() }
     }
 }
 
@@ -236,6 +242,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Prune(args) => args.execute(out),
         Command::Plan(args) => args.execute(out),
         Command::Doctor(args) => args.execute(out),
+        Command::WhyNot(args) => args.execute(out),
         Command::Passes(args) => args.execute(out),
         Command::Ops(args) => args.execute(out),
         Command::Targets(args) => args.execute(out),

@@ -1,9 +1,14 @@
 //! Kernel selection as a pass of the pipeline.
 
-use ir::Module;
-use passes::{Contract, Cx, Fault, Pass};
+use std::collections::BTreeSet;
+
+use ir::{Function, Module, Name, Node, Op, Scope, Value};
+use passes::{Contract, Cx, Fault, Inline, Pass};
 
 /// Makes every chosen claim of a kernel a function of its own, see [`kernels::cover`].
+///
+/// What rules grouped is expanded. A group is covered by itself first where that leaves less to do
+/// than covering all at once, so that no rule can make a model slower.
 pub struct Cover;
 
 impl Pass for Cover {
@@ -24,8 +29,79 @@ impl Pass for Cover {
     }
 
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
-        Ok(kernels::cover(module, kernels::ALL, &mut |function, kernel| {
-            cx.allows(function, kernel)
-        }))
+        let mut any = |_: &Name, _: &str| true;
+        let (at_once, grouped) = (at_once(module, &mut any)?, group_by_group(module, &mut any)?);
+        let mut allows = |function: &Name, kernel: &str| cx.allows(function, kernel);
+        match launches(&grouped) < launches(&at_once) {
+            true => group_by_group(module, &mut allows),
+            false => self::at_once(module, &mut allows),
+        }
     }
+}
+
+type Allows<'a> = dyn FnMut(&Name, &str) -> bool + 'a;
+
+fn at_once(module: &Module, allows: &mut Allows<'_>) -> Result<Module, Fault> {
+    Ok(kernels::cover(&expanded(module)?, kernels::ALL, allows))
+}
+
+fn group_by_group(module: &Module, allows: &mut Allows<'_>) -> Result<Module, Fault> {
+    let groups = expanded(&kernels::cover(module, kernels::ALL, allows))?;
+    Ok(kernels::cover(&groups, kernels::ALL, allows))
+}
+
+/// `module` without the functions that rules made.
+fn expanded(module: &Module) -> Result<Module, Fault> {
+    let groups = module.functions.iter().filter(|it| kernels::is_group(it));
+    let names: BTreeSet<&Name> = groups.map(|it| &it.name).collect();
+    let calls = |it: &Node| it.op.callee().is_some_and(|it| names.contains(it));
+    let had_groups =
+        |name: &Name| module.function(name.as_str()).is_some_and(|it| it.nodes().iter().any(calls));
+    let expanded = Inline::except(|it| !kernels::is_group(it)).run(module, &mut Cx::default())?;
+    Ok(expanded.map(|done, it| match had_groups(&it.name) {
+        true => by_depth(done.scope(), it),
+        false => it.clone(),
+    }))
+}
+
+/// `function` with its nodes in the order of how much has to come before each, so that what may
+/// run side by side stands side by side.
+fn by_depth(scope: Scope<'_>, function: &Function) -> Function {
+    let mut depths = vec![0; function.n_values()];
+    let mut order: Vec<(usize, &Node)> = Vec::new();
+    for node in function.nodes() {
+        let depth = node.operands.iter().map(|it| depths[it.index()] + 1).max().unwrap_or(0);
+        node.results().for_each(|it| depths[it.index()] = depth);
+        order.push((depth, node));
+    }
+    order.sort_by_key(|it| it.0);
+    let mut result = function.signature();
+    let mut new: Vec<Value> = function.values().collect();
+    for (_, node) in order {
+        let operands: Vec<Value> = node.operands.iter().map(|it| new[it.index()]).collect();
+        let values = result.add_all(scope, node.op.clone(), &operands);
+        node.results().zip(values).for_each(|(old, value)| new[old.index()] = value);
+    }
+    for output in &function.outputs {
+        result.output(&output.name, new[output.value.index()]);
+    }
+    result
+}
+
+/// The nodes that are work, in functions that are run node by node.
+fn launches(module: &Module) -> usize {
+    let own = module.functions.iter().filter(|it| it.origin.is_none());
+    let is_work = |op: &Op| {
+        !matches!(
+            op,
+            Op::Constant(_)
+                | Op::ExtentOf(_)
+                | Op::Iota(_)
+                | Op::Merge(_)
+                | Op::Rename(_)
+                | Op::Slice(_)
+                | Op::Split(_)
+        )
+    };
+    own.flat_map(Function::nodes).filter(|it| is_work(&it.op)).count()
 }

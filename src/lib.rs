@@ -28,7 +28,7 @@ pub use budget::Budget;
 pub use cover::Cover;
 pub use depth::Stack;
 pub use error::{Error, explain};
-pub use lower::{DEFAULT_PIPELINE, Lowered, Options, WHOLE_PIPELINE, lower, passes};
+pub use lower::{DEFAULT_PIPELINE, Lowered, Options, WHOLE_PIPELINE, lower, passes, passes_with};
 pub use random::Random;
 pub use reference::ReferenceModel;
 pub use report::Report;

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use ir::{Axes, Axis, DType, Extent, Module, Name, Op, Role, StepAxes};
-use passes::{Inline, Manager, Pass, Pipeline, Record, Step, Widths};
+use passes::{Fuse, Inline, Manager, Pass, Pipeline, Record, Step, Widths, rules::Rules};
 
 use crate::{Cover, Error, costs};
 
 /// The passes that lead to the CPU, in order.
 pub const DEFAULT_PIPELINE: &str =
-    "incremental,tail,inline,canonicalise,fold,hoist,once,canonicalise,cover,loops";
+    "incremental,tail,inline,canonicalise,fold,hoist,once,canonicalise,fuse,cover,loops";
 
 /// The passes for a model that reads a text as a whole.
-pub const WHOLE_PIPELINE: &str = "inline,canonicalise,fold,hoist,canonicalise,cover,loops";
+pub const WHOLE_PIPELINE: &str = "inline,canonicalise,fold,hoist,canonicalise,fuse,cover,loops";
 
 /// The axis of positions that follow each other. A model without it reads a text as a whole.
 const POSITIONS: &str = "S";
@@ -33,6 +33,8 @@ pub struct Options {
     pub limit: Option<usize>,
     /// What is kept of elastic axes, if not all.
     pub widths: Widths,
+    /// The rules of the pass `fuse`.
+    pub rules: Arc<Rules>,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             cache: DType::F32,
             limit: None,
             widths: Widths::default(),
+            rules: Arc::new(Rules::standard()),
         }
     }
 }
@@ -56,7 +59,8 @@ impl Options {
     /// When the list can not be read.
     pub fn pipeline(&self, module: &Module) -> Result<Pipeline, Error> {
         let list = format!("{}{}", self.slice(module), self.list(module));
-        Pipeline::parse(&list, &passes()).map_err(|why| Error::new("C0302", why.to_string()))
+        Pipeline::parse(&list, &passes_with(&self.rules))
+            .map_err(|why| Error::new("C0302", why.to_string()))
     }
 
     /// The pass that leaves no axis elastic, if one is or is to be cut.
@@ -78,15 +82,20 @@ impl Options {
     }
 
     fn list(&self, module: &Module) -> String {
-        let usual = if is_stepwise(module) { DEFAULT_PIPELINE } else { WHOLE_PIPELINE };
-        match (&self.passes, self.cache) {
-            (Some(passes), _) => passes.clone(),
-            (None, DType::F32) => usual.to_owned(),
-            (None, dtype) => {
-                let cache = format!("incremental,cache{{dtype={dtype}}},");
-                usual.replacen("incremental,", &cache, 1)
-            }
+        if let Some(passes) = &self.passes {
+            return passes.clone();
         }
+        let usual = if is_stepwise(module) { DEFAULT_PIPELINE } else { WHOLE_PIPELINE };
+        let mut list = usual.to_owned();
+        if self.cache != DType::F32 {
+            let cache = format!("incremental,cache{{dtype={}}},", self.cache);
+            list = list.replacen("incremental,", &cache, 1);
+        }
+        if !self.rules.identity.is_empty() {
+            let fuse = format!(",fuse{{rules={}}},", self.rules.identity);
+            list = list.replacen(",fuse,", &fuse, 1);
+        }
+        list
     }
 }
 
@@ -106,11 +115,18 @@ pub struct Lowered {
 
 /// Every pass that a pipeline may name.
 pub fn passes() -> Vec<Arc<dyn Pass>> {
+    passes_with(&Arc::new(Rules::standard()))
+}
+
+/// The same, where `fuse` has these rules.
+pub fn passes_with(rules: &Arc<Rules>) -> Vec<Arc<dyn Pass>> {
     let mut all = passes::all();
-    // Calls that a kernel may claim are left alone.
     for pass in &mut all {
-        if pass.name() == "inline" {
-            *pass = Arc::new(Inline::except(kernels::is_claimable));
+        match pass.name() {
+            // Calls that a kernel may claim are left alone.
+            "inline" => *pass = Arc::new(Inline::except(kernels::is_claimable)),
+            "fuse" => *pass = Arc::new(Fuse::new(rules.clone())),
+            _ => {}
         }
     }
     all.push(Arc::new(Cover));

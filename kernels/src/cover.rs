@@ -22,13 +22,18 @@ pub fn cover(
         let uses = uses(function);
         let stored = stored.values(&function.name);
         let site = Site { scope, function, uses: &uses, stored: &stored };
-        let is_library = function.origin.is_some();
+        let is_library = function.origin.is_some() && !is_group(function);
         let mut chosen = if is_library { BTreeMap::new() } else { choose(&site, kernels) };
         chosen.retain(|_, it| allows(&function.name, it.kernel));
         let rebuilt = outline(&mut result, module, &site, &chosen);
         result.functions.push(rebuilt);
     }
     result
+}
+
+/// Whether rules made the function, to be covered like any other code.
+pub fn is_group(function: &Function) -> bool {
+    function.origin.as_ref().is_some_and(|it| it.function.starts_with("fused::"))
 }
 
 /// A claim that was chosen.

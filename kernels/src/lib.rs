@@ -16,7 +16,7 @@ mod rms_norm;
 mod softmax;
 mod ssd;
 
-pub use cover::cover;
+pub use cover::{cover, is_group};
 
 use ir::{Axis, DType, Function, Node, Op, Origin, Scope};
 

@@ -2,7 +2,10 @@
 
 use ir::{Axis, Module, Sizes, Tensor, eval};
 
-use crate::{Contract, Fault, FaultKind, Noise, Rewrite, guard::guarded, pipeline::Stage};
+use crate::{
+    Contract, Fault, FaultKind, Noise, Rewrite, effort::is_too_much, guard::guarded,
+    pipeline::Stage,
+};
 
 /// How often both modules run, each time over other extents.
 const TRIALS: usize = 4;
@@ -109,19 +112,46 @@ fn same_meaning(
         let new = run(after, &arguments, &sizes(after)?, typed);
         Ok::<_, Fault>((old, new.map_err(|it| it.noticed(FaultKind::Numbers))?))
     };
+    agree(contract, before, &both)
+}
+
+/// What two modules give, rounded to types or not.
+type Both<'a> = &'a dyn Fn(bool) -> Result<(Vec<Tensor>, Vec<Tensor>), Fault>;
+
+/// Whether `both` give the outputs of `module` alike.
+fn agree(contract: Contract, module: &Module, both: Both<'_>) -> Result<(), Fault> {
     let in_f64 = |within| {
         let (old, new) = both(false)?;
-        near(before, &old, &new, within).map_err(|it| it.noticed(FaultKind::Numbers))
+        near(module, &old, &new, within).map_err(|it| it.noticed(FaultKind::Numbers))
     };
     let as_typed = || {
         let (old, new) = both(true)?;
-        same_bits(before, &old, &new).map_err(|it| it.noticed(FaultKind::Bits))
+        same_bits(module, &old, &new).map_err(|it| it.noticed(FaultKind::Bits))
     };
     match contract {
         Contract::Exact => in_f64(1e-12).and_then(|()| as_typed()),
         Contract::Rounds => as_typed(),
         Contract::Reassociates | Contract::Slices | Contract::Lowers(_) => in_f64(1e-9),
     }
+}
+
+/// Whether the two outputs of `module` are the same, as `contract` says, over small axes.
+pub(crate) fn two_outputs_agree(contract: Contract, module: &Module) -> Result<(), Fault> {
+    let unchecked = |why: String| Fault::of(FaultKind::Unchecked, why);
+    let small = ir::shrink(module).map_err(|faults| unchecked(faults.join("\n")))?;
+    if is_too_much(&small) {
+        return Err(unchecked("even over small axes it is too much work".to_owned()));
+    }
+    let mut noise = Noise::new(1);
+    (0..TRIALS).try_for_each(|_| {
+        let sizes = small.axes.sizes(&noise.extents(&small)).map_err(Fault::new)?;
+        let arguments = noise.arguments(&small, &sizes);
+        let both = |typed| match run(&small, &arguments, &sizes, typed)?.as_slice() {
+            [old, new] => Ok((vec![old.clone()], vec![new.clone()])),
+            _ => Err(Fault::new("two outputs are compared")),
+        };
+        agree(contract, &small, &both)
+    })
 }
 
 /// Runs `module`; what it gives.

@@ -90,6 +90,11 @@ impl Cx {
         &self.rewrites
     }
 
+    /// How many more rewrites may be made.
+    pub(crate) fn left(&self) -> usize {
+        self.limit.map_or(usize::MAX, |it| it.saturating_sub(self.rewrites.len()))
+    }
+
     /// Whether no more rewrites may be made.
     pub(crate) fn is_spent(&self) -> bool {
         self.limit.is_some_and(|it| it <= self.rewrites.len())

@@ -17,11 +17,13 @@ mod failure;
 mod fault;
 mod fold;
 mod forms;
+mod fuse;
 mod guard;
 mod hoist;
 mod importance;
 mod incremental;
 mod inline;
+mod join;
 mod links;
 mod loops;
 mod manager;
@@ -33,6 +35,8 @@ mod pass;
 mod pipeline;
 mod rebuild;
 mod reduce;
+mod rotate;
+pub mod rules;
 mod slice;
 mod tail;
 mod widths;
@@ -48,10 +52,12 @@ pub use diff::diff;
 pub use failure::{Failure, Guilty};
 pub use fault::{Fault, FaultKind};
 pub use fold::Fold;
+pub use fuse::{Fuse, Growth, NearMiss, growth, why_not};
 pub use hoist::Hoist;
 pub use importance::{Importance, LAYERS, PREFIX};
 pub use incremental::Incremental;
 pub use inline::Inline;
+pub use join::Join;
 pub use links::{Class, Holder, Links};
 pub use loops::Loops;
 pub use manager::{Manager, Record, Step};
@@ -62,6 +68,7 @@ pub use orders::{Cut, Orders, group, key, order_shape, taken};
 pub use pass::{Pass, PassOption};
 pub use pipeline::{Pipeline, Stage};
 pub use reduce::reduce;
+pub use rotate::Rotate;
 pub use slice::Slice;
 pub use tail::Tail;
 pub use widths::Widths;
@@ -73,13 +80,16 @@ pub fn all() -> Vec<Arc<dyn Pass>> {
         Arc::new(Cache),
         Arc::new(Canonicalise),
         Arc::new(Fold),
+        Arc::new(Fuse::default()),
         Arc::new(Hoist),
         Arc::new(Importance),
         Arc::new(Incremental),
         Arc::new(Inline::default()),
+        Arc::new(Join),
         Arc::new(Loops::default()),
         Arc::new(Mask),
         Arc::new(Once),
+        Arc::new(Rotate),
         Arc::new(Slice),
         Arc::new(Tail),
     ]

@@ -41,6 +41,13 @@ impl Pipeline {
         Ok(Pipeline { stages })
     }
 
+    /// The stages that come before the first of that pass, or all.
+    #[must_use]
+    pub fn before(&self, pass: &str) -> Pipeline {
+        let stages = self.stages.iter().take_while(|it| it.pass.name() != pass);
+        Pipeline { stages: stages.cloned().collect() }
+    }
+
     /// The stages, first to last.
     pub fn stages(&self) -> &[Stage] {
         &self.stages

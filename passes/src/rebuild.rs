@@ -34,6 +34,11 @@ impl<'a> Rebuild<'a> {
         self.values[old.index()].expect("operands are rebuilt first")
     }
 
+    /// Whether something has become of `old` already.
+    pub(crate) fn known(&self, old: Value) -> bool {
+        self.values[old.index()].is_some()
+    }
+
     /// The operands of `node` in the new function.
     pub(crate) fn operands(&self, node: &Node) -> Vec<Value> {
         node.operands.iter().map(|&it| self.get(it)).collect()

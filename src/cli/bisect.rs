@@ -70,7 +70,7 @@ impl BisectArgs {
     }
 
     fn graph(&self, path: &Path) -> Result<Subject, Error> {
-        let read = Reproducer::read(path, self.model.passes.as_deref())?;
+        let read = Reproducer::read(path, self.model.passes.as_deref(), &self.model.rules.0)?;
         Ok(Subject { module: read.module, pipeline: read.pipeline, manager: read.manager })
     }
 

@@ -8,7 +8,7 @@ use treen::{
     catalog::{self, Entry},
 };
 
-use super::unwritable;
+use super::{rules, unwritable};
 
 /// Fetch the weights of a model of the catalog
 #[derive(Args)]
@@ -45,10 +45,17 @@ impl PullArgs {
 
 /// List the passes
 #[derive(Args)]
-pub(super) struct PassesArgs {}
+pub(super) struct PassesArgs {
+    /// List the rules of `fuse` instead
+    #[arg(long)]
+    rules: bool,
+}
 
 impl PassesArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
+        if self.rules {
+            return rules::list(out);
+        }
         for pass in treen::passes() {
             let contract = pass.contract();
             let line = format!("{:<14} {:<14} {}", pass.name(), contract.name(), pass.about());

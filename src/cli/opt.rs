@@ -7,7 +7,7 @@ use clap::Args;
 use passes::Manager;
 use treen::Error;
 
-use super::{reproducer::Reproducer, unwritable};
+use super::{reproducer::Reproducer, rules::RulesArg, unwritable};
 
 /// Run passes on a graph in text form
 #[derive(Args)]
@@ -17,6 +17,9 @@ pub(super) struct OptArgs {
     /// The passes, such as `fold,loops` [default: those of the line `// passes: ...` of the file]
     #[arg(long, value_name = "LIST")]
     passes: Option<String>,
+    /// A file with more rules for `fuse`
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    rules: RulesArg,
     /// Print the graph after a pass, or what each pass changed
     #[arg(long, value_name = "PASS|changed")]
     print_after: Option<String>,
@@ -35,7 +38,7 @@ impl OptArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
         check_name(self.print_after.as_deref())?;
         let Reproducer { module, pipeline, manager } =
-            Reproducer::read(&self.file, self.passes.as_deref())?;
+            Reproducer::read(&self.file, self.passes.as_deref(), &self.rules.0)?;
         let limit = self.bisect_limit.or(manager.limit);
         let manager = Manager { check: !self.no_check, limit, ..manager };
         let mut shown = String::new();

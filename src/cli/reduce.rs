@@ -7,7 +7,9 @@ use clap::Args;
 use ir::Module;
 use treen::Error;
 
-use super::{file_error, reproducer::Reproducer, try_command::TryCommand, unwritable};
+use super::{
+    file_error, reproducer::Reproducer, rules::RulesArg, try_command::TryCommand, unwritable,
+};
 
 /// Find the smallest graph on which something goes wrong
 ///
@@ -30,7 +32,7 @@ pub(super) struct ReduceArgs {
 
 impl ReduceArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
-        let given = Reproducer::read(&self.file, self.passes.as_deref())?;
+        let given = Reproducer::read(&self.file, self.passes.as_deref(), &RulesArg::default().0)?;
         let text = match TryCommand::new(&self.command)? {
             Some(command) => format!("{}", self.by_command(&given.module, &command)?),
             None => match given.manager.run(&given.pipeline, given.module, &mut |_| {}) {

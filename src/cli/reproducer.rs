@@ -4,8 +4,9 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use passes::{Failure, Manager, Pipeline};
+use passes::{Failure, Manager, Pipeline, rules::Rules};
 use sha2::{Digest, Sha256};
 use treen::Error;
 
@@ -23,8 +24,12 @@ pub(super) struct Reproducer {
 
 impl Reproducer {
     /// Reads the file at `path`, or standard input where that is `-`. `passes` stand in for those
-    /// that the file names.
-    pub(super) fn read(path: &Path, passes: Option<&str>) -> Result<Reproducer, Error> {
+    /// that the file names; `rules` are those of `fuse`.
+    pub(super) fn read(
+        path: &Path,
+        passes: Option<&str>,
+        rules: &Arc<Rules>,
+    ) -> Result<Reproducer, Error> {
         let text = match path.as_os_str() == "-" {
             true => std::io::read_to_string(std::io::stdin().lock()),
             false => fs::read_to_string(path),
@@ -41,7 +46,7 @@ impl Reproducer {
             number.transpose().map_err(|_| at(format!("`// {name}: ` wants a number")))
         };
         let passes = passes.or_else(|| comment(&text, "passes")).unwrap_or_default();
-        let pipeline = Pipeline::parse(passes, &treen::passes())
+        let pipeline = Pipeline::parse(passes, &treen::passes_with(rules))
             .map_err(|why| Error::new("C0302", why.to_string()))?;
         let mut manager = Manager::default();
         manager.seed = number("seed")?.unwrap_or(manager.seed);

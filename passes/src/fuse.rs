@@ -1,0 +1,194 @@
+//! Rewrites each function by rules, and makes functions of what one kernel may compute at once.
+//!
+//! A function is put into an e-graph, which holds all that the rules make of it; then the cheapest
+//! form is taken. Limits are counts, so a build gives the same each time. Every application of a
+//! rule is matched again by a checker that does not know the e-graph, and run on noise.
+//!
+//! ```ir
+//! axis E = 4
+//! axis F = 6
+//! axis S <= 8
+//!
+//! fn @model (input %x : f32[S, E], weight %w : f32[F, E], weight %b : f32[F]) {
+//!   %0 = contract %x %w {over = [E]} : f32[S, F]
+//!   %1 = add %0 %b : f32[S, F]
+//!   %2 = constant {dtype = f32, axes = [], values = [0.0]} : f32[]
+//!   %3 = max %1 %2 : f32[S, F]
+//!   %4 = mul %3 %3 : f32[S, F]
+//!   return y = %4
+//! }
+//! ```
+//! becomes
+//! ```ir
+//! axis E = 4
+//! axis F = 6
+//! axis S <= 8
+//!
+//! fn @product of "fused::product" (%x0 : f32[S, E], %x1 : f32[F, E], %x2 : f32[F]) {
+//!   %0 = contract %x0 %x1 {over = [E]} : f32[S, F]
+//!   %1 = add %0 %x2 : f32[S, F]
+//!   %2 = constant {dtype = f32, axes = [], values = [0.0]} : f32[]
+//!   %3 = max %1 %2 : f32[S, F]
+//!   %4 = mul %3 %3 : f32[S, F]
+//!   return y = %4
+//! }
+//!
+//! fn @model (input %x : f32[S, E], weight %w : f32[F, E], weight %b : f32[F]) {
+//!   %0 = call %x %w %b {function = @product} : f32[S, F]
+//!   return y = %0
+//! }
+//! ```
+
+mod application;
+mod cost;
+mod emit;
+mod extract;
+mod graph;
+mod growth;
+mod log;
+mod matching;
+mod premises;
+mod replay;
+mod saturate;
+mod terms;
+mod trial;
+mod why_not;
+
+use std::sync::Arc;
+
+use egg::Id;
+use ir::{Function, Module, Stored};
+
+use crate::{
+    Contract, Cx, Fault, Pass, PassOption,
+    rules::{Action, Class, Rule, Rules},
+};
+
+use self::{
+    extract::Chosen,
+    replay::Bank,
+    saturate::{Saturated, saturate},
+};
+
+pub use growth::{Growth, growth};
+pub use why_not::{NearMiss, why_not};
+
+/// The most nodes of a function that is looked at.
+const MAX_NODES: usize = 4096;
+
+/// See the module.
+pub struct Fuse {
+    rules: Arc<Rules>,
+}
+
+impl Fuse {
+    /// The pass with the exact ones of these rules.
+    pub fn new(rules: Arc<Rules>) -> Fuse {
+        Fuse { rules }
+    }
+}
+
+impl Default for Fuse {
+    fn default() -> Fuse {
+        Fuse::new(Arc::new(Rules::standard()))
+    }
+}
+
+impl Pass for Fuse {
+    fn name(&self) -> &'static str {
+        "fuse"
+    }
+
+    fn about(&self) -> &'static str {
+        "makes functions of what one kernel may compute at once, by rules"
+    }
+
+    fn options(&self) -> &'static [PassOption] {
+        &[PassOption {
+            name: "rules",
+            default: "",
+            doc: "the identity of the rules besides the usual ones, which their file has to have",
+        }]
+    }
+
+    fn contract(&self) -> Contract {
+        Contract::Exact
+    }
+
+    fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
+        let wanted = cx.option("rules");
+        if !wanted.is_empty() && wanted != self.rules.identity {
+            return Err(Fault::new(format!("the rules `{wanted}` are not here")));
+        }
+        let is_exact = |it: &&Rule| it.class == Class::Exact;
+        let rules: Vec<&Rule> = self.rules.list.iter().filter(is_exact).collect();
+        rewritten(module, &rules, cx)
+    }
+}
+
+/// `module` with every function but those of libraries rewritten by `rules`.
+fn rewritten(module: &Module, rules: &[&Rule], cx: &mut Cx) -> Result<Module, Fault> {
+    let stored = Stored::new(module);
+    let mut result = Module { axes: module.axes.clone(), functions: Vec::new() };
+    for function in &module.functions {
+        let rebuilt = match is_rewritten(function) {
+            true => {
+                rewrite(&mut result, module, function, stored.values(&function.name), rules, cx)?
+            }
+            false => function.clone(),
+        };
+        result.functions.push(rebuilt);
+    }
+    result.prune();
+    Ok(result)
+}
+
+/// Functions with an origin are known to kernels as they are.
+fn is_rewritten(function: &Function) -> bool {
+    function.origin.is_none() && function.nodes().len() <= MAX_NODES
+}
+
+fn rewrite(
+    result: &mut Module,
+    module: &Module,
+    function: &Function,
+    stored: Vec<bool>,
+    rules: &[&Rule],
+    cx: &mut Cx,
+) -> Result<Function, Fault> {
+    let mut saturated = saturate(module.scope(), function, stored, rules);
+    if let Some(fault) = &saturated.classes.analysis.fault {
+        return Err(Fault::new(format!("in @{}, {fault}", function.name)));
+    }
+    let mut chosen = Chosen::original(&saturated);
+    let changes = chosen.improve(cx.left());
+    let rebuilt = emit::emit(result, module, &saturated, &chosen);
+    let form = chosen.form(saturated.root);
+    let after = form.add(&mut saturated);
+    justify(module, function, &saturated, after, rules)?;
+    for what in form.explain(&mut saturated, &changes) {
+        cx.allows(&function.name, what);
+    }
+    Ok(rebuilt)
+}
+
+/// Checks that the form `after` of `function` follows from rules that hold.
+fn justify(
+    module: &Module,
+    function: &Function,
+    saturated: &Saturated<'_>,
+    after: Id,
+    rules: &[&Rule],
+) -> Result<(), Fault> {
+    let bank = Bank::new(&saturated.classes);
+    let at = |why: String| Fault::new(format!("in @{}, {why}", function.name));
+    let applied = bank.replay(&saturated.classes.get_union_equalities(), rules).map_err(at)?;
+    if !bank.follows(&applied, saturated.root, after) {
+        return Err(at("what was chosen does not follow from the rules".to_owned()));
+    }
+    let rewrites = applied.into_iter().filter(|it| matches!(it.rule.action, Action::Rewrite(_)));
+    trial::check_all(module, function.name.as_str(), &bank, &rewrites.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests;
