@@ -20,6 +20,8 @@ pub struct Budget {
     pub parameters: Option<u64>,
     /// Bytes at most, of weights in `bf16` with the keys, values and states of one sequence.
     pub bytes: Option<u64>,
+    /// Bytes at most that a step has time to read, of the same.
+    pub step_bytes: Option<u64>,
     /// Positions of that sequence, if not as many as the spec allows.
     pub context: Option<u64>,
     /// These extents.
@@ -33,7 +35,7 @@ pub struct Budget {
 impl FromStr for Budget {
     type Err = String;
 
-    /// Reads `9b`, `12GiB@32768`, `F=8960`, `layers=48`, `skip=3+5`, or several of these with
+    /// Reads `9b`, `12GiB@32768`, `20ms@60GB/s`, `F=8960`, `layers=48`, `skip=3+5`, or several of these with
     /// commas between.
     fn from_str(text: &str) -> Result<Budget, String> {
         let mut budget = Budget::default();
@@ -44,7 +46,8 @@ impl FromStr for Budget {
     }
 }
 
-const SUCH_AS: &str = "there is `9b`, `12GiB@32768`, `F=8960`, `layers=48` and `skip=3+5`";
+const SUCH_AS: &str = "there is `9b`, `12GiB@32768`, `20ms@60GB/s`, `F=8960`, \
+                       `layers=48` and `skip=3+5`";
 
 /// Units of memory.
 const UNITS: [(&str, f64); 4] =
@@ -73,13 +76,19 @@ impl Budget {
             }
             return Some(());
         }
-        let (amount, context) = part.split_once('@').map_or((part, None), |it| (it.0, Some(it.1)));
-        if let Some(context) = context {
-            self.context = Some(context.trim().parse().ok()?);
+        let (amount, rest) = part.split_once('@').map_or((part, None), |it| (it.0, Some(it.1)));
+        if let Some(time) = amount.strip_suffix("ms") {
+            let rate = count(rest?.trim().strip_suffix("GB/s")?, 1e9)?;
+            self.step_bytes = Some(count(time, rate as f64 / 1e3)?);
+            return Some(());
         }
         for (unit, size) in UNITS {
             if let Some(number) = amount.strip_suffix(unit) {
                 self.bytes = Some(count(number, size)?);
+                self.context = match rest {
+                    Some(positions) => Some(positions.trim().parse().ok()?),
+                    None => None,
+                };
                 return Some(());
             }
         }
@@ -88,12 +97,12 @@ impl Budget {
             .map(|it| (it, 1e9))
             .or_else(|| amount.strip_suffix(['m', 'M']).map(|it| (it, 1e6)))?;
         self.parameters = Some(count(number, unit)?);
-        context.is_none().then_some(())
+        rest.is_none().then_some(())
     }
 
     /// Whether there is a limit, and not only extents by name.
     pub fn is_limit(&self) -> bool {
-        self.parameters.is_some() || self.bytes.is_some()
+        self.parameters.is_some() || self.bytes.is_some() || self.step_bytes.is_some()
     }
 
     /// The choice with the most parameters within the limits, of the choices that the spec
@@ -146,8 +155,10 @@ impl Budget {
             let whole = |(name, sizes): (&String, &Vec<usize>)| {
                 Some((name.clone(), sizes.iter().copied().max()?))
             };
-            let sizes = free.iter().filter_map(whole).collect();
-            return Ok(vec![Candidate { parameters: 0, sizes }]);
+            let sizes: BTreeMap<String, usize> = free.iter().filter_map(whole).collect();
+            let by_name = sizes.iter().map(|(name, size)| (name.as_str(), *size)).collect();
+            let parameters = parameters(&compiled.module, &by_name).unwrap_or(u64::MAX);
+            return Ok(vec![Candidate { parameters, sizes }]);
         }
         let mut found = combinations(&free)?
             .into_iter()
@@ -179,13 +190,20 @@ impl Budget {
         compiled: &Compiled,
         sizes: &BTreeMap<String, usize>,
     ) -> Result<bool, Error> {
-        let Some(most) = self.bytes else { return Ok(true) };
+        if self.bytes.is_none() && self.step_bytes.is_none() {
+            return Ok(true);
+        }
         let mut module = compiled.module.clone();
         sizes.iter().for_each(|(name, size)| module.axes.fix(name.as_str(), *size));
         let Some(format) = Format::from_name("bf16") else { return Ok(false) };
         let memory = Memory::of(&module, &compiled.weights, format, DType::BF16)?;
-        let context = self.context.unwrap_or(memory.most_positions);
-        Ok(memory.total_bytes(context, 1).is_some_and(|it| it <= most))
+        let within = |context, most: Option<u64>| {
+            let bytes = memory.total_bytes(context, 1);
+            most.is_none_or(|most| bytes.is_some_and(|it| it <= most))
+        };
+        // Of a step, the first is timed: what is read of later ones grows with the text.
+        let is_held = within(self.context.unwrap_or(memory.most_positions), self.bytes);
+        Ok(is_held && within(self.context.unwrap_or(0), self.step_bytes))
     }
 
     /// What is kept of a model whose axes are cut to `sizes`.
@@ -263,4 +281,30 @@ fn combinations(
         all = all.iter().flat_map(with).collect();
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_read() {
+        let of = |text: &str| text.parse::<Budget>();
+        let limits = Budget {
+            parameters: Some(1_500_000_000),
+            bytes: Some(12 << 30),
+            context: Some(32768),
+            ..Budget::default()
+        };
+        assert_eq!(of("1.5b, 12GiB@32768"), Ok(limits));
+        let step = Budget { step_bytes: Some(1_200_000_000), ..Budget::default() };
+        assert_eq!(of("20ms@60GB/s"), Ok(step));
+        let mut named = Budget { layers: Some(48), ..Budget::default() };
+        named.widths.set("F", 8960);
+        named.skipped.extend([3, 5]);
+        assert_eq!(of("F=8960,layers=48,skip=3+5"), Ok(named));
+        for wrong in ["9", "9x", "b", "-1b", "F=0", "f-=1", "9b@3", "20ms", "20ms@6", "layers=0"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+    }
 }

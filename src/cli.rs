@@ -123,7 +123,8 @@ struct ModelArgs {
     #[arg(long, value_name = "N")]
     bisect_limit: Option<usize>,
     /// What the model may cost: the most that its elastic axes allow within `9b` parameters or
-    /// `12GiB@32768` (memory with so many positions), or `F=8960,J=14,layers=48,skip=3+5` by name
+    /// `12GiB@32768` (memory with so many positions) or `20ms@60GB/s` (a step that reads it all),
+    /// or `F=8960,J=14,layers=48,skip=3+5` by name
     #[arg(long, value_name = "LIMITS")]
     budget: Option<Budget>,
     /// A safetensors file of `treen prune` with orders of importance, if the checkpoint has none

@@ -2,12 +2,16 @@
 //! model of every family.
 
 use std::fmt::Write;
+use std::path::Path;
 
+use frontend::WeightMap;
+use import::Checkpoint;
 use ir::Module;
-use passes::{Class, Links, Manager, Pipeline};
+use passes::{Class, Links, Manager, Noise, Orders, Pipeline};
+use runtime::Model;
+use treen::{Budget, Choice, Options, Ranking, ReferenceModel, Spec, export, slices};
 
 use crate::models::{folders, spec};
-use treen::{Budget, Choice, Ranking, Spec, slices};
 
 fn module(name: &str) -> Module {
     spec(name).compile().unwrap_or_else(|why| panic!("{name}: {why}")).module
@@ -149,6 +153,79 @@ fn cut(whole: Spec, budget: &str) -> Spec {
     let choice: Choice = choice.unwrap_or_else(|why| panic!("{why}"));
     let sliced = slices::slice(whole, compiled, &choice, &Ranking::default().orders);
     sliced.unwrap_or_else(|why| panic!("{why}")).spec
+}
+
+/// Weights of a cut model that are written anew are read as the cut ones were: through split and
+/// squeezed tensors, with orders for each layer and group, and with layers left out.
+#[test]
+fn cut_weights_can_be_written() {
+    for (name, budget) in [
+        ("fixtures/nemotron_h", "E=12,F=14,G=1,J=2,D=3,skip=1+5"),
+        ("fixtures/llama-tied", "E=16,F=20,skip=0"),
+        ("fixtures/gpt2", "F=20"),
+    ] {
+        let whole = spec(name);
+        let compiled = whole.compile().unwrap_or_else(|why| panic!("{why}"));
+        let checkpoint = Checkpoint::open(Path::new(name)).expect("a checkpoint");
+        let budget: Budget = budget.parse().expect("a budget");
+        let orders = Orders::random(&compiled.module, &budget.widths, &mut Noise::new(1));
+        let ranking = Ranking { orders, layers: None };
+        let choice = budget.choose(&whole, &compiled, &ranking).expect("a choice");
+        let sliced = slices::slice(whole, compiled, &choice, &ranking.orders);
+        let sliced = sliced.unwrap_or_else(|why| panic!("{name}: {why}"));
+        let small = sliced.spec.compile().unwrap_or_else(|why| panic!("{name}: {why}"));
+        let target = small.weights.iter().find(|it| it.format == "hf").expect("a map");
+        let maps = &sliced.compiled.weights;
+        let tensors = export::tensors(&small.module, maps, target, &checkpoint);
+        let tensors = tensors.unwrap_or_else(|why| panic!("{name}: {why}"));
+        let path =
+            std::env::temp_dir().join(format!("treen-cut-{}.safetensors", std::process::id()));
+        export::write(&path, &tensors).expect("a temporary file");
+        let written = Checkpoint::open(&path);
+        std::fs::remove_file(&path).expect("the file just written");
+        let written = written.expect("a checkpoint");
+        let options = Options { check: false, ..Options::default() };
+        let cut_options = Options { widths: sliced.widths, ..options.clone() };
+        let outputs = |module, maps: &[WeightMap], checkpoint: &Checkpoint, options: &Options| {
+            let lowered = treen::lower(module, options, &mut |_| {});
+            let lowered = lowered.unwrap_or_else(|why| panic!("{name}: {why}"));
+            let model = ReferenceModel::new(&lowered, maps, checkpoint);
+            let mut model = model.unwrap_or_else(|why| panic!("{name}: {why}"));
+            model.step(&[3, 1, 4, 1, 5], 5).expect("a step").to_vec()
+        };
+        let expected = outputs(sliced.compiled.module, maps, &checkpoint, &cut_options);
+        let found = outputs(small.module.clone(), &small.weights, &written, &options);
+        assert_eq!(found, expected, "{name}");
+        assert!(found.iter().any(|it| *it != found[0]));
+    }
+}
+
+/// A model without some layers answers as the whole one does where these hand on what they get.
+#[test]
+fn layers_left_out_hand_on_what_they_get() {
+    let name = "fixtures/nemotron_h";
+    let whole = spec(name);
+    let compiled = whole.compile().unwrap_or_else(|why| panic!("{why}"));
+    let checkpoint = Checkpoint::open(Path::new(name)).expect("a checkpoint");
+    let outputs = |module: &Module, maps: &[WeightMap], options: &Options| {
+        let lowered = treen::lower(module.clone(), options, &mut |_| {});
+        let lowered = lowered.unwrap_or_else(|why| panic!("{why}"));
+        let model = ReferenceModel::new(&lowered, maps, &checkpoint);
+        let mut model = model.unwrap_or_else(|why| panic!("{why}"));
+        model.step(&[3, 1, 4, 1, 5], 5).expect("a step").to_vec()
+    };
+    let options = Options { check: false, ..Options::default() };
+    for skipped in [vec![0], vec![1, 3], vec![2, 5, 6]] {
+        let list: Vec<String> = skipped.iter().map(usize::to_string).collect();
+        let passes = format!("mask{{skip={}}},{}", list.join(" "), treen::DEFAULT_PIPELINE);
+        let masked = Options { passes: Some(passes), ..options.clone() };
+        let found = outputs(&compiled.module, &compiled.weights, &masked);
+        let choice = Choice { skipped: skipped.into_iter().collect(), ..Choice::default() };
+        let sliced = slices::slice(whole.clone(), compiled.clone(), &choice, &Orders::default());
+        let sliced = sliced.unwrap_or_else(|why| panic!("{why}"));
+        let cut = outputs(&sliced.compiled.module, &sliced.compiled.weights, &options);
+        assert_eq!(found, cut, "without {list:?}");
+    }
 }
 
 /// A limit picks the declared choices with the most parameters within it.
