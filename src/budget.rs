@@ -35,8 +35,8 @@ pub struct Budget {
 impl FromStr for Budget {
     type Err = String;
 
-    /// Reads `9b`, `12GiB@32768`, `20ms@60GB/s`, `F=8960`, `layers=48`, `skip=3+5`, or several of these with
-    /// commas between.
+    /// Reads `9b`, `12GiB@32768`, `20ms@60GB/s`, `F=8960`, `layers=48`, `skip=3+5`, or several of
+    /// these with commas between.
     fn from_str(text: &str) -> Result<Budget, String> {
         let mut budget = Budget::default();
         for part in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {

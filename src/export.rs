@@ -31,8 +31,10 @@ pub type Tensors = BTreeMap<String, Tensor>;
 
 /// What a tensor of the new checkpoint is put together from.
 struct Piece {
-    /// Its first row.
+    /// Its first row, or column where pieces stand side by side.
     row: usize,
+    /// Whether they stand side by side, and not one below the other.
+    beside: bool,
     tensor: Tensor,
 }
 
@@ -56,7 +58,7 @@ pub fn tensors(
         for layer in 0..rule.layers.as_ref().map_or(1, Vec::len) {
             let piece = loaded(module, from, layer, &loader);
             let to = rule.layers.as_ref().map_or(0, |it| it[layer]);
-            let turned = piece.and_then(|it| turned(&rule.source.of_layer(to), 0, it));
+            let turned = piece.and_then(|it| turned(&rule.source.of_layer(to), it));
             let turned =
                 turned.map_err(|why| Error::new("C0203", format!("`{}`: {why}", rule.param)))?;
             if let Some((name, piece)) = turned {
@@ -85,7 +87,7 @@ fn loaded(
         _ => DType::F32,
     };
     let bytes = encoded(dtype, &loaded.decode()?);
-    Ok(Piece { row: 0, tensor: Tensor { dtype, shape, bytes } })
+    Ok(Piece { row: 0, beside: false, tensor: Tensor { dtype, shape, bytes } })
 }
 
 fn encoded(dtype: DType, values: &[f32]) -> Vec<u8> {
@@ -99,32 +101,31 @@ fn encoded(dtype: DType, values: &[f32]) -> Vec<u8> {
 }
 
 /// The tensor that `source` would read `piece` from; `None` where it would read none.
-fn turned(
-    source: &TensorSource,
-    row: usize,
-    piece: Piece,
-) -> Result<Option<(String, Piece)>, String> {
+fn turned(source: &TensorSource, piece: Piece) -> Result<Option<(String, Piece)>, String> {
     match source {
-        TensorSource::Tensor(name) => Ok(Some((name.clone(), Piece { row, ..piece }))),
+        TensorSource::Tensor(name) => Ok(Some((name.clone(), piece))),
         TensorSource::Fill(_) => Ok(None),
         TensorSource::FirstOf(all) => match all.first() {
-            Some(first) => turned(first, row, piece),
+            Some(first) => turned(first, piece),
             None => Ok(None),
         },
-        TensorSource::Rows(of, from, _) => turned(of, row + from, piece),
-        TensorSource::Flat(of) => turned(of, row, piece),
+        TensorSource::Rows(of, from, _) if !piece.beside => {
+            turned(of, Piece { row: piece.row + from, ..piece })
+        }
+        TensorSource::Flat(of) => turned(of, piece),
         TensorSource::Squeeze(of) => {
             let mut piece = piece;
             if 1 < piece.tensor.shape.len() {
                 piece.tensor.shape.insert(1, 1);
             }
-            turned(of, row, piece)
+            turned(of, piece)
         }
-        TensorSource::Transpose(of) => turned(of, row, transposed(piece)?),
-        TensorSource::Each(of, change) => turned(of, row, undone(*change, piece)?),
-        TensorSource::Unrotate(..) | TensorSource::Take(..) | TensorSource::ByLayer(_) => {
-            Err("what its rule does can not be turned around".to_owned())
-        }
+        TensorSource::Transpose(of) => turned(of, transposed(piece)?),
+        TensorSource::Each(of, change) => turned(of, undone(*change, piece)?),
+        TensorSource::Rows(..)
+        | TensorSource::Unrotate(..)
+        | TensorSource::Take(..)
+        | TensorSource::ByLayer(_) => Err("what its rule does can not be turned around".to_owned()),
     }
 }
 
@@ -143,7 +144,8 @@ fn transposed(piece: Piece) -> Result<Piece, String> {
     let new: Vec<f32> = places.map(|it| old[it]).collect();
     let dtype = piece.tensor.dtype;
     let tensor = Tensor { dtype, shape: vec![columns, rows], bytes: encoded(dtype, &new) };
-    Ok(Piece { tensor, ..piece })
+    // What was the first row of several becomes the first column.
+    Ok(Piece { tensor, beside: 0 < piece.row || piece.beside, ..piece })
 }
 
 /// The elements before `change` was made.
@@ -163,15 +165,19 @@ fn joined(mut pieces: Vec<Piece>) -> Tensor {
     pieces.sort_by_key(|it| it.row);
     // A weight that several parameters share is there several times.
     pieces.dedup_by_key(|it| it.row);
-    let rows = pieces.iter().map(|it| it.tensor.shape.first().copied().unwrap_or(1)).sum();
-    let mut pieces = pieces.into_iter().map(|it| it.tensor);
-    let empty = Tensor { dtype: DType::F32, shape: Vec::new(), bytes: Vec::new() };
-    let mut whole = pieces.next().unwrap_or(empty);
-    pieces.for_each(|it| whole.bytes.extend(it.bytes));
-    if let Some(first) = whole.shape.first_mut() {
-        *first = rows;
+    let axis = usize::from(pieces.iter().any(|it| it.beside));
+    let dtype = pieces.first().map_or(DType::F32, |it| it.tensor.dtype);
+    let mut shape = pieces.first().map_or(Vec::new(), |it| it.tensor.shape.clone());
+    if let Some(size) = shape.get_mut(axis) {
+        *size = pieces.iter().map(|it| it.tensor.shape.get(axis).copied().unwrap_or(1)).sum();
     }
-    whole
+    let rows = if axis == 0 { 1 } else { shape.first().copied().unwrap_or(1).max(1) };
+    let row_of = |it: &Piece, row: usize| {
+        let n = it.tensor.bytes.len() / rows;
+        it.tensor.bytes[row * n..][..n].to_vec()
+    };
+    let bytes = (0..rows).flat_map(|row| pieces.iter().flat_map(move |it| row_of(it, row)));
+    Tensor { dtype, shape, bytes: bytes.collect() }
 }
 
 /// Writes tensors in the safetensors format, in the order of their names.
