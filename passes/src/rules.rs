@@ -203,6 +203,14 @@ fn digest(text: &str) -> String {
 }
 
 impl Pattern {
+    /// How many ops stand above its deepest variable.
+    pub(crate) fn depth(&self) -> usize {
+        match self {
+            Pattern::Var(_) | Pattern::Fill(..) => 0,
+            _ => 1 + self.operands().iter().map(Pattern::depth).max().unwrap_or(0),
+        }
+    }
+
     /// The name of the op that it begins with.
     pub(crate) fn op(&self) -> Option<&'static str> {
         match self {

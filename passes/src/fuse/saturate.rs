@@ -41,8 +41,10 @@ pub(crate) fn saturate<'a>(
 ) -> Saturated<'a> {
     let mut it = read(scope, function, stored);
     let mut done = BTreeSet::new();
+    let mut changed: BTreeSet<Id> = it.classes.classes().map(|it| it.id).collect();
     for _ in 0..MAX_ROUNDS {
-        if !it.round(rules, &mut done) {
+        changed = it.round(rules, &changed, &mut done);
+        if changed.is_empty() {
             return it;
         }
         it.classes.rebuild();
@@ -56,14 +58,22 @@ pub(crate) fn saturate<'a>(
 }
 
 impl Saturated<'_> {
-    /// Applies each rule wherever it matches; whether anything was new.
-    fn round(&mut self, rules: &[&Rule], done: &mut BTreeSet<(usize, Id, Id)>) -> bool {
+    /// Applies each rule wherever it matches something `changed`; what that changed.
+    fn round(
+        &mut self,
+        rules: &[&Rule],
+        changed: &BTreeSet<Id>,
+        done: &mut BTreeSet<(usize, Id, Id)>,
+    ) -> BTreeSet<Id> {
         let mut found = Vec::new();
         let places = self.places();
+        let deepest = rules.iter().map(|it| it.pattern.depth()).max().unwrap_or(0);
+        let near = self.near(changed, deepest);
         for (i, rule) in rules.iter().enumerate() {
             let before = found.len();
             let here = rule.pattern.op().and_then(|it| places.get(it));
-            for &class in here.into_iter().flatten() {
+            let near = &near[rule.pattern.depth()];
+            for &class in here.into_iter().flatten().filter(|it| near.contains(it)) {
                 let matches = find(&self.classes, &rule.pattern, class, Strictness::Strict);
                 found.extend(matches.into_iter().filter_map(|mut it| {
                     let made = apply(&self.classes, rule, &mut it).ok()?;
@@ -75,15 +85,32 @@ impl Saturated<'_> {
                 }
             }
         }
-        let mut changed = false;
+        let before = self.classes.nodes().len();
+        let mut changed = BTreeSet::new();
         for (i, old, new) in found {
             let (old, new) = (self.add(&old), self.add(&new));
             if done.insert((i, old, new)) {
                 self.classes.union_trusted(old, new, rules[i].name.as_str());
-                changed = true;
+                changed.insert(old);
             }
         }
+        if !changed.is_empty() {
+            changed.extend((before..self.classes.nodes().len()).map(Id::from));
+        }
         changed
+    }
+
+    /// For each number of steps up to `deepest`, the classes from which `changed` is so near.
+    fn near(&self, changed: &BTreeSet<Id>, deepest: usize) -> Vec<BTreeSet<Id>> {
+        let first: BTreeSet<Id> = changed.iter().map(|it| self.classes.find(*it)).collect();
+        let mut near = vec![first];
+        for step in 0..deepest {
+            let parents = near[step].iter().flat_map(|it| self.classes[*it].parents());
+            let wider = parents.map(|it| self.classes.find(it)).chain(near[step].iter().copied());
+            let wider = wider.collect();
+            near.push(wider);
+        }
+        near
     }
 
     /// The classes that have an op of each name.
