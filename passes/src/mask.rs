@@ -46,7 +46,9 @@ use ir::{
 };
 
 use crate::{
-    Contract, Cx, Fault, Noise, Pass, PassOption, Widths, forms,
+    Contract, Cx, Fault, Noise, Pass, PassOption, Widths,
+    check::{run, same_numbers},
+    forms,
     rebuild::{Rebuild, live_nodes},
     slice::{TO, sliced, wanted},
 };
@@ -79,20 +81,32 @@ impl Pass for Mask {
     }
 
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
-        let number = |it: &str| {
-            it.parse().map_err(|_| Fault::new(format!("`{it}` is not the number of a layer")))
-        };
-        let skipped = cx.option("skip").split_whitespace().map(number);
-        let skipped: BTreeSet<usize> = skipped.collect::<Result<_, _>>()?;
-        masked(&skip(module, &skipped), &wanted(module, cx)?.within(module)?)
+        masked(&skip(module, &skipped(cx)?), &wanted(module, cx)?.within(module)?)
     }
+}
+
+/// The layers that the option leaves out.
+fn skipped(cx: &Cx) -> Result<BTreeSet<usize>, Fault> {
+    let number = |it: &str| {
+        it.parse().map_err(|_| Fault::new(format!("`{it}` is not the number of a layer")))
+    };
+    cx.option("skip").split_whitespace().map(number).collect()
 }
 
 /// A module without layers left out is what the sliced one is; of layers, there is no other form to
 /// compare with.
-fn is_the_sliced(before: &Module, _: &Module, cx: &Cx, noise: &mut Noise) -> Result<(), Fault> {
+fn is_the_sliced(before: &Module, after: &Module, cx: &Cx, noise: &mut Noise) -> Result<(), Fault> {
     let widths = wanted(before, cx)?;
-    forms::agree(before, &sliced(before, &widths), &widths, noise)
+    forms::agree(before, &sliced(before, &widths), &widths, noise)?;
+    // That was about masks as such; the module after the pass has them, and nothing else.
+    let right = masked(&skip(before, &skipped(cx)?), &widths.within(before)?)?;
+    let sizes = before.axes.sizes(&noise.extents(before)).map_err(Fault::new)?;
+    let arguments = noise.arguments(before, &sizes);
+    let old = run(&right, &arguments, &sizes, false)?;
+    let new = run(after, &arguments, &sizes, false)?;
+    let outputs = before.entry().outputs.iter().zip(old.iter().zip(&new));
+    let mut same = outputs.map(|(it, (old, new))| same_numbers(it.name.as_str(), old, new, 1e-12));
+    same.try_for_each(|it| it)
 }
 
 /// `module` with the layers of those numbers handing on what they are given: calls of the entry
