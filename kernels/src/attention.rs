@@ -37,7 +37,7 @@ impl Kernel for Attention {
         };
         let size = |axes: &[&ir::Axis]| Word::Size(axes.iter().map(|&it| it.clone()).collect());
         vec![
-            Word::Output,
+            Word::Output(0),
             size(&[heads, group, pv]),
             Word::Operand(q.index()),
             size(&[heads, group, p]),

@@ -21,7 +21,7 @@ impl Kernel for Conv1d {
         let operands = &function.nodes().first().expect("the call").operands;
         let params = param_axes(callee(scope, function));
         let ([s, c], [_, w]) = (params[0], params[1]) else { unreachable!("x[S, C], w[C, W]") };
-        let mut words = vec![Word::Output];
+        let mut words = vec![Word::Output(0)];
         words.extend(operands.iter().map(|it| Word::Operand(it.index())));
         words.extend([s, c, w].map(|it| Word::Size(vec![it.clone()])));
         words

@@ -39,7 +39,25 @@ pub fn is_group(function: &Function) -> bool {
 /// A claim that was chosen.
 struct Chosen {
     kernel: &'static str,
+    root: usize,
     nodes: Vec<usize>,
+}
+
+impl Chosen {
+    /// What is left of it: what its root gives, or else what is used elsewhere.
+    fn results(&self, site: &Site<'_>) -> Vec<Value> {
+        let nodes = site.function.nodes();
+        if self.nodes.last() == Some(&self.root) {
+            return nodes[self.root].results().collect();
+        }
+        let inside = |value: Value| {
+            let operands = self.nodes.iter().flat_map(|&it| &nodes[it].operands);
+            operands.filter(|it| **it == value).count()
+        };
+        let values = self.nodes.iter().filter(|it| !is_number(&nodes[**it]));
+        let values = values.flat_map(|&it| nodes[it].results());
+        values.filter(|it| inside(*it) < site.uses[it.index()]).collect()
+    }
 }
 
 /// How often each value is used; outputs are uses.
@@ -52,7 +70,7 @@ fn uses(function: &Function) -> Vec<usize> {
     uses
 }
 
-/// The chosen claims, by their last node.
+/// The chosen claims, by their roots.
 fn choose(site: &Site<'_>, kernels: &[&dyn Kernel]) -> BTreeMap<usize, Chosen> {
     let mut taken = vec![false; site.function.nodes().len()];
     let mut chosen = BTreeMap::new();
@@ -60,7 +78,7 @@ fn choose(site: &Site<'_>, kernels: &[&dyn Kernel]) -> BTreeMap<usize, Chosen> {
         let claims = kernels.iter().filter_map(|kernel| {
             let nodes = site_claim(site, *kernel, root)?;
             let free = nodes.iter().all(|&it| !taken[it]);
-            free.then(|| Chosen { kernel: kernel.name(), nodes })
+            free.then(|| Chosen { kernel: kernel.name(), root, nodes })
         });
         // `max_by_key` would prefer the last of equals; the first kernel is to win.
         let best = claims.reduce(|a, b| if a.nodes.len() < b.nodes.len() { b } else { a });
@@ -74,11 +92,12 @@ fn choose(site: &Site<'_>, kernels: &[&dyn Kernel]) -> BTreeMap<usize, Chosen> {
 }
 
 /// Whether `node` is a number, which claims may share.
-fn is_number(node: &Node) -> bool {
+pub(crate) fn is_number(node: &Node) -> bool {
     matches!(&node.op, Op::Constant(it) if it.values.len() == 1)
 }
 
-/// A claim whose inner values are used nowhere else, but for numbers.
+/// A claim whose inner values are used nowhere else, but for numbers, and whose operands are there
+/// at `root`.
 fn site_claim(site: &Site<'_>, kernel: &dyn Kernel, root: usize) -> Option<Vec<usize>> {
     let nodes = kernel.claim(site, root)?;
     let function = site.function;
@@ -89,10 +108,16 @@ fn site_claim(site: &Site<'_>, kernel: &dyn Kernel, root: usize) -> Option<Vec<u
     let private = |&it: &usize| {
         let node = &function.nodes()[it];
         let is_inside = || node.results().all(|v| site.uses[v.index()] == inside(v));
-        it == root || is_number(node) || is_inside()
+        root <= it || is_number(node) || is_inside()
     };
     let computable = nodes.iter().all(|&it| fits(site, kernel, &function.nodes()[it]));
-    (computable && nodes.iter().all(private)).then_some(nodes)
+    let made_later = |value: &Value| {
+        let later = function.nodes()[root..].iter().enumerate().map(|(i, node)| (root + i, node));
+        let mut others = later.filter(|(i, _)| !nodes.contains(i));
+        others.any(|(_, node)| node.results().any(|it| it == *value))
+    };
+    let mut operands = nodes.iter().flat_map(|&it| &function.nodes()[it].operands);
+    (computable && nodes.iter().all(private) && !operands.any(made_later)).then_some(nodes)
 }
 
 /// Whether a node works on what `kernel` can: `f32` values and `i32` places, for some kernels
@@ -130,18 +155,16 @@ fn outline(
         if !live[i] || inner.contains(&i) {
             continue;
         }
-        let values = match chosen.get(&i) {
-            None => {
-                let operands: Vec<Value> = node.operands.iter().map(|it| new[it.index()]).collect();
-                result.add_all(module.scope(), node.op.clone(), &operands)
-            }
+        let (op, operands, results) = match chosen.get(&i) {
+            None => (node.op.clone(), node.operands.clone(), node.results().collect()),
             Some(claim) => {
-                let (name, operands) = define(module, old, site, claim);
-                let operands: Vec<Value> = operands.iter().map(|it| new[it.index()]).collect();
-                result.add_all(module.scope(), Call { function: name }, &operands)
+                let (function, operands) = define(module, old, site, claim);
+                (Call { function }.into(), operands, claim.results(site))
             }
         };
-        node.results().zip(values).for_each(|(old, value)| new[old.index()] = value);
+        let operands: Vec<Value> = operands.iter().map(|it| new[it.index()]).collect();
+        let values = result.add_all(module.scope(), op, &operands);
+        results.iter().zip(values).for_each(|(old, value)| new[old.index()] = value);
     }
     for output in &function.outputs {
         result.output(&output.name, new[output.value.index()]);
@@ -149,17 +172,16 @@ fn outline(
     result
 }
 
-/// The nodes that only chosen claims need.
+/// The nodes for which calls stand elsewhere, but for numbers that others need too.
 fn inner(site: &Site<'_>, chosen: &BTreeMap<usize, Chosen>) -> Vec<usize> {
     let nodes = site.function.nodes();
     let mut left = site.uses.to_vec();
     let claimed: BTreeSet<usize> = chosen.values().flat_map(|it| it.nodes.clone()).collect();
     let operands = claimed.iter().flat_map(|&it| &nodes[it].operands);
     operands.for_each(|it| left[it.index()] -= 1);
-    let is_inner = |it: &usize| {
-        !chosen.contains_key(it) && nodes[*it].results().all(|value| left[value.index()] == 0)
-    };
-    claimed.into_iter().filter(is_inner).collect()
+    let is_needed = |it: usize| nodes[it].results().any(|value| left[value.index()] != 0);
+    let stays = |it: usize| chosen.contains_key(&it) || is_number(&nodes[it]) && is_needed(it);
+    claimed.into_iter().filter(|it| !stays(*it)).collect()
 }
 
 /// Adds a function of the claimed nodes under a name that `old` does not have either, or finds an
@@ -194,8 +216,7 @@ fn define(
         let values = body.add_all(module.scope(), node.op.clone(), &operands);
         node.results().zip(values).for_each(|(old, value)| new[old.index()] = value);
     }
-    let root = nodes.last().expect("a claim has nodes");
-    for (i, result) in root.results().enumerate() {
+    for (i, result) in claim.results(site).into_iter().enumerate() {
         let name = if i == 0 { "y".to_owned() } else { format!("y.{i}") };
         body.output(name, new[result.index()]);
     }

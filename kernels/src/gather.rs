@@ -30,7 +30,7 @@ impl Kernel for Gather {
         let axes = &function.ty(table).axes;
         let row = axes[1..].to_vec();
         vec![
-            Word::Output,
+            Word::Output(0),
             Word::Size(row.clone()),
             Word::Operand(table.index()),
             Word::Format { operand: table.index(), rows: axes[..1].to_vec(), columns: row.clone() },

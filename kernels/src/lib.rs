@@ -56,8 +56,8 @@ impl Site<'_> {
 /// One word of a kernel's arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// Where the first result goes. Further results go where operands were.
-    Output,
+    /// Where result `i` goes.
+    Output(usize),
     /// Where operand `i` lies: of a weight with a `Format` its packed bytes.
     Operand(usize),
     /// The storage format of an operand, which is a packed table.
@@ -73,8 +73,9 @@ pub enum Word {
     Size(Vec<Axis>),
     /// A number.
     Bits(u64),
-    /// The code of [`Kernel::tail`], or 0; its own words stand behind all others.
-    Tail,
+    /// Two words: the code of [`Kernel::tail`] for result `i`, or 0, and which word is the first of
+    /// its own. Those stand behind all others.
+    Tail(usize),
     /// Scratch memory of the calling thread.
     Scratch,
 }
@@ -115,8 +116,9 @@ pub trait Kernel: Sync {
     /// Its name among the kernels of the device.
     fn name(&self) -> &'static str;
 
-    /// The nodes, by their places in the function and ending with `root`, that the kernel can
-    /// compute at once. Values inside them are used nowhere else.
+    /// The nodes, by their places in the function, that the kernel can compute at once where
+    /// `root` is. If that is the last of them its values are the results, and others are used
+    /// nowhere else; if not, what is used elsewhere of the nodes after it.
     fn claim(&self, site: &Site<'_>, root: usize) -> Option<Vec<usize>>;
 
     /// The words to call the kernel with, for a function that [`cover`] made of a claim.
@@ -129,8 +131,8 @@ pub trait Kernel: Sync {
         Vec::new()
     }
 
-    /// What the kernel leaves to generated code.
-    fn tail(&self, _scope: Scope<'_>, _function: &Function) -> Option<Tail> {
+    /// What the kernel leaves to generated code for one of the results.
+    fn tail(&self, _: Scope<'_>, _function: &Function, _result: usize) -> Option<Tail> {
         None
     }
 

@@ -2,9 +2,9 @@
 //!
 //! `contract x w` is claimed where `w` is a weight whose innermost axes are summed over and so are
 //! those of `x`, in the same order. `w` may also be a concatenation of weights, which are then the
-//! parts of one product. What follows is claimed as the product's tail, if it works element by
-//! element: a bias, an activation, a residual, a cast. A tail may take several products of one `x`,
-//! such as the two of SwiGLU.
+//! parts of one product, each with a result of its own if the product is cut again. What follows is
+//! claimed as a tail, if it works element by element: a bias, an activation, a residual, a cast. A
+//! tail may take several products of one `x`, such as the two of SwiGLU.
 
 mod claim;
 
@@ -28,57 +28,57 @@ impl Kernel for MatMul {
     }
 
     fn words(&self, _: Scope<'_>, function: &Function) -> Vec<Word> {
-        let parts = Parts::of(function);
-        let (x, k) = (parts.x, parts.over.len());
-        let (m, k) = (rows(&function.ty(x).axes, k), parts.over.to_vec());
-        let n = |of: Value| rows(&function.ty(of).axes, k.len());
-        let whole = function.ty(parts.contracts[0].result()).axes[m.len()..].to_vec();
+        let contract = function.nodes().iter().find(|it| as_contract(it).is_some());
+        let contract = contract.expect("a product");
+        let (x, k) = (contract.operands[0], &as_contract(contract).expect("just found").over);
+        let m = rows(&function.ty(x).axes, k.len());
+        let results = results(function);
         let mut words = vec![
-            Word::Output,
-            Word::Size(whole),
             Word::Operand(x.index()),
             Word::Size(k.clone()),
-            Word::Size(m),
+            Word::Size(m.clone()),
             Word::Size(k.clone()),
-            Word::Bits(parts.weights.len() as u64),
-            Word::flag(1 < parts.products.len()),
-            Word::Tail,
+            Word::Bits(results.len() as u64),
             Word::Scratch,
         ];
-        for w in parts.weights {
-            let operand = w.index();
-            let format = Word::Format { operand, rows: n(w), columns: k.clone() };
-            words.extend([Word::Operand(operand), format, Word::Size(n(w))]);
+        for (i, it) in results.iter().enumerate() {
+            let columns = function.ty(it.products[0]).axes[m.len()..].to_vec();
+            let (parts, beside) = (it.weights.len() as u64, 1 < it.products.len());
+            words.extend([Word::Output(i), Word::Size(columns), Word::Tail(i)]);
+            words.extend([Word::Bits(parts), Word::flag(beside)]);
+        }
+        for w in results.iter().flat_map(|it| &it.weights) {
+            let (operand, n) = (w.index(), rows(&function.ty(*w).axes, k.len()));
+            let format = Word::Format { operand, rows: n.clone(), columns: k.clone() };
+            words.extend([Word::Operand(operand), format, Word::Size(n)]);
         }
         words
     }
 
-    fn tail(&self, scope: Scope<'_>, function: &Function) -> Option<Tail> {
-        let Parts { products, .. } = Parts::of(function);
-        let mut tail = Function::new(Name::from(format!("{}.tail", function.name)));
+    fn tail(&self, scope: Scope<'_>, function: &Function, result: usize) -> Option<Tail> {
+        let Made { products, nodes, .. } = results(function).swap_remove(result);
+        let mut tail = Function::new(Name::from(format!("{}.tail.{result}", function.name)));
         tail.origin = Some(Origin { function: "loop".to_owned(), ..Origin::default() });
         let mut new: Vec<Option<Value>> = vec![None; function.n_values()];
         for (i, product) in products.iter().enumerate() {
             let ty = function.ty(*product).clone();
             new[product.index()] = Some(tail.param(format!("product.{i}"), Role::Value, ty));
         }
-        let nodes = || function.nodes().iter().filter(|it| is_of_tail(it));
-        let used = |it: usize| nodes().flat_map(|it| &it.operands).any(|used| used.index() == it);
+        let used = |it: usize| nodes.iter().flat_map(|it| &it.operands).any(|at| at.index() == it);
         let operands: Vec<usize> = (0..function.params.len()).filter(|it| used(*it)).collect();
         for &operand in &operands {
             let param = &function.params[operand];
             new[operand] = Some(tail.param(&param.name, param.role, param.ty.clone()));
         }
-        for node in nodes() {
+        for node in &nodes {
             let given: Option<Vec<Value>> =
                 node.operands.iter().map(|it| new[it.index()]).collect();
             let value = tail.add(scope, node.op.clone(), &given?);
             new[node.result().index()] = Some(value);
         }
-        let output = &function.outputs[0];
+        let output = &function.outputs[result];
         tail.output(&output.name, new[output.value.index()]?);
-        let is_empty = tail.nodes().is_empty();
-        (!is_empty).then_some(Tail { function: tail, products: products.len(), operands })
+        (!nodes.is_empty()).then_some(Tail { function: tail, products: products.len(), operands })
     }
 
     fn takes_half(&self) -> bool {
@@ -86,30 +86,56 @@ impl Kernel for MatMul {
     }
 }
 
-/// What a function of a claim multiplies.
-struct Parts<'a> {
-    x: Value,
-    over: &'a [ir::Axis],
-    contracts: Vec<&'a Node>,
-    weights: Vec<Value>,
-    /// What the tail takes.
+/// What a result of a function of a claim is made of.
+struct Made<'a> {
+    /// What the tail takes: whole products or parts of one.
     products: Vec<Value>,
+    weights: Vec<Value>,
+    /// The tail.
+    nodes: Vec<&'a Node>,
 }
 
-impl<'a> Parts<'a> {
-    fn of(function: &'a Function) -> Parts<'a> {
-        let nodes = || function.nodes().iter();
-        let contracts: Vec<&Node> = nodes().filter(|it| as_contract(it).is_some()).collect();
-        let weights = contracts.iter().flat_map(|it| factors(function, it.operands[1]));
-        let slices = nodes().filter_map(|it| Some((as_slice(it)?.after.len(), it.result())));
-        let mut slices: Vec<(usize, Value)> = slices.collect();
-        slices.sort_unstable();
-        let products = match slices.is_empty() {
-            true => contracts.iter().map(|it| it.result()).collect(),
-            false => slices.into_iter().map(|(_, it)| it).collect(),
-        };
-        let over = &as_contract(contracts[0]).expect("just filtered").over;
-        Parts { x: contracts[0].operands[0], over, weights: weights.collect(), contracts, products }
+fn results(function: &Function) -> Vec<Made<'_>> {
+    function.outputs.iter().map(|it| made(function, it.value)).collect()
+}
+
+fn made(function: &Function, output: Value) -> Made<'_> {
+    let mut needed = vec![false; function.n_values()];
+    needed[output.index()] = true;
+    let mut made = Made { products: Vec::new(), weights: Vec::new(), nodes: Vec::new() };
+    for node in function.nodes().iter().rev().filter(|it| it.results().count() == 1) {
+        let value = node.result();
+        if !needed[value.index()] {
+            continue;
+        }
+        match &node.op {
+            Op::Contract(_) | Op::Slice(_) => made.products.push(value),
+            _ => {
+                node.operands.iter().for_each(|it| needed[it.index()] = true);
+                made.nodes.push(node);
+            }
+        }
+    }
+    made.nodes.reverse();
+    made.products.sort_unstable_by_key(|it| (place(function, *it), *it));
+    made.weights = made.products.iter().flat_map(|it| weights(function, *it)).collect();
+    made
+}
+
+/// How many parts come before a part of a product.
+fn place(function: &Function, product: Value) -> usize {
+    function.maker(product).and_then(as_slice).map_or(0, |it| it.after.len())
+}
+
+/// The weights that give a product, or a part of one.
+fn weights(function: &Function, product: Value) -> Vec<Value> {
+    let node = function.maker(product).expect("a product");
+    match as_slice(node) {
+        Some(slice) => {
+            let whole = function.maker(node.operands[0]).expect("a product");
+            vec![factors(function, whole.operands[1])[slice.after.len()]]
+        }
+        None => factors(function, node.operands[1]),
     }
 }
 
@@ -119,10 +145,6 @@ fn factors(function: &Function, w: Value) -> Vec<Value> {
         Some(node) if as_concat(node).is_some() => node.operands.to_vec(),
         _ => vec![w],
     }
-}
-
-fn is_of_tail(node: &Node) -> bool {
-    !matches!(node.op, Op::Contract(_) | Op::Concat(_) | Op::Slice(_))
 }
 
 fn as_contract(node: &Node) -> Option<&Contract> {

@@ -25,7 +25,7 @@ impl Kernel for RmsNorm {
         let (x, weight) = (operands[0], operands[1]);
         let row = function.ty(weight).axes.clone();
         vec![
-            Word::Output,
+            Word::Output(0),
             Word::Size(row.clone()),
             Word::Operand(x.index()),
             Word::Size(row.clone()),

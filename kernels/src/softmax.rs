@@ -25,7 +25,7 @@ impl Kernel for Softmax {
         let over = reduced_axis(scope, node).expect("a softmax reduces");
         let axes = &function.ty(node.operands[0]).axes;
         vec![
-            Word::Output,
+            Word::Output(0),
             Word::Size(vec![over.clone()]),
             Word::Operand(node.operands[0].index()),
             Word::Size(vec![over.clone()]),

@@ -22,7 +22,7 @@ impl Kernel for Ssd {
         let operands = &function.nodes().first().expect("the call").operands;
         let params = param_axes(callee(scope, function));
         let (x, state) = (params[0], params[5]);
-        let mut words = vec![Word::Output];
+        let mut words = vec![Word::Output(0)];
         words.extend(operands.iter().map(|it| Word::Operand(it.index())));
         words.extend(x.iter().chain(state.last()).map(|it| Word::Size(vec![it.clone()])));
         words.push(Word::Scratch);

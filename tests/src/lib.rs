@@ -27,6 +27,8 @@ mod passes;
 #[cfg(test)]
 mod patterns;
 #[cfg(test)]
+mod products;
+#[cfg(test)]
 mod recurrences;
 #[cfg(test)]
 mod reports;

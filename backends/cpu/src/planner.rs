@@ -386,10 +386,7 @@ impl<'a> Planner<'a> {
                     operands.insert(operand, place.clone());
                     place
                 }
-                None if i == 0 => self.output(body, at, node, callee)?,
-                None => {
-                    return Err(format!("nothing says where result {i} of @{} goes", callee.name));
-                }
+                None => self.output(body, at, node, callee, result)?,
             });
         }
         let launch = match kernel {
@@ -402,16 +399,16 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Where the first result of `node` goes: where it is wanted, if that is free, over an operand
-    /// that nobody needs any more, or to a buffer.
+    /// Where the result `value` of `node` goes: where it is wanted, if that is free, over an
+    /// operand that nobody needs any more, or to a buffer.
     fn output(
         &mut self,
         body: &Body<'a>,
         at: usize,
         node: &Node,
         callee: &Function,
+        value: Value,
     ) -> Result<Place, String> {
-        let value = node.results().next().ok_or("a call gives nothing")?;
         if let Some(place) = body.wanted(value).filter(|it| !body.holds(it, at)) {
             return Ok(place.clone());
         }
@@ -430,10 +427,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The operands of `callee` that it may overwrite with its first result.
+    /// The operands of `callee` that it may overwrite with its only result.
     fn overwritable(&self, callee: &Function) -> Vec<usize> {
         let Some(kernel) = kernels::of_function(callee) else { return loops::overwritable(callee) };
-        let Some(tail) = kernel.tail(self.module.scope(), callee) else { return Vec::new() };
+        let tail =
+            kernel.tail(self.module.scope(), callee, 0).filter(|_| callee.outputs.len() == 1);
+        let Some(tail) = tail else { return Vec::new() };
         let of_tail = loops::overwritable(&tail.function).into_iter();
         let further = of_tail.filter_map(|it| it.checked_sub(tail.products));
         let words = kernel.words(self.module.scope(), callee);

@@ -116,7 +116,7 @@ fn matmul(kernels: &'static [Kernel], peak: &Peak, dtype: DType, (m, n, k): (usi
         let (y, x, w) =
             (y.as_ptr() as u64, x.as_ptr() as u64, packed[copy * size..].as_ptr() as u64);
         let [m, n, k] = [m, n, k].map(|it| it as u64);
-        vec![y, n, x, k, m, k, 1, 0, 0, 0, w, dtype as u64, n]
+        vec![x, k, m, k, 1, 0, y, n, 0, 0, 1, 0, w, dtype as u64, n]
     };
     let args: Vec<_> = (0..copies).map(words).collect();
     let seconds = all_in_turn(kernel, &args, if copies == 1 { 40 } else { 15 });

@@ -1,9 +1,10 @@
-//! `y[m, n] = x[m, k] * W[n, k]^T`, and what generated code makes of the products.
+//! `y[m, n] = x[m, k] * W[n, k]^T`, for several `y` at once, and what generated code makes of them.
 //!
-//! `x` is `f32`. `W` may have several parts, each packed in a storage format of its own; their
-//! products are columns of `y`, one part after the other. With a tail, products go to scratch, a
-//! tile that stays in a cache, and the tail writes `y` from it: bias, activation, residual, a
-//! narrower type. Parts may then also lie beside each other: the tail takes a product of each.
+//! `x` is `f32`. The `W` of a result may have several parts, each packed in a storage format of its
+//! own; their products are columns of `y`, one part after the other. With a tail, products go to
+//! scratch, a tile that stays in a cache, and the tail writes `y` from it: bias, activation,
+//! residual, a narrower type. Parts may then also lie beside each other: the tail takes a product
+//! of each.
 //!
 //! Few rows of `x` are multiplied with weights as they are stored, each read from memory once
 //! ([`few`]). For many rows weights are decoded to `f32`, a stretch at a time ([`many`]).
@@ -20,26 +21,34 @@ use few::FEW;
 use ir::DType;
 use std::ops::Range;
 
-/// The words before those of the parts, each of which has `w`, `dtype` and `n`; behind them are
-/// the tail's own.
-pub(crate) const ARGS: &[&str] =
-    &["y", "y_stride", "x", "x_stride", "m", "k", "parts", "beside", "tail", "scratch"];
+/// The words before those of the results, for each of which there are the six of [`Group`], and
+/// those of the parts of all, three of [`Part`] each; behind them are the tails' own.
+pub(crate) const ARGS: &[&str] = &["x", "x_stride", "m", "k", "results", "scratch"];
 
-/// The argument words: see [`crate::Kernel`]. Strides count elements; `beside` says whether the
-/// tail takes the products of all parts at once; with a tail `y` and its stride are not looked at.
+/// The argument words: see [`crate::Kernel`]. Strides count elements.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Args {
-    y: *mut f32,
-    y_stride: usize,
     x: *const f32,
     x_stride: usize,
     m: usize,
     k: usize,
-    parts: usize,
-    beside: u64,
-    tail: Option<Tail>,
+    results: usize,
     scratch: *mut f32,
+}
+
+/// A result. With a tail `y` and its stride are not looked at.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Group {
+    y: *mut f32,
+    y_stride: usize,
+    tail: Option<Tail>,
+    /// Which of the argument words is the tail's first.
+    tail_words: usize,
+    parts: usize,
+    /// Whether the tail takes the products of all parts at once.
+    beside: u64,
 }
 
 /// A packed matrix `[n, k]`.
@@ -70,10 +79,15 @@ const TILE: usize = 96 * 96;
 
 /// Bytes of scratch.
 pub(crate) fn scratch(args: &[u64]) -> usize {
-    let [k, parts, beside] = [5, 6, 7].map(|at| args[at] as usize);
-    let tiles = if beside == 0 { 1 } else { parts };
+    let (k, results) = (args[3] as usize, args[4] as usize);
+    let groups = args[ARGS.len()..].chunks_exact(words_of::<Group>()).take(results);
+    let tiles = groups.map(|it| if it[5] == 0 { 1 } else { it[4] as usize }).max().unwrap_or(0);
     let room = tiles * TILE + few::scratch(k).max(many::SCRATCH);
     (room * size_of::<f32>()).next_multiple_of(64)
+}
+
+const fn words_of<T>() -> usize {
+    size_of::<T>() / size_of::<u64>()
 }
 
 /// Evaluates an expression with a type alias for the [`Format`] of a run-time [`DType`].
@@ -137,15 +151,17 @@ fn split(m: usize, panels: usize, thread: u64, threads: u64) -> (Range<usize>, R
 /// The words of one call.
 struct Call<'a> {
     a: Args,
+    groups: &'a [Group],
     parts: &'a [Part],
-    tail_words: *const u64,
+    args: *const u64,
     /// Scratch behind the tiles.
     room: *mut f32,
 }
 
 /// Neighbouring panels of a part; with parts beside each other, of each.
 struct Piece {
-    part: usize,
+    group: Group,
+    parts: Range<usize>,
     panels: Range<usize>,
     /// The column of `y` where the part begins.
     column: usize,
@@ -168,32 +184,54 @@ impl Call<'_> {
     /// # Safety
     /// As for [`run`].
     unsafe fn new<'a>(args: *const u64) -> Call<'a> {
-        let a = unsafe { *args.cast::<Args>() };
-        let parts = unsafe { args.add(ARGS.len()) };
-        let tail_words = unsafe { parts.add(a.parts * (size_of::<Part>() / size_of::<u64>())) };
-        let parts = unsafe { std::slice::from_raw_parts(parts.cast(), a.parts) };
-        let tiles = if a.beside == 0 { 1 } else { a.parts };
-        Call { a, parts, tail_words, room: a.scratch.wrapping_add(tiles * TILE) }
+        unsafe {
+            let a = *args.cast::<Args>();
+            let first = args.add(ARGS.len());
+            let groups: &[Group] = std::slice::from_raw_parts(first.cast(), a.results);
+            let first = first.add(a.results * words_of::<Group>());
+            let parts =
+                std::slice::from_raw_parts(first.cast(), groups.iter().map(|it| it.parts).sum());
+            let tiles = groups.iter().map(|it| if it.beside == 0 { 1 } else { it.parts }).max();
+            let room = a.scratch.add(tiles.unwrap_or(0) * TILE);
+            Call { a, groups, parts, args, room }
+        }
+    }
+
+    /// A piece of all panels for each part, but for parts beside each other one.
+    fn all_pieces(&self) -> impl Iterator<Item = Piece> {
+        let mut first = 0;
+        self.groups.iter().flat_map(move |group| {
+            let parts = first..first + group.parts;
+            first = parts.end;
+            let mut column = 0;
+            let (count, each) = if group.beside == 0 { (group.parts, 1) } else { (1, group.parts) };
+            (0..count).map(move |i| {
+                let part = parts.start + i;
+                let n = self.parts[part].n;
+                let begins = column;
+                column += n;
+                let panels = 0..pack::panels(n);
+                Piece { group: *group, parts: part..part + each, panels, column: begins }
+            })
+        })
     }
 
     /// How many panels there are to share among threads.
     fn panels(&self) -> usize {
-        let counted = if self.a.beside == 0 { self.parts } else { &self.parts[..1] };
-        counted.iter().map(|it| pack::panels(it.n)).sum()
+        self.all_pieces().map(|it| it.panels.len()).sum()
     }
 
-    /// The panels `wanted` of all that follow each other, at most `width` at a time.
+    /// The panels `wanted` of all, at most `width` at a time.
     fn pieces(&self, wanted: Range<usize>, width: usize) -> impl Iterator<Item = Piece> {
-        let (mut first, mut column) = (0, 0);
-        self.parts.iter().enumerate().flat_map(move |(part, it)| {
-            let panels = pack::panels(it.n);
-            let from = wanted.start.clamp(first, first + panels) - first;
-            let to = wanted.end.clamp(first, first + panels) - first;
-            let begins = column;
-            (first, column) = (first + panels, column + it.n);
+        let mut first = 0;
+        self.all_pieces().flat_map(move |whole| {
+            let count = whole.panels.len();
+            let [from, to] =
+                [wanted.start, wanted.end].map(|it| it.clamp(first, first + count) - first);
+            first += count;
             (from..to).step_by(width).map(move |panel| {
                 let panels = panel..to.min(panel + width);
-                Piece { part, panels, column: begins }
+                Piece { parts: whole.parts.clone(), panels, ..whole }
             })
         })
     }
@@ -201,15 +239,14 @@ impl Call<'_> {
     /// The parts that are multiplied for `piece`, with where their products go: to `y`, or to a
     /// tile for each whose first row is `row`.
     fn products(&self, row: usize, piece: &Piece) -> impl Iterator<Item = (&Part, Target)> {
-        let a = self.a;
-        let last = if a.beside == 0 { piece.part } else { self.parts.len() - 1 };
-        let column = piece.panels.start * LANES;
+        let (group, scratch) = (piece.group, self.a.scratch);
+        let (column, before) = (piece.panels.start * LANES, piece.column);
         let stride = piece.panels.len() * LANES;
-        self.parts[piece.part..=last].iter().enumerate().map(move |(i, part)| {
-            let target = match a.tail {
-                None => Target { first: a.y.wrapping_add(piece.column), stride: a.y_stride },
+        self.parts[piece.parts.clone()].iter().enumerate().map(move |(i, part)| {
+            let target = match group.tail {
+                None => Target { first: group.y.wrapping_add(before), stride: group.y_stride },
                 Some(_) => {
-                    let tile = a.scratch.wrapping_add(i * TILE);
+                    let tile = scratch.wrapping_add(i * TILE);
                     Target { first: tile.wrapping_sub(row * stride + column), stride }
                 }
             };
@@ -222,20 +259,19 @@ impl Call<'_> {
     /// # Safety
     /// All products of them are there.
     unsafe fn finish(&self, rows: Range<usize>, piece: &Piece) {
-        let Some(tail) = self.a.tail else { return };
-        let n = self.parts[piece.part].n;
-        let columns = piece.panels.start * LANES..n.min(piece.panels.end * LANES);
-        let stride = piece.panels.len() * LANES;
-        let first = rows.start * stride + columns.start + piece.column;
+        let Some(tail) = piece.group.tail else { return };
+        let n = self.parts[piece.parts.start].n;
+        let [from, to] = [piece.panels.start, piece.panels.end].map(|it| n.min(it * LANES));
+        let (stride, column) = (piece.panels.len() * LANES, piece.column + from);
         let tile = Tile {
             row: rows.start,
             row_end: rows.end,
-            column: piece.column + columns.start,
-            column_end: piece.column + columns.end,
-            products: self.a.scratch.wrapping_sub(first),
+            column,
+            column_end: piece.column + to,
+            products: self.a.scratch.wrapping_sub(rows.start * stride + column),
             stride,
             apart: TILE,
         };
-        unsafe { tail(self.tail_words, &tile) };
+        unsafe { tail(self.args.add(piece.group.tail_words), &tile) };
     }
 }

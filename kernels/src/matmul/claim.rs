@@ -3,9 +3,10 @@
 use ir::{Axis, DType, Function, Node, Op, Value, ops::Slice};
 
 use super::{as_concat, as_contract, as_slice, factors};
-use crate::{Site, half, rows};
+use crate::{Site, cover::is_number, half, rows};
 
-/// The nodes that end with `root` and can be computed as products with a tail.
+/// The nodes that can be computed with `root` as products with a tail: back from it if it ends one,
+/// and else on from a product that is cut into its parts.
 pub(super) fn claim(site: &Site<'_>, root: usize) -> Option<Vec<usize>> {
     let node = &site.function.nodes()[root];
     let ty = site.function.ty(node.results().next()?);
@@ -16,14 +17,17 @@ pub(super) fn claim(site: &Site<'_>, root: usize) -> Option<Vec<usize>> {
         return None;
     }
     claim.back();
-    (!ends_tail || claim.is_sound()).then(|| claim.in_order())
+    if ends_tail {
+        return claim.is_sound().then(|| claim.in_order());
+    }
+    claim.parts(root);
+    Some(claim.in_order())
 }
 
 struct Claim<'a> {
     site: &'a Site<'a>,
     /// Those of the tail's result.
     axes: &'a [Axis],
-    /// Last one first.
     nodes: Vec<usize>,
 }
 
@@ -34,12 +38,66 @@ impl<'a> Claim<'a> {
             let node = &self.site.function.nodes()[i];
             let inside = node.results().map(|it| self.uses(it)).sum::<usize>();
             let all = node.results().map(|it| self.site.uses[it.index()]).sum::<usize>();
-            let is_constant = matches!(&node.op, Op::Constant(it) if it.values.len() == 1);
+            let is_constant = is_number(node);
             let is_private = inside == all || is_constant;
             if 0 < inside && is_private && (is_constant || self.takes(node)) {
                 self.nodes.push(i);
             }
         }
+    }
+
+    /// Takes the parts into which the product `root` is cut, if it is and is not used otherwise,
+    /// and what becomes of each.
+    fn parts(&mut self, root: usize) {
+        let function = self.site.function;
+        let product = &function.nodes()[root];
+        let users = self.users(product.result());
+        let slices = users.iter().filter_map(|&it| {
+            let node = &function.nodes()[it];
+            let slice = as_slice(node).filter(|slice| is_part(function, node, slice))?;
+            Some(slice.after.len())
+        });
+        let mut places: Vec<usize> = slices.collect();
+        places.sort_unstable();
+        let parts = factors(function, product.operands[1]).len();
+        let is_cut = users.len() == parts && places.iter().copied().eq(0..parts);
+        if 1 < parts && is_cut && self.site.uses[product.result().index()] == parts {
+            for slice in users {
+                self.nodes.push(slice);
+                self.follow(function.nodes()[slice].result(), root);
+            }
+        }
+    }
+
+    /// Takes what works on `value` alone and on what is there at `root`, one after the other.
+    fn follow(&mut self, mut value: Value, root: usize) {
+        let function = self.site.function;
+        let axes = &function.ty(value).axes;
+        while let ([user], 1) = (&self.users(value)[..], self.site.uses[value.index()]) {
+            let node = &function.nodes()[*user];
+            let Some(ty) = node.results().next().map(|it| function.ty(it)) else { return };
+            let is_there = |it: &Value| {
+                let makes = |node: &Node| node.results().any(|result| result == *it);
+                *it == value || !function.nodes()[root..].iter().any(makes)
+            };
+            let fits = ty.axes == *axes && (ty.dtype == DType::F32 || half(ty.dtype));
+            if !fits || !self.is_by_element(node) || !node.operands.iter().all(is_there) {
+                return;
+            }
+            self.nodes.push(*user);
+            value = node.result();
+            if half(ty.dtype) {
+                return;
+            }
+        }
+    }
+
+    /// The nodes that use `value`.
+    fn users(&self, value: Value) -> Vec<usize> {
+        let nodes = self.site.function.nodes().iter().zip(self.site.function.live());
+        let uses =
+            nodes.enumerate().filter(|(_, (it, live))| *live && it.operands.contains(&value));
+        uses.map(|(i, _)| i).collect()
     }
 
     /// How often nodes of the claim use `value`, but for what products multiply with weights.
@@ -101,7 +159,7 @@ impl<'a> Claim<'a> {
     }
 
     fn in_order(mut self) -> Vec<usize> {
-        self.nodes.reverse();
+        self.nodes.sort_unstable();
         self.nodes
     }
 }

@@ -48,20 +48,29 @@ impl<'a> Planner<'a> {
                 }
             });
         }
-        let (tail, tail_words) = match kernel.tail(self.module.scope(), callee) {
-            Some(tail) => self.tail(&tail, &places, &results[0])?,
-            None => (Word::Bits(0), Vec::new()),
-        };
-        let word = |it: &KernelWord| match it {
-            KernelWord::Output => Word::Address(results[0].clone()),
-            KernelWord::Operand(i) => Word::Address(places[*i].clone()),
-            KernelWord::Format { operand, .. } => Word::Format(places[*operand].clone()),
-            KernelWord::Size(axes) => Word::Size(axes.clone()),
-            KernelWord::Bits(bits) => Word::Bits(*bits),
-            KernelWord::Tail => tail.clone(),
-            KernelWord::Scratch => Word::Scratch,
-        };
-        let words = words.iter().map(word).chain(tail_words).collect();
+        let expanded = words.iter().filter(|it| matches!(it, KernelWord::Tail(_))).count();
+        let first = words.len() + expanded;
+        let (mut all, mut tails) = (Vec::new(), Vec::new());
+        for it in &words {
+            let word = match it {
+                KernelWord::Output(i) => Word::Address(results[*i].clone()),
+                KernelWord::Operand(i) => Word::Address(places[*i].clone()),
+                KernelWord::Format { operand, .. } => Word::Format(places[*operand].clone()),
+                KernelWord::Size(axes) => Word::Size(axes.clone()),
+                KernelWord::Bits(bits) => Word::Bits(*bits),
+                KernelWord::Scratch => Word::Scratch,
+                KernelWord::Tail(i) => {
+                    let tail = kernel.tail(self.module.scope(), callee, *i);
+                    let (code, words) = self.tail(tail.as_ref(), &places, &results[*i])?;
+                    let at = first + tails.len();
+                    tails.extend(words);
+                    all.push(code);
+                    Word::Bits(at as u64)
+                }
+            };
+            all.push(word);
+        }
+        let words = all.into_iter().chain(tails).collect();
         let callee = Callee::Kernel(self.kernel(kernel.name()));
         Ok(Launch { callee, words, reads: places, writes: results.to_vec() })
     }
@@ -97,10 +106,11 @@ impl<'a> Planner<'a> {
     /// The code of a kernel's tail and what it is called with. `places` are the kernel's operands.
     fn tail(
         &mut self,
-        tail: &Tail,
+        tail: Option<&Tail>,
         places: &[Place],
         result: &Place,
     ) -> Result<(Word, Vec<Word>), String> {
+        let Some(tail) = tail else { return Ok((Word::Bits(0), Vec::new())) };
         let operands: Vec<&Place> = tail.operands.iter().map(|&it| &places[it]).collect();
         let (at, words) = self.generated(&tail.function, tail.products, &operands, result)?;
         Ok((Word::Code(at), words))

@@ -23,14 +23,15 @@ pub(crate) fn empty(kernels: &'static [Kernel]) -> f64 {
     of(0, 5, 7) + of(5, 0, 7) + of(1, 5, 0) + of(9, 5, 0)
 }
 
-/// Parts whose products follow each other, some of another format than the others.
+/// Parts whose products follow each other in one result or are results, in several formats.
 pub(crate) fn parts(kernels: &'static [Kernel]) -> f64 {
     let mut worst: f64 = 0.0;
     let formats =
         [[DType::Q4K, DType::Q4K, DType::Q6K], [DType::NvFp4, DType::Q8_0, DType::F8E4M3]];
     for (dtypes, m) in formats.iter().flat_map(|it| [1, 3, 7, 40].map(|m| (it, m))) {
         for n in [[48, 16, 33], [400, 130, 1]] {
-            worst = worst.max(Problem::new(dtypes, m, &n, 512).check(kernels));
+            let problem = Problem::new(dtypes, m, &n, 512);
+            worst = worst.max(problem.check(kernels)).max(problem.check_results(kernels));
         }
     }
     worst
@@ -127,6 +128,15 @@ struct Part {
     values: Vec<f32>,
 }
 
+/// What becomes of some parts.
+struct Result {
+    y: *mut f32,
+    y_stride: usize,
+    parts: usize,
+    beside: bool,
+    tail: Option<(Tail, [u64; 4])>,
+}
+
 struct Problem {
     m: usize,
     k: usize,
@@ -153,14 +163,30 @@ impl Problem {
         self.parts.iter().map(|it| it.n).sum()
     }
 
-    fn words(&self, y: *mut f32, y_stride: usize, beside: bool, tail: u64) -> Vec<u64> {
-        let mut words = vec![y as u64, y_stride as u64, self.x.as_ptr() as u64];
-        let [x_stride, m, k, parts] =
-            [self.x_stride, self.m, self.k, self.parts.len()].map(|it| it as u64);
-        words.extend([x_stride, m, k, parts, u64::from(beside), tail, 0]);
+    /// Words for results of so many `parts` each: `y` with its stride, and a tail with its words.
+    fn words(&self, results: &[Result]) -> Vec<u64> {
+        let [x_stride, m, k, n] =
+            [self.x_stride, self.m, self.k, results.len()].map(|it| it as u64);
+        let mut words = vec![self.x.as_ptr() as u64, x_stride, m, k, n, 0];
+        let mut tail_words = words.len() + 6 * results.len() + 3 * self.parts.len();
+        for it in results {
+            let (tail, count) =
+                it.tail.map_or((0, 0), |(tail, words)| (tail as usize as u64, words.len()));
+            let (stride, parts) = (it.y_stride as u64, it.parts as u64);
+            words.extend([
+                it.y as u64,
+                stride,
+                tail,
+                tail_words as u64,
+                parts,
+                u64::from(it.beside),
+            ]);
+            tail_words += count;
+        }
         for part in &self.parts {
             words.extend([part.packed.as_ptr() as u64, part.dtype as u64, part.n as u64]);
         }
+        words.extend(results.iter().filter_map(|it| it.tail).flat_map(|it| it.1));
         words
     }
 
@@ -188,8 +214,21 @@ impl Problem {
         let y_stride = n + 5;
         let before = vec![f32::NAN; m * y_stride];
         let y = outputs(find(kernels, "matmul"), &before, (m, n, y_stride), |y| {
-            self.words(y.as_mut_ptr(), y_stride, false, 0)
+            let y = y.as_mut_ptr();
+            self.words(&[Result {
+                y,
+                y_stride,
+                parts: self.parts.len(),
+                beside: false,
+                tail: None,
+            }])
         });
+        self.compare_all(&y, y_stride)
+    }
+
+    /// Compares `y` with the products of all parts.
+    fn compare_all(&self, y: &[f32], y_stride: usize) -> f64 {
+        let (m, n) = (self.m, self.columns());
         let mut worst = 0.0;
         for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
             let (part, at) = self.part_at(column);
@@ -198,6 +237,22 @@ impl Problem {
             compare(&mut worst, 16.0, y[row * y_stride + column], sum, scale, &what);
         }
         worst
+    }
+
+    /// Each part gives a result of its own; they lie side by side.
+    fn check_results(&self, kernels: &'static [Kernel]) -> f64 {
+        let (m, n) = (self.m, self.columns());
+        let before = vec![f32::NAN; m * n];
+        let y = outputs(find(kernels, "matmul"), &before, (m, n, n), |y| {
+            let mut column = 0;
+            let results = self.parts.iter().map(|part| {
+                let y = y[column..].as_mut_ptr();
+                column += part.n;
+                Result { y, y_stride: n, parts: 1, beside: false, tail: None }
+            });
+            self.words(&results.collect::<Vec<_>>())
+        });
+        self.compare_all(&y, n)
     }
 
     /// `y = bias + residual + product`, or with the sum of all products beside each other; the
@@ -209,10 +264,11 @@ impl Problem {
         let (bias, residual) = (random.floats(n), random.floats(m * n));
         let tail: Tail = add_bias_and_residual;
         let y = outputs(find(kernels, "matmul"), &residual, (m, n, n), |y| {
-            let mut words = self.words(std::ptr::null_mut(), 0, beside, tail as usize as u64);
-            let products = if beside { self.parts.len() } else { 1 };
-            words.extend([y.as_mut_ptr() as u64, n as u64, bias.as_ptr() as u64, products as u64]);
-            words
+            let parts = self.parts.len();
+            let products = if beside { parts } else { 1 };
+            let words = [y.as_mut_ptr() as u64, n as u64, bias.as_ptr() as u64, products as u64];
+            let (y, tail) = (std::ptr::null_mut(), Some((tail, words)));
+            self.words(&[Result { y, y_stride: 0, parts, beside, tail }])
         });
         let mut worst = 0.0;
         for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
