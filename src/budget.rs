@@ -117,10 +117,16 @@ impl Budget {
         compiled: &Compiled,
         ranking: &Ranking,
     ) -> Result<Choice, Error> {
-        let axes = declared(&compiled.module);
-        let found = self.search(spec, compiled, &axes, 1)?;
+        let skipped = self.skipped(spec, compiled, ranking)?;
+        let (shallow, module) = without(spec, compiled, &skipped)?;
+        let mut axes = declared(&module.module);
+        if !skipped.is_empty() {
+            let stack = Stack::of(spec, &compiled.module);
+            axes.retain(|name, _| stack.as_ref().and_then(Stack::axis) != Some(name));
+        }
+        let found = self.search(&module, &axes, 1)?;
         match found.into_iter().next() {
-            Some(found) => self.of(spec, compiled, ranking, &found.sizes),
+            Some(found) => of(&shallow, &module, ranking, &found.sizes, skipped),
             None if axes.is_empty() => {
                 Err(Error::new("C0305", "the spec has no elastic axis to cut")
                     .help("`--set \"F=15680 elastic {12544, 8960}\"` declares choices"))
@@ -131,6 +137,25 @@ impl Budget {
         }
     }
 
+    /// The layers that are left out by name or by number.
+    ///
+    /// # Errors
+    ///
+    /// When it is not known which are the least important.
+    pub fn skipped(
+        &self,
+        spec: &Spec,
+        compiled: &Compiled,
+        ranking: &Ranking,
+    ) -> Result<BTreeSet<usize>, Error> {
+        let mut skipped = self.skipped.clone();
+        let stack = Stack::of(spec, &compiled.module);
+        if let Some((n, stack)) = self.layers.zip(stack) {
+            skipped.extend(least(&stack, n, ranking)?);
+        }
+        Ok(skipped)
+    }
+
     /// The choices of `axes` within the limits, the largest first, at most `most`.
     ///
     /// # Errors
@@ -138,7 +163,6 @@ impl Budget {
     /// When there are too many to look at.
     pub fn search(
         &self,
-        spec: &Spec,
         compiled: &Compiled,
         axes: &BTreeMap<String, Vec<usize>>,
         most: usize,
@@ -146,10 +170,6 @@ impl Budget {
         let mut free = axes.clone();
         for (name, size) in self.widths.iter() {
             free.insert(name.to_string(), vec![size]);
-        }
-        let stack = Stack::of(spec, &compiled.module);
-        if let (Some(n), Some(axis)) = (self.layers, stack.as_ref().and_then(Stack::axis)) {
-            free.insert(axis.to_owned(), vec![n]);
         }
         if !self.is_limit() {
             let whole = |(name, sizes): (&String, &Vec<usize>)| {
@@ -205,38 +225,66 @@ impl Budget {
         let is_held = within(self.context.unwrap_or(memory.most_positions), self.bytes);
         Ok(is_held && within(self.context.unwrap_or(0), self.step_bytes))
     }
+}
 
-    /// What is kept of a model whose axes are cut to `sizes`.
-    ///
-    /// # Errors
-    ///
-    /// When layers are to be left out and it is not known which.
-    pub fn of(
-        &self,
-        spec: &Spec,
-        compiled: &Compiled,
-        ranking: &Ranking,
-        sizes: &BTreeMap<String, usize>,
-    ) -> Result<Choice, Error> {
-        let stack = Stack::of(spec, &compiled.module);
-        let mut choice = Choice { widths: Widths::default(), skipped: self.skipped.clone() };
-        let mut layers = self.layers;
-        for (name, size) in sizes {
-            match stack.as_ref().and_then(Stack::axis) == Some(name.as_str()) {
-                true => layers = Some(*size),
-                false => choice.widths.set(name.as_str(), *size),
+/// What is kept of a model, which has no layers of `skipped` any more, when its axes are cut to
+/// `sizes`.
+///
+/// # Errors
+///
+/// When layers are to be left out and it is not known which.
+pub fn of(
+    spec: &Spec,
+    compiled: &Compiled,
+    ranking: &Ranking,
+    sizes: &BTreeMap<String, usize>,
+    skipped: BTreeSet<usize>,
+) -> Result<Choice, Error> {
+    let stack = Stack::of(spec, &compiled.module);
+    let mut choice = Choice { widths: Widths::default(), skipped };
+    for (name, size) in sizes {
+        match &stack {
+            Some(stack) if stack.axis() == Some(name) => {
+                choice.skipped.extend(least(stack, *size, ranking)?);
             }
+            _ => choice.widths.set(name.as_str(), *size),
         }
-        let Some((n, stack)) = layers.zip(stack) else { return Ok(choice) };
-        if n < stack.n_layers() {
-            let ranking = ranking.layers.as_ref().ok_or_else(|| {
-                Error::new("C0305", "the checkpoint has no order of importance of the layers")
-                    .help("`treen prune` makes one; `skip=3+5` says which layers to leave out")
-            })?;
-            choice.skipped.extend(stack.least(n, ranking)?);
-        }
-        Ok(choice)
     }
+    Ok(choice)
+}
+
+/// The layers to leave out so that the `n` most important are left.
+fn least(stack: &Stack, n: usize, ranking: &Ranking) -> Result<BTreeSet<usize>, Error> {
+    if n == stack.n_layers() {
+        return Ok(BTreeSet::new());
+    }
+    let ranking = ranking.layers.as_ref().ok_or_else(|| {
+        Error::new("C0305", "the checkpoint has no order of importance of the layers")
+            .help("`treen prune` makes one; `skip=3+5` says which layers to leave out")
+    })?;
+    stack.least(n, ranking)
+}
+
+/// A spec without some layers, and what it compiles to.
+///
+/// # Errors
+///
+/// When there are no such layers.
+pub fn without(
+    spec: &Spec,
+    compiled: &Compiled,
+    skipped: &BTreeSet<usize>,
+) -> Result<(Spec, Compiled), Error> {
+    if skipped.is_empty() {
+        return Ok((spec.clone(), compiled.clone()));
+    }
+    let stack = Stack::of(spec, &compiled.module).ok_or_else(|| {
+        Error::new("C0305", "layers can be left out of a spec with one stack of them")
+    })?;
+    let mut shallow = spec.clone();
+    stack.skip(&mut shallow, skipped)?;
+    let compiled = shallow.compile()?;
+    Ok((shallow, compiled))
 }
 
 /// Extents, with the parameters that are left.

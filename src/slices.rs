@@ -10,7 +10,7 @@ use import::Checkpoint;
 use ir::{Axis, DType, Module, Param};
 use passes::{Cut, Links, Orders, Widths};
 
-use crate::{Error, Spec, Stack};
+use crate::{Error, Spec, Stack, budget::without};
 
 /// How the names of orders begin in a checkpoint: `treen.order.F` for the axis `F`, row by row as
 /// [`passes::order_shape`] says, and `treen.order.layers`, the most important layer first.
@@ -97,19 +97,12 @@ pub fn slice(
 ) -> Result<Sliced, Error> {
     let widths = choice.widths.within(&compiled.module);
     let widths = widths.map_err(|why| Error::new("C0305", why.to_string()))?;
-    let (mut shallow, mut spec) = (spec.clone(), spec);
-    let mut kept_layers = None;
-    if !choice.skipped.is_empty() {
-        let stack = Stack::of(&spec, &compiled.module);
-        let stack = stack.ok_or_else(|| {
-            Error::new("C0305", "layers can be left out of a spec with one stack of them")
-        })?;
-        stack.skip(&mut shallow, &choice.skipped)?;
-        stack.skip(&mut spec, &choice.skipped)?;
-        kept_layers = Some(stack.kept(&choice.skipped));
-    }
+    let kept_layers = match choice.skipped.is_empty() {
+        true => None,
+        false => Stack::of(&spec, &compiled.module).map(|it| it.kept(&choice.skipped)),
+    };
+    let (mut spec, mut small) = without(&spec, &compiled, &choice.skipped)?;
     widths.iter().for_each(|(name, size)| spec.settings.set(name.as_str(), size));
-    let mut small = if kept_layers.is_some() { shallow.compile()? } else { compiled.clone() };
     let links = Links::of(&compiled.module);
     let cut = Cut::new(&compiled.module, &links, &widths, orders);
     let cutter = Cutter { whole: &compiled.module, cut: &cut, kept_layers: kept_layers.as_deref() };

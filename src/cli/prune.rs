@@ -13,7 +13,7 @@ use frontend::Compiled;
 use import::Checkpoint;
 use ir::Name;
 use passes::Links;
-use treen::budget::{Candidate, declared};
+use treen::budget::{self, Candidate, declared};
 use treen::evaluate::{Evaluator, Windows};
 use treen::rank::{self, By};
 use treen::slices::{self, Sliced};
@@ -210,17 +210,38 @@ impl Whole<'_> {
             }
         }
         let most = self.args.candidates.max(1);
-        let found = self.budget.search(&self.spec, &self.compiled, &choices, most)?;
+        let mut found: Vec<(Candidate, Choice)> = Vec::new();
+        for skipped in self.depths(ranking)? {
+            let (spec, compiled) = budget::without(&self.spec, &self.compiled, &skipped)?;
+            for it in self.budget.search(&compiled, &choices, most)? {
+                let choice = budget::of(&spec, &compiled, ranking, &it.sizes, skipped.clone())?;
+                found.push((it, choice));
+            }
+        }
+        found.sort_by_key(|it| std::cmp::Reverse(it.0.parameters));
+        found.truncate(most);
         let compares = 1 < found.len();
-        found
-            .into_iter()
-            .map(|candidate| {
-                let choice =
-                    self.budget.of(&self.spec, &self.compiled, ranking, &candidate.sizes)?;
-                let kl = compares.then(|| measure::divergence(self, &choice, ranking));
-                Ok(Pruned { candidate, choice, kl: kl.transpose()? })
-            })
-            .collect()
+        let judged = found.into_iter().map(|(candidate, choice)| {
+            let kl = compares.then(|| measure::divergence(self, &choice, ranking));
+            Ok(Pruned { candidate, choice, kl: kl.transpose()? })
+        });
+        judged.collect()
+    }
+
+    /// The layers to leave out: those that the budget tells, or where a limit may cut layers the
+    /// least important ones, up to a fifth of them.
+    fn depths(&self, ranking: &Ranking) -> Result<Vec<BTreeSet<usize>>, Error> {
+        let told = self.budget.skipped(&self.spec, &self.compiled, ranking)?;
+        let may_cut =
+            self.budget.is_limit() && self.args.axes.iter().any(|it| it == passes::LAYERS);
+        let stack = Stack::of(&self.spec, &self.compiled.module);
+        match (stack, &ranking.layers) {
+            (Some(stack), Some(layers)) if may_cut && told.is_empty() => {
+                let n = stack.n_layers();
+                ((n * 4).div_ceil(5)..=n).rev().map(|n| stack.least(n, layers)).collect()
+            }
+            _ => Ok(vec![told]),
+        }
     }
 
     fn slice(&self, choice: &Choice, ranking: &Ranking) -> Result<Sliced, Error> {
@@ -284,7 +305,16 @@ impl Whole<'_> {
             .collect();
         let candidates: Vec<_> = tried
             .iter()
-            .map(|it| serde_json::json!({ "sizes": it.candidate.sizes, "parameters": it.candidate.parameters, "kl": it.kl }))
+            .map(|it| {
+                let Candidate { sizes, parameters } = &it.candidate;
+                let skipped = &it.choice.skipped;
+                serde_json::json!({
+                    "sizes": sizes,
+                    "skipped_layers": skipped,
+                    "parameters": parameters,
+                    "kl": it.kl,
+                })
+            })
             .collect();
         let copy = Sliced {
             spec: sliced.spec.clone(),
