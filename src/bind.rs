@@ -7,7 +7,9 @@ use std::{
 
 use frontend::{ParamRule, TensorSource, WeightMap};
 use import::{Checkpoint, Metadata};
+use ir::storage::Encoding;
 use ir::{Axis, DType, Module, Name, Tensor, Type};
+use passes::Formats;
 use runtime::{Pages, WeightSlot};
 
 use crate::{Error, Loaded, Loader, Lowered, costs, tensors::taken_type};
@@ -91,7 +93,7 @@ pub(crate) fn pack<S: Supply>(
 ) -> Result<Pages, Error> {
     let (order, bytes) = lay_out(lowered, wanted, supply)?;
     let mut pages = Pages::zeroed(bytes)?;
-    fill(&mut pages, &lowered.program.weights, wanted, &order, supply)?;
+    fill(&mut pages, lowered, wanted, &order, supply)?;
     lowered.costs.step_bytes = step_bytes(lowered);
     lowered.costs.parameters = parameters(lowered);
     Ok(pages)
@@ -202,9 +204,11 @@ fn lay_out<S: Supply>(
     let mut order = Vec::new();
     let mut end = 0u64;
     for (i, it) in wanted.iter().enumerate() {
-        let dtype = supply.dtype(&it.part)?;
+        let given = supply.dtype(&it.part)?;
         let slot = &mut lowered.program.weights[it.slot];
         let [n, k] = slot.shape.map(|it| it as usize);
+        let encoding = encoding(&lowered.formats, slot, given);
+        let dtype = encoding.map_or(given, |it| it.dtype);
         let packed = slot.packed.then(|| kernels_cpu::pack::packed_bytes(dtype, n, k)).flatten();
         slot.dtype = if packed.is_some() { dtype } else { DType::F32 };
         let plain = if slot.packed {
@@ -216,7 +220,7 @@ fn lay_out<S: Supply>(
         slot.bytes = bytes
             .ok_or_else(|| Error::new("C0203", format!("`{}` is too large", slot.name)))?
             as u64;
-        let key = format!("{:?} {:?} {}", it.part, slot.shape, slot.packed);
+        let key = format!("{:?} {:?} {} {encoding:?}", it.part, slot.shape, slot.packed);
         slot.offset = *known.entry(key).or_insert_with(|| {
             order.push(i);
             let offset = end;
@@ -248,7 +252,7 @@ fn stored_type(source: &TensorSource, loader: &Loader<'_>) -> Result<DType, Erro
 /// Writes the weights `order`, shared among threads.
 fn fill<S: Supply>(
     pages: &mut Pages,
-    slots: &[WeightSlot],
+    lowered: &Lowered,
     wanted: &[Wanted<S::Part>],
     order: &[usize],
     supply: &S,
@@ -257,7 +261,7 @@ fn fill<S: Supply>(
     let mut rest: &mut [u8] = pages;
     let mut begin = 0u64;
     for &i in order {
-        let slot = &slots[wanted[i].slot];
+        let slot = &lowered.program.weights[wanted[i].slot];
         let (_, tail) = rest.split_at_mut((slot.offset - begin) as usize);
         let (target, tail) = tail.split_at_mut(slot.bytes as usize);
         jobs.push((slot, &wanted[i].part, target));
@@ -273,7 +277,7 @@ fn fill<S: Supply>(
                 loop {
                     let job = jobs.lock().ok().and_then(|mut it| it.pop());
                     let Some((slot, part, target)) = job else { break };
-                    if let Err(why) = write(slot, part, target, supply)
+                    if let Err(why) = write(slot, &lowered.formats, part, target, supply)
                         && let Ok(mut faults) = faults.lock()
                     {
                         faults.push(format!("`{}`: {why}", slot.name));
@@ -288,15 +292,25 @@ fn fill<S: Supply>(
     if faults.is_empty() { Ok(()) } else { Err(Error::new("C0203", faults.join("\n"))) }
 }
 
+/// The format that a weight has to be written in, which is given as `given`.
+fn encoding(formats: &Formats, slot: &WeightSlot, given: DType) -> Option<Encoding> {
+    let wanted = formats.of(&slot.name, slot.layer as usize).filter(|_| slot.packed);
+    wanted.filter(|it| it.dtype != given && it.fits(slot.shape[1] as usize))
+}
+
 fn write<S: Supply>(
     slot: &WeightSlot,
+    formats: &Formats,
     part: &S::Part,
     target: &mut [u8],
     supply: &S,
 ) -> Result<(), String> {
     let [n, k] = slot.shape.map(|it| it as usize);
     let loaded = supply.load(part)?.filling(n * k);
-    let bytes = if loaded.dtype == slot.dtype {
+    let bytes = if let Some(encoding) = encoding(formats, slot, loaded.dtype) {
+        let written = ir::storage::encode(encoding, k, &loaded.decode()?);
+        written.map_err(|it| it.to_string())?.into()
+    } else if loaded.dtype == slot.dtype {
         loaded.bytes
     } else {
         loaded.decode()?.iter().flat_map(|it| it.to_le_bytes()).collect::<Vec<u8>>().into()

@@ -9,6 +9,7 @@ mod inspect;
 mod list;
 mod opt;
 mod plan;
+mod precision;
 mod prune;
 mod reduce;
 mod reproducer;
@@ -116,6 +117,9 @@ struct ModelArgs {
     /// How keys and values are stored: 16 bits take half the memory and round them
     #[arg(long, value_name = "TYPE", default_value = "f32", conflicts_with = "passes")]
     cache: CacheType,
+    /// How weights are stored.
+    #[command(flatten)]
+    precision: precision::PrecisionArgs,
     /// Do not check the contracts of passes
     #[arg(long)]
     no_check: bool,

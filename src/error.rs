@@ -56,6 +56,7 @@ const CODES: &[(&str, &str)] = &[
         "C0306",
         "a pass failed or broke its contract; `treen opt` of the file that is named shows it again",
     ),
+    ("C0307", "a precision can not be read or can not be reached"),
     ("C0305", "an option does not fit the model that it is given for"),
 ];
 

@@ -161,12 +161,9 @@ impl Evaluator {
         let vocabulary = self.session.vocabulary() as usize;
         let mut score = Score::default();
         self.read(window, &mut |answer| {
-            let rows = answer.session.logits().chunks_exact(vocabulary);
-            for (row, at) in rows.zip(answer.past..) {
-                let next = window.get(at + 1).map(|it| *it as usize);
-                let other = other.and_then(|it| it.get(at * vocabulary..(at + 1) * vocabulary));
-                score.add(row, next, other);
-            }
+            let at = answer.past * vocabulary;
+            let other = other.and_then(|it| it.get(at..at + answer.session.logits().len()));
+            score.add_all(answer.session.logits(), vocabulary, &window[answer.past..], other);
             Ok(())
         })?;
         Ok(score)
@@ -180,17 +177,36 @@ impl Evaluator {
     pub fn score_all(
         &mut self,
         windows: &Windows,
-        other: Option<&mut Evaluator>,
         report: &mut dyn FnMut(usize),
     ) -> Result<Score, Error> {
         let mut total = Score::default();
-        let mut other = other;
         for (done, window) in windows.tokens.iter().enumerate() {
             report(done);
-            let logits = other.as_deref_mut().map(|it| it.logits(window)).transpose()?;
-            total += self.score(window, logits.as_deref())?;
+            total += self.score(window, None)?;
         }
         Ok(total)
+    }
+
+    /// The score of this model, with its divergence from `other`, and that of the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Evaluator::read`].
+    pub fn compare_all(
+        &mut self,
+        other: &mut Evaluator,
+        windows: &Windows,
+        report: &mut dyn FnMut(usize),
+    ) -> Result<[Score; 2], Error> {
+        let mut totals = [Score::default(); 2];
+        let vocabulary = other.session.vocabulary() as usize;
+        for (done, window) in windows.tokens.iter().enumerate() {
+            report(done);
+            let logits = other.logits(window)?;
+            totals[0] += self.score(window, Some(&logits))?;
+            totals[1].add_all(&logits, vocabulary, window, None);
+        }
+        Ok(totals)
     }
 }
 
@@ -209,6 +225,21 @@ pub struct Score {
 }
 
 impl Score {
+    /// Adds the answers to the first of `tokens`, each of which predicts the next one.
+    fn add_all(
+        &mut self,
+        logits: &[f32],
+        vocabulary: usize,
+        tokens: &[i32],
+        other: Option<&[f32]>,
+    ) {
+        for (i, row) in logits.chunks_exact(vocabulary).enumerate() {
+            let next = tokens.get(i + 1).map(|it| *it as usize);
+            let other = other.and_then(|it| it.get(i * vocabulary..(i + 1) * vocabulary));
+            self.add(row, next, other);
+        }
+    }
+
     fn add(&mut self, logits: &[f32], next: Option<usize>, other: Option<&[f32]>) {
         let Some(&wanted) = next.and_then(|it| logits.get(it)) else { return };
         let norm = log_sum_exp(logits);

@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod export;
 mod lower;
 pub mod memory;
+pub mod precision;
 mod random;
 pub mod rank;
 mod reference;

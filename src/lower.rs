@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ir::{Axes, Axis, DType, Extent, Module, Name, Op, Role, StepAxes};
-use passes::{Fuse, Inline, Manager, Pass, Pipeline, Record, Step, Widths, rules::Rules};
+use passes::{Formats, Fuse, Inline, Manager, Pass, Pipeline, Record, Step, Widths, rules::Rules};
 
 use crate::{Cover, Error, costs};
 
@@ -29,6 +29,8 @@ pub struct Options {
     pub chunk: usize,
     /// How numbers of states that grow are stored, such as keys and values.
     pub cache: DType,
+    /// What weights are stored in, where it is not what the checkpoint has.
+    pub formats: Formats,
     /// How many rewrites the passes may make, but for those that the target needs.
     pub limit: Option<usize>,
     /// What is kept of elastic axes, if not all.
@@ -44,6 +46,7 @@ impl Default for Options {
             check: true,
             chunk: 256,
             cache: DType::F32,
+            formats: Formats::default(),
             limit: None,
             widths: Widths::default(),
             rules: Arc::new(Rules::standard()),
@@ -58,7 +61,7 @@ impl Options {
     ///
     /// When the list can not be read.
     pub fn pipeline(&self, module: &Module) -> Result<Pipeline, Error> {
-        let list = format!("{}{}", self.slice(module), self.list(module));
+        let list = [self.slice(module), self.precision(), self.list(module)].concat();
         Pipeline::parse(&list, &passes_with(&self.rules))
             .map_err(|why| Error::new("C0302", why.to_string()))
     }
@@ -78,6 +81,14 @@ impl Options {
         match widths == Widths::default() {
             true => String::new(),
             false => format!("slice{{to={widths}}},"),
+        }
+    }
+
+    /// The pass that says what weights are stored in, if any are stored anew.
+    fn precision(&self) -> String {
+        match self.formats.is_empty() {
+            true => String::new(),
+            false => format!("precision{{formats={}}},", self.formats),
         }
     }
 
@@ -109,6 +120,8 @@ pub struct Lowered {
     pub plan: cpu::plan::Plan,
     /// What its work amounts to.
     pub costs: runtime::Costs,
+    /// What weights are to be stored in.
+    pub formats: Formats,
     /// What each pass did.
     pub records: Vec<Record>,
 }
@@ -156,7 +169,8 @@ pub fn lower(
         Error::new("C0201", why).help("`treen opt` and `--print-after` show the graph pass by pass")
     })?;
     let costs = costs::of(&module, &axes);
-    Ok(Lowered { module, program: compiled.program, plan: compiled.plan, costs, records })
+    let formats = options.formats.clone();
+    Ok(Lowered { formats, module, program: compiled.program, plan: compiled.plan, costs, records })
 }
 
 /// Whether the model can read a text position by position.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use frontend::WeightMap;
 use import::Checkpoint;
+use ir::storage::{self, Encoding};
 use ir::{Module, Name, Tensor};
 use runtime::{Fault, Model};
 
@@ -41,6 +42,12 @@ impl ReferenceModel {
     }
 
     fn of(lowered: &Lowered, weights: BTreeMap<Name, Tensor>) -> Result<ReferenceModel, Error> {
+        let mut weights = weights;
+        for (param, layers) in &lowered.formats.0 {
+            if let Some(tensor) = weights.get_mut(param) {
+                round(tensor, layers)?;
+            }
+        }
         let module: Module = lowered.module.clone();
         let axes = lower::step_axes(&module)?;
         let is_stepwise = axes.past.is_some();
@@ -48,6 +55,21 @@ impl ReferenceModel {
         let reference = reference::Reference::new(module, weights, axes, true);
         Ok(ReferenceModel { reference, logits: Vec::new(), longest, is_stepwise })
     }
+}
+
+/// Takes the numbers of each layer for those that are stored for them.
+fn round(tensor: &mut Tensor, layers: &[Option<Encoding>]) -> Result<(), Error> {
+    let columns = tensor.shape.last().copied().unwrap_or(1);
+    let of_layer = tensor.data.len() / layers.len().max(1);
+    for (values, format) in tensor.data.chunks_mut(of_layer.max(1)).zip(layers) {
+        let Some(format) = format else { continue };
+        let mut wide: Vec<f32> = values.iter().map(|it| *it as f32).collect();
+        let stored = storage::encode(*format, columns, &wide)
+            .and_then(|it| storage::decode_rows(format.dtype, columns, &it, &mut wide));
+        stored.map_err(|why| Error::new("C0203", why.to_string()))?;
+        values.iter_mut().zip(wide).for_each(|(to, it)| *to = f64::from(it));
+    }
+    Ok(())
 }
 
 impl Model for ReferenceModel {

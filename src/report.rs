@@ -193,7 +193,7 @@ fn counted(rewrites: &[Rewrite]) -> Vec<RewriteReport> {
 }
 
 fn metrics(lowered: &Lowered) -> BTreeMap<&'static str, u64> {
-    let Lowered { module, plan, program, costs, records } = lowered;
+    let Lowered { module, plan, program, costs, records, .. } = lowered;
     let (launches, barriers) = count(&plan.steps);
     let nodes: usize = module.functions.iter().map(|it| it.nodes().len()).sum();
     let rewrites: usize = records.iter().map(|it| it.rewrites.len()).sum();

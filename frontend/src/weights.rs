@@ -38,7 +38,7 @@ impl WeightMap {
 }
 
 /// Whether a name is what a pattern with `*` for any text describes.
-fn fits(pattern: &str, name: &str) -> bool {
+pub fn fits(pattern: &str, name: &str) -> bool {
     let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
     let Some(rest) = name.strip_prefix(head) else { return false };
     rest.char_indices().any(|(at, _)| fits(tail, &rest[at..])) || fits(tail, "")

@@ -33,6 +33,7 @@ mod once;
 mod orders;
 mod pass;
 mod pipeline;
+mod precision;
 mod rebuild;
 mod reduce;
 mod rotate;
@@ -67,6 +68,7 @@ pub use once::Once;
 pub use orders::{Cut, Orders, group, key, order_shape, taken};
 pub use pass::{Pass, PassOption};
 pub use pipeline::{Pipeline, Stage};
+pub use precision::{Formats, Precision};
 pub use reduce::reduce;
 pub use rotate::Rotate;
 pub use slice::Slice;
@@ -89,6 +91,7 @@ pub fn all() -> Vec<Arc<dyn Pass>> {
         Arc::new(Loops::default()),
         Arc::new(Mask),
         Arc::new(Once),
+        Arc::new(Precision),
         Arc::new(Rotate),
         Arc::new(Slice),
         Arc::new(Tail),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use frontend::WeightMap;
+use passes::Formats;
 use runtime::{Compiled, Manifest, Pages};
 use treen::{Error, Lowered, Options, Report, Sliced, Spec, Weights};
 
@@ -63,7 +64,8 @@ impl BuildArgs {
         }
         let mut shown = String::new();
         let mut report = Report::new(&compiled.module);
-        let options = Options { widths, ..self.model.options() };
+        let formats = self.model.precision.formats(&self.model)?;
+        let options = Options { widths, formats, ..self.model.options() };
         let lowered = treen::lower(compiled.module, &options, &mut |step| {
             shown += &opt::print_after(self.print_after.as_deref(), step);
             if self.report.is_some() {
@@ -128,11 +130,16 @@ pub(super) struct Unbound {
 
 impl Unbound {
     pub(super) fn compile(args: &ModelArgs) -> Result<Unbound, Error> {
+        Unbound::with_formats(args, args.precision.formats(args)?)
+    }
+
+    /// The same with weights in these formats, whatever the arguments say of them.
+    pub(super) fn with_formats(args: &ModelArgs, formats: Formats) -> Result<Unbound, Error> {
         let spec = args.open()?;
         super::progress("compiling");
         let compiled = spec.compile()?;
         let sliced = args.cut(spec, compiled)?;
-        let options = Options { widths: sliced.widths.clone(), ..args.options() };
+        let options = Options { widths: sliced.widths.clone(), formats, ..args.options() };
         let weights = args.open_weights(&sliced.spec)?;
         Unbound::of(sliced, &options, weights)
     }

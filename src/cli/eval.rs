@@ -4,11 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use passes::Formats;
 use runtime::{Compiled, commands::MachineArgs};
 use treen::Error;
 use treen::evaluate::{Evaluation, Evaluator, Windows};
+use treen::precision::{Assignment, Loss, Report};
 
-use super::{ModelArgs, file_error, unwritable, use_model};
+use super::{ModelArgs, build::Unbound, file_error, unwritable, use_model};
 
 /// Tokens of a window, where the model has room for so many.
 const WINDOW: u64 = 512;
@@ -36,21 +38,58 @@ pub(super) struct EvalArgs {
 impl EvalArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
         let text = read_text(&self.ppl)?;
-        let model = use_model::model(&self.model)?;
-        let found = self.evaluate(&model, &text)?;
-        write(out, &found, self.json).map_err(unwritable)
+        if self.model.precision.precision.is_none() {
+            return self.evaluate(&use_model::model(&self.model)?, &text, out);
+        }
+        use_model::executable(&self.model)?;
+        let assignment = self.model.precision.assign(&self.model)?.unwrap_or_default();
+        let model = Unbound::with_formats(&self.model, assignment.formats.clone())?.bind()?;
+        let reference = Unbound::with_formats(&self.model, Formats::default())?.bind()?;
+        self.compare(&model, &reference, &assignment, &text, out)
     }
 
-    fn evaluate(&self, model: &Compiled, text: &str) -> Result<Evaluation, Error> {
+    fn evaluate(&self, model: &Compiled, text: &str, out: &mut dyn Write) -> Result<(), Error> {
         let windows = Windows::of(model, text, window(model, self.context))?;
-        let length = windows.tokens.iter().map(Vec::len).max().unwrap_or(0);
-        let mut evaluator = Evaluator::new(model, length, self.machine.threads)?;
-        let all = windows.tokens.len();
-        let score = evaluator.score_all(&windows, None, &mut |done| {
-            super::progress(&format!("window {} of {all}", done + 1));
-        })?;
-        Ok(Evaluation::new(&windows, &score))
+        let score = self.ready(model, &windows)?.score_all(&windows, &mut reading(&windows))?;
+        write(out, &Evaluation::new(&windows, &score), None, self.json).map_err(unwritable)
     }
+
+    /// What storing weights anew did.
+    fn compare(
+        &self,
+        model: &Compiled,
+        reference: &Compiled,
+        assignment: &Assignment,
+        text: &str,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let windows = Windows::of(model, text, window(model, self.context))?;
+        let (mut changed, mut given) =
+            (self.ready(model, &windows)?, self.ready(reference, &windows)?);
+        let [score, as_given] =
+            changed.compare_all(&mut given, &windows, &mut reading(&windows))?;
+        let mut report = Report::new(&model.manifest().program, assignment);
+        report.loss = Some(Loss {
+            reference_perplexity: as_given.perplexity(),
+            perplexity_increase: score.perplexity() / as_given.perplexity() - 1.0,
+            kl: score.kl(),
+            same_top: score.same as f64 / score.tokens.max(1) as f64,
+        });
+        let found = Evaluation::new(&windows, &score);
+        write(out, &found, Some(&report), self.json).map_err(unwritable)
+    }
+
+    /// `model` with room for the longest of `windows`.
+    fn ready(&self, model: &Compiled, windows: &Windows) -> Result<Evaluator, Error> {
+        let length = windows.tokens.iter().map(Vec::len).max().unwrap_or(0);
+        Evaluator::new(model, length, self.machine.threads)
+    }
+}
+
+/// Tells a person at a terminal how far it is.
+fn reading(windows: &Windows) -> impl FnMut(usize) + use<> {
+    let all = windows.tokens.len();
+    move |done| super::progress(&format!("window {} of {all}", done + 1))
 }
 
 /// How long windows are, in tokens.
@@ -64,12 +103,22 @@ pub(super) fn read_text(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|error| file_error(path, &error))
 }
 
-fn write(out: &mut dyn Write, found: &Evaluation, json: bool) -> std::io::Result<()> {
+fn write(
+    out: &mut dyn Write,
+    found: &Evaluation,
+    report: Option<&Report>,
+    json: bool,
+) -> std::io::Result<()> {
     if json {
-        return writeln!(out, "{:#}", serde_json::json!(found));
+        let mut object = serde_json::json!(found);
+        if let Some(report) = report {
+            object["precision"] = serde_json::json!(report);
+        }
+        return writeln!(out, "{object:#}");
     }
     let Evaluation { perplexity, bits_per_byte, tokens, windows, .. } = found;
     writeln!(out, "perplexity     {perplexity:.4}")?;
     writeln!(out, "bits per byte  {bits_per_byte:.4}")?;
-    writeln!(out, "tokens         {tokens} in {windows} windows")
+    writeln!(out, "tokens         {tokens} in {windows} windows")?;
+    report.map_or(Ok(()), |it| write!(out, "{it}"))
 }

@@ -281,7 +281,7 @@ impl Whole<'_> {
         let model = self.bind(sliced, &self.options())?;
         let windows = self.windows(&model, path, usize::MAX)?;
         let mut evaluator = Evaluator::new(&model, self.args.context, None)?;
-        let score = evaluator.score_all(&windows, None, &mut |_| {})?;
+        let score = evaluator.score_all(&windows, &mut |_| {})?;
         Ok(Some(score.perplexity()))
     }
 

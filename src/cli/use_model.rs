@@ -19,7 +19,7 @@ pub(super) fn model(args: &ModelArgs) -> Result<Compiled, Error> {
 }
 
 /// The executable that was named, if it is one. How it is compiled can not be changed any more.
-fn executable(args: &ModelArgs) -> Result<Option<Container>, Error> {
+pub(super) fn executable(args: &ModelArgs) -> Result<Option<Container>, Error> {
     let container = match Container::open(Path::new(&args.spec)) {
         Ok(container) => container,
         // No file of that name, or none that holds a model.
@@ -27,12 +27,11 @@ fn executable(args: &ModelArgs) -> Result<Option<Container>, Error> {
         Err(fault) => return Err(Error::Fault(fault)),
     };
     let is_told = args.passes.is_some() || args.cache != CacheType::F32;
-    let is_told = is_told || args.budget.is_some();
+    let is_told = is_told || args.budget.is_some() || args.precision.precision.is_some();
     let compiles = args.weights.is_some() || !args.set.is_empty() || is_told;
     if compiles {
         let message = format!("`{}` is compiled already", args.spec);
-        let help =
-            "--weights, --set, --budget, --passes and --cache go with a spec or a checkpoint";
+        let help = "what changes how a model is compiled goes with a spec or a checkpoint";
         return Err(Error::new("C0305", message).help(help));
     }
     Ok(Some(container))

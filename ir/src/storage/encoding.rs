@@ -73,6 +73,30 @@ impl Encoding {
         columns != 0 && columns.is_multiple_of(self.dtype.block_len())
     }
 
+    /// How far a number may be from what is stored for it, relative to the largest magnitude of
+    /// those that share its scale.
+    pub fn bound(self) -> f32 {
+        let grown = if self.powers { 2.0 } else { 1.0 };
+        match self.dtype {
+            DType::BF16 => 1.0 / 256.0,
+            DType::F16 => 1.0 / 2048.0,
+            DType::F8E4M3 | DType::F8Block => grown * 0.0361,
+            DType::F8E5M2 => grown * 0.072,
+            DType::MxFp8 => 0.0722,
+            DType::MxFp4 => 0.334,
+            DType::NvFp4 => 0.25,
+            DType::Q8_0 => 0.0045,
+            DType::Q4_0 => 0.126,
+            DType::Q4K => 0.15,
+            _ => 0.0,
+        }
+    }
+
+    /// Bits of an element with its share of the scale of its block, without what a row begins with.
+    pub fn nominal_bits(self) -> f64 {
+        8.0 * self.dtype.block_bytes() as f64 / self.dtype.block_len() as f64
+    }
+
     /// Bits of an element in rows of `columns`, with its share of the scales.
     pub fn bits(self, columns: usize) -> f64 {
         let bytes = self.dtype.bytes(1, columns).unwrap_or_default();

@@ -56,7 +56,7 @@ pub(super) fn divergence(
     let windows = calibration(whole, &all, COMPARED)?;
     let mut other = Evaluator::new(&all, whole.args.context, None)?;
     let mut evaluator = Evaluator::new(&cut, whole.args.context, None)?;
-    Ok(evaluator.score_all(&windows, Some(&mut other), &mut |_| {})?.kl())
+    Ok(evaluator.compare_all(&mut other, &windows, &mut |_| {})?[0].kl())
 }
 
 /// What is lost by leaving out each layer.
@@ -75,7 +75,7 @@ pub(super) fn layers(whole: &Whole<'_>) -> Result<Vec<f64>, Error> {
             let mut without = Evaluator::new(&without, whole.args.context, None)?;
             match whole.args.depth {
                 Depth::Cosine | Depth::Kl => {
-                    Ok(without.score_all(&windows, Some(&mut all), &mut |_| {})?.kl())
+                    Ok(without.compare_all(&mut all, &windows, &mut |_| {})?[0].kl())
                 }
                 Depth::Mse => Ok(change(&mut without, &mut all, &windows)?.0),
                 Depth::Nmse => {

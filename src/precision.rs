@@ -1,0 +1,115 @@
+//! Precision assignment: which format each weight of a product is stored in, and why.
+//!
+//! What is assigned is a parameter in one layer. Embeddings, the head, norms, convolutions and
+//! other small weights stay as they are unless they are asked for by name. A [`Request`] names
+//! formats, and either takes the first for all, or has the choice made from measured
+//! [`search`](crate::precision::search) under a budget of bits or of loss. The outcome is
+//! [`passes::Formats`], which the pass `precision` writes into the graph, and a [`Report`].
+
+mod report;
+mod request;
+mod search;
+
+pub use report::{BankReport, Loss, Report};
+pub use request::{PRESETS, Preset, Request};
+pub use search::{Measure, search};
+
+use frontend::WeightMap;
+use ir::storage::Encoding;
+use passes::Formats;
+
+use crate::Lowered;
+
+/// A weight that products are made with, in all its layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contraction {
+    /// The parameter.
+    pub param: String,
+    /// The number in the whole model of each of its layers.
+    pub layers: Vec<usize>,
+    /// Elements of a layer.
+    pub elements: u64,
+    /// Elements that follow each other along the axis that is summed over.
+    pub columns: usize,
+}
+
+/// The weights of products in `lowered`; `maps` know the numbers of layers.
+pub fn contractions(lowered: &Lowered, maps: &[WeightMap]) -> Vec<Contraction> {
+    let banks = lowered.plan.banks.iter().filter(|it| it.packed);
+    banks
+        .map(|bank| {
+            let param = bank.param.to_string();
+            let rules = maps.iter().flat_map(|it| &it.rules).filter(|it| it.param == param);
+            let numbers = rules.filter_map(|it| it.layers.clone()).next();
+            let count = 0..bank.layers as usize;
+            Contraction {
+                param,
+                layers: numbers.unwrap_or(count.collect()),
+                elements: bank.shape[0].saturating_mul(bank.shape[1]),
+                columns: bank.shape[1] as usize,
+            }
+        })
+        .collect()
+}
+
+/// A format for each weight, and the reasons.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assignment {
+    /// What was asked for.
+    pub request: String,
+    /// The formats.
+    pub formats: Formats,
+    /// For each parameter and layer why.
+    pub reasons: Vec<(String, Vec<String>)>,
+    /// Runs of the calibration text that it took.
+    pub runs: usize,
+    /// The divergence that was measured on the calibration text, in nats a token.
+    pub calibrated: Option<f64>,
+}
+
+impl Assignment {
+    /// The first format of `request` wherever it may be.
+    pub fn uniform(request: &Request, contractions: &[Contraction]) -> Assignment {
+        let first = request.formats.first().copied();
+        Assignment::choose(request, contractions, |_, _| (first, "asked for".into()))
+    }
+
+    /// What `choice` says of each parameter and layer, wherever the request leaves it open.
+    fn choose(
+        request: &Request,
+        contractions: &[Contraction],
+        mut choice: impl FnMut(usize, usize) -> (Option<Encoding>, String),
+    ) -> Assignment {
+        let last = contractions.iter().flat_map(|it| &it.layers).max().map_or(0, |it| it + 1);
+        let mut chosen = Assignment { request: request.text.clone(), ..Assignment::default() };
+        for (i, it) in contractions.iter().enumerate() {
+            let of_layer = |(layer, &number): (usize, &usize)| {
+                if let Some(why) = request.keeps(&it.param, number, last) {
+                    return (None, why);
+                }
+                let (format, why) = choice(i, layer);
+                fitting(format, it.columns).map_or_else(|why| (None, why), |it| (it, why))
+            };
+            let (formats, reasons): (Vec<_>, Vec<_>) =
+                it.layers.iter().enumerate().map(of_layer).unzip();
+            if formats.iter().any(Option::is_some) {
+                chosen.formats.0.insert(it.param.as_str().into(), formats);
+            }
+            chosen.reasons.push((it.param.clone(), reasons));
+        }
+        chosen
+    }
+}
+
+/// The format, or that which stands in for it where rows of `columns` are no whole blocks of it.
+fn fitting(format: Option<Encoding>, columns: usize) -> Result<Option<Encoding>, String> {
+    let Some(format) = format.filter(|it| !it.fits(columns)) else { return Ok(format) };
+    let named = |name| Encoding::from_name(name).filter(|it| it.fits(columns));
+    let other = match format.dtype {
+        ir::DType::F8Block => named("fp8-row"),
+        ir::DType::Q4K => named("q4_0"),
+        _ => None,
+    };
+    let block = format.dtype.block_len();
+    other.map(Some).ok_or_else(|| format!("rows of {columns} are no whole blocks of {block}"))
+}
