@@ -52,7 +52,7 @@ impl ChatArgs {
         while let Some(line) = next_line(out)? {
             messages.push(message("user", &line));
             let render = |messages: &[Message]| chat_prompt(&tokenizer, &template, messages);
-            let prompt = fitting(&mut messages, session.capacity(), &render)?;
+            let prompt = fitting(&mut messages, session.capacity(), render)?;
             keep_common(&mut session, &read, &prompt);
             let limit = self.n.unwrap_or(usize::MAX);
             let emit: &mut dyn FnMut(&str) -> Result<(), Fault> = &mut |text: &str| {
@@ -72,12 +72,12 @@ impl ChatArgs {
     }
 }
 
-/// The prompt of `messages`, the oldest of which are forgotten where there is no room for all of them
-/// and an answer. What the system says stays.
+/// The prompt of `messages`, the oldest of which are forgotten where there is no room for all of
+/// them and an answer. What the system says stays.
 fn fitting(
     messages: &mut Vec<Message>,
     capacity: u64,
-    render: &dyn Fn(&[Message]) -> Result<Vec<u32>, Fault>,
+    render: impl Fn(&[Message]) -> Result<Vec<u32>, Fault>,
 ) -> Result<Vec<u32>, Fault> {
     let first = usize::from(messages.first().is_some_and(|it| it.role == "system"));
     let mut forgotten = 0;
@@ -139,7 +139,7 @@ mod tests {
         let render = |it: &[Message]| Ok(vec![0; 10 * it.len()]);
         let left = |roles: &[&str], capacity| {
             let mut messages = said(roles);
-            let prompt = fitting(&mut messages, capacity, &render).unwrap();
+            let prompt = fitting(&mut messages, capacity, render).unwrap();
             assert_eq!(prompt.len(), 10 * messages.len());
             messages.into_iter().map(|it| it.content).collect::<Vec<_>>().join(" ")
         };
