@@ -22,9 +22,9 @@ pub(super) struct PrecisionArgs {
     /// `kl<=0.01`, a published recipe; and more, see docs/precision.md
     #[arg(long, value_name = "FORMAT,..", conflicts_with = "passes")]
     pub(super) precision: Option<String>,
-    /// The text that a choice of formats is measured on
-    #[arg(long, value_name = "FILE", requires = "precision")]
-    calib: Option<PathBuf>,
+    /// The calibration text: what is to be chosen by measuring is measured on it
+    #[arg(long, value_name = "FILE")]
+    pub(super) calib: Option<PathBuf>,
 }
 
 impl PrecisionArgs {

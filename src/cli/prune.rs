@@ -35,9 +35,6 @@ pub(super) struct PruneArgs {
     /// Which model, and what it may cost.
     #[command(flatten)]
     model: ModelArgs,
-    /// The calibration text
-    #[arg(long, value_name = "FILE")]
-    calib: Option<PathBuf>,
     /// The most tokens of it that are read
     #[arg(long, value_name = "N", default_value_t = 16384)]
     tokens: usize,

@@ -39,7 +39,7 @@ fn calibration(
     model: &runtime::Compiled,
     tokens: usize,
 ) -> Result<Windows, Error> {
-    let path = whole.args.calib.as_ref().ok_or_else(|| {
+    let path = whole.args.model.precision.calib.as_ref().ok_or_else(|| {
         Error::new("C0305", "importance is measured on a text").help("give one with --calib FILE")
     })?;
     whole.windows(model, path, tokens.min(whole.args.tokens))
