@@ -82,7 +82,8 @@ impl fmt::Display for Error {
                 f.write_str(shown.join("\n").trim_end())
             }
             Error::Pass(failure) => {
-                write!(f, "error[C0306]: {failure}\n\n{}", failure.details().trim_end())
+                let text = format!("error[C0306]: {failure}\n\n{}", failure.details());
+                f.write_str(text.trim_end())
             }
             Error::Fault(fault) => fault.fmt(f),
         }

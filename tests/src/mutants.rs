@@ -9,13 +9,18 @@ mod attention;
 mod loops;
 mod norms;
 mod promises;
+mod rules;
 mod shapes;
+mod slices;
 mod storage;
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use ir::{Function, Module, Node, Op, Scope, Value, ops::BinaryFn};
-use passes::{Contract, Cx, Failure, Fault, FaultKind, Manager, Pass, PassOption, Pipeline};
+use passes::{
+    Contract, Cx, Failure, Fault, FaultKind, Fuse, Manager, Pass, PassOption, Pipeline,
+    rules::Rules,
+};
 
 use crate::{
     models::{folders, spec},
@@ -42,6 +47,8 @@ enum Mistake {
     Node(fn(&mut At<'_>) -> Option<Vec<Value>>),
     /// To all of it; nothing where it does not apply.
     Whole(fn(&Module) -> Option<Module>),
+    /// By a rule, in place of those that `fuse` has.
+    Rule(&'static str),
 }
 
 /// A mistake of `canonicalise`, which has the rules of algebra.
@@ -106,7 +113,7 @@ impl At<'_> {
 }
 
 impl Mutant {
-    fn pass(&self) -> std::sync::Arc<dyn Pass> {
+    fn pass(&self) -> Arc<dyn Pass> {
         let passes = treen::passes();
         let found = passes.into_iter().find(|it| it.name() == self.of);
         found.unwrap_or_else(|| panic!("there is no pass {}", self.of))
@@ -131,13 +138,17 @@ impl Pass for Mutant {
     }
 
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
-        let right = self.pass().run(module, &mut cx.with_limit(None))?;
+        let right = |cx: &Cx| self.pass().run(module, &mut cx.with_limit(None));
         match self.mistake {
-            Mistake::Whole(mistake) => match mistake(&right) {
-                Some(wrong) if cx.allows(&right.entry().name, self.name) => Ok(wrong),
-                _ => Ok(right),
-            },
-            Mistake::Node(mistake) => Ok(right.map(|done, function| {
+            Mistake::Rule(text) => Fuse::new(Arc::new(parsed(text))).run(module, cx),
+            Mistake::Whole(mistake) => {
+                let right = right(cx)?;
+                match mistake(&right) {
+                    Some(wrong) if cx.allows(&right.entry().name, self.name) => Ok(wrong),
+                    _ => Ok(right),
+                }
+            }
+            Mistake::Node(mistake) => Ok(right(cx)?.map(|done, function| {
                 let scope = done.scope();
                 let wrong =
                     cx.rewrite(scope, function, |f, op, x| mistake(&mut At { f, scope, op, x }));
@@ -147,8 +158,12 @@ impl Pass for Mutant {
     }
 }
 
-/// Everything that mutants run on, small things first: the modules of the pass tests, those made
-/// for a mutant, and the models.
+fn parsed(text: &str) -> Rules {
+    Rules::parse(text).unwrap_or_else(|why| panic!("{why}\n{text}"))
+}
+
+/// Everything that mutants run on, small things first: modules made for mutants, those of the pass
+/// tests, and the models.
 fn subjects() -> Vec<(String, Module)> {
     let read = |folder: &str| {
         let entries =
@@ -159,7 +174,7 @@ fn subjects() -> Vec<(String, Module)> {
         files
     };
     let mut subjects = Vec::new();
-    for file in read("passes").into_iter().chain(read("mutants")) {
+    for file in read("mutants").into_iter().chain(read("passes")) {
         let text = fs::read_to_string(&file).expect("a text file");
         let stem = file.file_stem().and_then(|it| it.to_str()).expect("a name").to_owned();
         subjects.push((stem, ir::parse(&text).expect("a module")));
@@ -177,9 +192,15 @@ fn caught(mutant: &Mutant, module: &Module) -> Option<Box<Failure>> {
     let before = Pipeline::parse(mutant.before, &treen::passes()).expect("a pipeline");
     let trust = Manager { check: false, ..Manager::default() };
     let (module, _) = trust.run(&before, module.clone(), &mut |_| {}).ok()?;
-    let pipeline = Pipeline::default().then(std::sync::Arc::new(*mutant));
+    let pipeline = Pipeline::default().then(Arc::new(*mutant));
     let failure = Manager::default().run(&pipeline, module, &mut |_| {}).err()?;
-    let is_caught = !matches!(failure.fault.kind(), FaultKind::Refusal | FaultKind::Unchecked);
+    // Rules of which types do not fit are refused where they are applied.
+    let is_rule = matches!(mutant.mistake, Mistake::Rule(_));
+    let is_caught = match failure.fault.kind() {
+        FaultKind::Unchecked => false,
+        FaultKind::Refusal => is_rule,
+        _ => true,
+    };
     is_caught.then_some(failure)
 }
 
@@ -201,7 +222,9 @@ fn every_mutant_is_caught() {
         loops::ALL,
         norms::ALL,
         promises::ALL,
+        rules::ALL,
         shapes::ALL,
+        slices::ALL,
         storage::ALL,
     ];
     told(&subjects);
@@ -211,6 +234,9 @@ fn every_mutant_is_caught() {
     );
     let mut survivors = Vec::new();
     for mutant in all.concat() {
+        if let Mistake::Rule(text) = mutant.mistake {
+            parsed(text);
+        }
         let found = subjects.iter().find_map(|(on, module)| Some((on, caught(&mutant, module)?)));
         let Some((on, failure)) = found else {
             survivors.push(mutant.name);

@@ -175,8 +175,9 @@ impl<'a, 'b> Chosen<'a, 'b> {
     }
 }
 
-/// For each class, the term that the function has of it; for others, one that needs the least by
-/// itself.
+/// For each class, the first term that the function has of it; for others, one that needs the least
+/// by itself. Rules may say that a value is the same as one that it is made of. What comes first in
+/// the function is made of what comes before, so no choice leads back to itself.
 fn first_choices(
     saturated: &Saturated<'_>,
     index: &HashMap<Id, usize>,
@@ -184,16 +185,20 @@ fn first_choices(
 ) -> Vec<usize> {
     let classes = &saturated.classes;
     let mut chosen = by_themselves(options);
+    let mut settled = vec![false; chosen.len()];
     let outputs = Some(saturated.root);
     for id in saturated.values.iter().flatten().chain(&outputs) {
         // A `Part` stands for the term that it is a part of, too.
         let term = classes.id_to_node(*id);
-        let terms = std::iter::once(*id).chain(term.operands.iter().copied());
+        let terms = term.operands.iter().copied().chain([*id]);
         for id in terms {
             let term = classes.id_to_node(id);
             let mut canonical = term.clone();
             canonical.operands.iter_mut().for_each(|it| *it = classes.find(*it));
             let at = index[&classes.find(id)];
+            if std::mem::replace(&mut settled[at], true) {
+                continue;
+            }
             let found = options[at].iter().position(|it| it.term == canonical);
             chosen[at] = found.unwrap_or(chosen[at]);
         }

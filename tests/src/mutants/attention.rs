@@ -1,14 +1,14 @@
 //! Wrong attention: masks, rotations, heads, keys and values.
 
 use ir::{
-    Axes, Axis, Module, Op,
+    Axes, Axis, Module, Op, Value,
     ops::{
         BinaryFn::{Add, Less, LessEqual, Mul, Sub},
         Rename, Split, Transpose, UnaryFn,
     },
 };
 
-use super::{Mistake, Mutant, by, rule};
+use super::{At, Mistake, Mutant, by, rule};
 
 /// The axis of new positions as if nothing came before it.
 fn without_past(module: &Module) -> Option<Module> {
@@ -17,6 +17,22 @@ fn without_past(module: &Module) -> Option<Module> {
         axes.declare(name, decl.extent.clone());
     }
     (axes != module.axes).then(|| Module { axes, functions: module.functions.clone() })
+}
+
+/// The second of two heads in a group is not the first of the next group.
+pub(super) fn heads_taken_flat(at: &mut At<'_>) -> Option<Vec<Value>> {
+    let Op::Split(it) = at.op else { return None };
+    let [k, g, rest @ ..] = it.into.as_slice() else { return None };
+    let other = [&[g.clone(), k.clone()], rest].concat();
+    let axis = Axis::product(&other)?;
+    let types = at.f.ty(at.x[0]).axes.iter().map(|axis| match *axis == it.axis {
+        true => it.into.clone(),
+        false => vec![axis.clone()],
+    });
+    let to = Transpose { to: types.collect::<Vec<_>>().concat() };
+    let renamed = at.put(Rename { axis: it.axis.clone(), into: axis.clone() }, at.x)?;
+    let split = at.put(Split { axis, into: other }, &renamed)?;
+    at.put(to, &split)
 }
 
 /// Gate and up stand beside each other, and are of one type.
@@ -35,7 +51,7 @@ pub(super) const ALL: &[Mutant] = &[
         if at.is(Less) { at.binary(LessEqual, at.x[0], at.x[1]) } else { None }
     }),
     rule("rotation the other way", |at| {
-        let is_product = |it: &ir::Value| at.maker(*it).is_some_and(|it| it.op == Op::binary(Mul));
+        let is_product = |it: &Value| at.maker(*it).is_some_and(|it| it.op == Op::binary(Mul));
         let rotates = at.is(Sub) && at.x.iter().all(is_product);
         if rotates { at.binary(Add, at.x[0], at.x[1]) } else { None }
     }),
@@ -47,22 +63,7 @@ pub(super) const ALL: &[Mutant] = &[
         Op::Concat(it) if it.parts.len() == 2 && it.parts[0] == it.parts[1] => at.swapped(),
         _ => None,
     }),
-    // The second of two heads in a group is not the first of the next group.
-    rule("heads of groups taken flat", |at| {
-        let Op::Split(it) = at.op else { return None };
-        let [k, g, rest @ ..] = it.into.as_slice() else { return None };
-        let rest = rest.to_vec();
-        let other = [vec![g.clone(), k.clone()], rest].concat();
-        let axis = Axis::product(&other)?;
-        let types = at.f.ty(at.x[0]).axes.iter().map(|axis| match *axis == it.axis {
-            true => it.into.clone(),
-            false => vec![axis.clone()],
-        });
-        let to = Transpose { to: types.collect::<Vec<_>>().concat() };
-        let renamed = at.put(Rename { axis: it.axis.clone(), into: axis.clone() }, at.x)?;
-        let split = at.put(Split { axis, into: other }, &renamed)?;
-        at.put(to, &split)
-    }),
+    rule("heads of groups taken flat", heads_taken_flat),
     by(
         "inline",
         "",
