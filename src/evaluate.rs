@@ -7,7 +7,7 @@
 
 use runtime::{Compiled, Model, Session};
 use serde::Serialize;
-use text::Encoding;
+use text::{Encoding, greedy};
 
 use crate::Error;
 
@@ -247,7 +247,7 @@ impl Score {
         self.surprise += norm - f64::from(wanted);
         if let Some(other) = other {
             self.divergence += divergence(other, logits, norm);
-            self.same += usize::from(greatest(other) == greatest(logits));
+            self.same += usize::from(greedy(other) == greedy(logits));
         }
     }
 
@@ -286,17 +286,6 @@ fn divergence(reference: &[f32], of: &[f32], norm: f64) -> f64 {
         f64::from((p as f32).exp()) * (p - q)
     });
     terms.sum()
-}
-
-/// The first of the greatest.
-fn greatest(logits: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, it) in logits.iter().enumerate() {
-        if logits[best] < *it {
-            best = i;
-        }
-    }
-    best
 }
 
 /// Figures of a model on a text.

@@ -7,7 +7,7 @@ mod picture;
 
 use std::collections::BTreeMap;
 
-use cpu::plan::{Plan, Step};
+use cpu::plan::Plan;
 use ir::{Function, Module};
 use passes::Rewrite;
 use runtime::WeightSlot;
@@ -194,7 +194,7 @@ fn counted(rewrites: &[Rewrite]) -> Vec<RewriteReport> {
 
 fn metrics(lowered: &Lowered) -> BTreeMap<&'static str, u64> {
     let Lowered { module, plan, program, costs, records, .. } = lowered;
-    let (launches, barriers) = count(&plan.steps);
+    let (launches, barriers) = plan.counts();
     let nodes: usize = module.functions.iter().map(|it| it.nodes().len()).sum();
     let rewrites: usize = records.iter().map(|it| it.rewrites.len()).sum();
     let weight_bytes: u64 = weights(&program.weights).iter().map(|it| it.bytes).sum();
@@ -202,8 +202,8 @@ fn metrics(lowered: &Lowered) -> BTreeMap<&'static str, u64> {
         ("functions", module.functions.len() as u64),
         ("nodes", nodes as u64),
         ("rewrites", rewrites as u64),
-        ("launches", launches),
-        ("barriers", barriers),
+        ("launches", launches as u64),
+        ("barriers", barriers as u64),
         ("arena bytes", plan.arena_bytes),
         ("scratch bytes of a thread", program.scratch_bytes),
         ("bytes of constants", plan.constants.len() as u64),
@@ -215,16 +215,6 @@ fn metrics(lowered: &Lowered) -> BTreeMap<&'static str, u64> {
         ("flops of the head", costs.head_flops),
     ]
     .into()
-}
-
-/// Launches and barriers, those in loops once.
-fn count(steps: &[Step]) -> (u64, u64) {
-    let of_step = |step: &Step| match step {
-        Step::Launch(_) => (1, 0),
-        Step::Barrier => (0, 1),
-        Step::Loop { steps, .. } => count(steps),
-    };
-    steps.iter().map(of_step).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
 }
 
 fn buffers(plan: &Plan) -> Vec<BufferReport> {

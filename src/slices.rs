@@ -35,6 +35,7 @@ pub struct Ranking {
 }
 
 /// A cut model. The axes of its module are still whole: the pass `slice` cuts them.
+#[derive(Clone, Debug)]
 pub struct Sliced {
     /// The spec of what is kept.
     pub spec: Spec,

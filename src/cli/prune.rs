@@ -197,9 +197,10 @@ impl Whole<'_> {
     /// The largest models within the budget, compared with the whole one if there are several.
     fn tried(&self, ranking: &Ranking) -> Result<Vec<Pruned>, Error> {
         let mut choices = declared(&self.compiled.module);
-        choices.retain(|name, _| self.axes().contains(name));
+        let axes = self.axes();
+        choices.retain(|name, _| axes.contains(name));
         if self.budget.is_limit() {
-            for name in self.axes() {
+            for name in axes {
                 if let Some(size) = self.compiled.module.axes.fixed(&ir::Axis::atom(name.as_str()))
                 {
                     choices.entry(name).or_insert_with(|| grid(size));
@@ -313,18 +314,13 @@ impl Whole<'_> {
                 })
             })
             .collect();
-        let copy = Sliced {
-            spec: sliced.spec.clone(),
-            compiled: sliced.compiled.clone(),
-            widths: sliced.widths.clone(),
-        };
         Ok(serde_json::json!({
             "model": module.entry().name.to_string(),
             "axes": axes,
             "skipped_layers": best.choice.skipped,
             "parameters": { "from": slices::parameters(module, &none), "to": slices::parameters(&small, &none) },
             "candidates": candidates,
-            "perplexity": { "from": self.perplexity(self.whole())?, "to": self.perplexity(copy)? },
+            "perplexity": { "from": self.perplexity(self.whole())?, "to": self.perplexity(sliced.clone())? },
         }))
     }
 }

@@ -3,7 +3,6 @@
 
 use std::{fmt::Write, time::Instant};
 
-use cpu::plan::Step;
 use ir::{Axis, Function, Module, Node, Op, Value};
 use passes::{Manager, growth, rules::Rules};
 use treen::{
@@ -31,16 +30,6 @@ fn lower(spec: &Spec, fuses: bool) -> Lowered {
     treen::lower(module, &options, &mut |_| {}).unwrap_or_else(|why| panic!("{why}"))
 }
 
-/// Launches of a step, those in loops once.
-fn launches(steps: &[Step]) -> usize {
-    let of_step = |step: &Step| match step {
-        Step::Launch(_) => 1,
-        Step::Barrier => 0,
-        Step::Loop { steps, .. } => launches(steps),
-    };
-    steps.iter().map(of_step).sum()
-}
-
 /// The bytes that all calls of `function` read and write for one position, in `f32`.
 fn moved(module: &Module, function: &Function) -> u64 {
     let extent = |axis: &Axis| module.axes.fixed(axis).unwrap_or(1) as u64;
@@ -63,7 +52,7 @@ fn no_model_launches_more() {
         let spec = spec(path.to_str().expect("a readable name"));
         let [without, with] = [false, true].map(|fuses| {
             let Lowered { plan, module, .. } = lower(&spec, fuses);
-            (launches(&plan.steps), moved(&module, module.entry()))
+            (plan.counts().0, moved(&module, module.entry()))
         });
         let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
         assert!(with.0 <= without.0, "{name}: {with:?} after {without:?}");

@@ -1,9 +1,11 @@
 //! Text that nobody meant: reading, verifying and compiling it may fail, but never panics or hangs.
 
-use std::{fs, panic::AssertUnwindSafe, path::Path};
+use std::panic::AssertUnwindSafe;
 
 use ir::Module;
 use passes::{FaultKind, Manager, Pipeline};
+
+use crate::passes::ir_files;
 
 const CASES: usize = 40_000;
 /// Passes run on every so many of the modules that are still sound.
@@ -112,14 +114,7 @@ impl Random {
 
 /// Modules to begin with: the inputs of the pass tests and one for each op.
 fn seeds() -> Vec<String> {
-    let mut files: Vec<_> = fs::read_dir("passes")
-        .expect("tests/passes")
-        .map(|it| it.expect("an entry").path())
-        .filter(|it| it.extension().is_some_and(|it| it == "ir"))
-        .collect();
-    files.sort();
-    let read = |it: &Path| fs::read_to_string(it).expect("a text file");
-    let mut seeds: Vec<String> = files.iter().map(|it| read(it)).collect();
+    let mut seeds: Vec<String> = ir_files("passes").into_iter().map(|it| it.1).collect();
     let examples = ir::Op::all().into_iter().flat_map(|it| it.rules().examples());
     seeds.extend(examples.map(|it| crate::laws::module_of(&it).to_string()));
     seeds

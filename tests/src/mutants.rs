@@ -14,7 +14,7 @@ mod shapes;
 mod slices;
 mod storage;
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use ir::{Function, Module, Node, Op, Scope, Value, ops::BinaryFn};
 use passes::{
@@ -24,6 +24,7 @@ use passes::{
 
 use crate::{
     models::{folders, spec},
+    passes::ir_files,
     snapshots::snapshot,
 };
 
@@ -165,20 +166,9 @@ fn parsed(text: &str) -> Rules {
 /// Everything that mutants run on, small things first: modules made for mutants, those of the pass
 /// tests, and the models.
 fn subjects() -> Vec<(String, Module)> {
-    let read = |folder: &str| {
-        let entries =
-            fs::read_dir(folder).expect("a folder").map(|it| it.expect("an entry").path());
-        let mut files: Vec<_> =
-            entries.filter(|it| it.extension().is_some_and(|it| it == "ir")).collect();
-        files.sort();
-        files
-    };
-    let mut subjects = Vec::new();
-    for file in read("mutants").into_iter().chain(read("passes")) {
-        let text = fs::read_to_string(&file).expect("a text file");
-        let stem = file.file_stem().and_then(|it| it.to_str()).expect("a name").to_owned();
-        subjects.push((stem, ir::parse(&text).expect("a module")));
-    }
+    let texts = ir_files("mutants").into_iter().chain(ir_files("passes"));
+    let parsed = |(stem, text): (String, String)| (stem, ir::parse(&text).expect("a module"));
+    let mut subjects: Vec<(String, Module)> = texts.map(parsed).collect();
     for folder in folders() {
         let name = folder.file_name().and_then(|it| it.to_str()).expect("a name").to_owned();
         let module = spec(folder.to_str().expect("a name")).compile();

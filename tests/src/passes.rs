@@ -53,48 +53,44 @@ fn ir_blocks(source: &str) -> Vec<String> {
 /// written, only after every contract has been checked.
 #[test]
 fn pass_files() {
-    let mut files: Vec<_> = fs::read_dir("passes")
-        .expect("tests/passes")
-        .map(|it| it.expect("an entry").path())
-        .filter(|it| it.extension().is_some_and(|it| it == "ir"))
-        .collect();
-    files.sort();
-    for file in files {
-        let text = fs::read_to_string(&file).expect("a text file");
-        let pipeline = text.lines().find_map(|it| it.strip_prefix("// passes: "));
-        let pipeline = pipeline.unwrap_or_else(|| panic!("{}: names no passes", file.display()));
+    for (stem, text) in ir_files("passes") {
+        let pipeline = pipeline_of(&text);
         let result = run(pipeline, &parse(&text));
-        let result = result.unwrap_or_else(|why| panic!("{}: {why}", file.display()));
+        let result = result.unwrap_or_else(|why| panic!("{stem}: {why}"));
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path("../passes");
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
         settings.set_description(pipeline);
-        let stem = file.file_stem().and_then(|it| it.to_str()).expect("a name");
         settings.bind(|| insta::assert_snapshot!(stem, result));
     }
 }
 
-/// The modules of the pass files with their pipelines.
-fn files() -> Vec<(String, Module)> {
-    let mut files: Vec<_> = fs::read_dir("passes")
-        .expect("tests/passes")
+/// The graphs in text form of a folder, by name.
+pub(crate) fn ir_files(folder: &str) -> Vec<(String, String)> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut files: Vec<_> = entries
         .map(|it| it.expect("an entry").path())
         .filter(|it| it.extension().is_some_and(|it| it == "ir"))
         .collect();
     files.sort();
-    let read = |it: &std::path::PathBuf| fs::read_to_string(it).expect("a text file");
-    let pipeline = |text: &str| {
-        let line = text.lines().find_map(|it| it.strip_prefix("// passes: "));
-        line.expect("a line of passes").to_owned()
+    let read = |it: &std::path::PathBuf| {
+        let stem = it.file_stem().and_then(|it| it.to_str()).expect("a name").to_owned();
+        (stem, fs::read_to_string(it).expect("a text file"))
     };
-    files.iter().map(read).map(|text| (pipeline(&text), parse(&text))).collect()
+    files.iter().map(read).collect()
+}
+
+/// The passes that a text names.
+fn pipeline_of(text: &str) -> &str {
+    text.lines().find_map(|it| it.strip_prefix("// passes: ")).expect("a line of passes")
 }
 
 #[test]
 fn passes_may_stop_anywhere() {
-    for (pipeline, module) in files() {
-        let pipeline = Pipeline::parse(&pipeline, &passes::all()).expect("a pipeline");
+    for (_, text) in ir_files("passes") {
+        let module = parse(&text);
+        let pipeline = Pipeline::parse(pipeline_of(&text), &passes::all()).expect("a pipeline");
         let run = |limit| {
             let manager = Manager { limit: Some(limit), ..Manager::default() };
             let done = manager.run(&pipeline, module.clone(), &mut |_| {});

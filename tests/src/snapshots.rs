@@ -1,7 +1,7 @@
 //! What the compiler does to a model, for all to see: graphs, plan and figures. A snapshot is
 //! compared, and written, only after every graph on the way is sound and reads as it prints.
 
-use cpu::plan::{Plan, Step};
+use cpu::plan::Plan;
 use ir::Module;
 use treen::{Lowered, Options, Spec};
 
@@ -33,20 +33,10 @@ fn with_layers(n: usize) -> Lowered {
     lower(&spec, false).1
 }
 
-/// How many launches and barriers there are, those in loops once.
-fn count(steps: &[Step]) -> (usize, usize) {
-    let of_step = |step: &Step| match step {
-        Step::Launch(_) => (1, 0),
-        Step::Barrier => (0, 1),
-        Step::Loop { steps, .. } => count(steps),
-    };
-    steps.iter().map(of_step).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
-}
-
 /// Figures that do not depend on how many layers there are.
 fn figures(module: &Module, plan: &Plan) -> String {
     let nodes: usize = module.functions.iter().map(|it| it.nodes().len()).sum();
-    let (launches, barriers) = count(&plan.steps);
+    let (launches, barriers) = plan.counts();
     let (functions, loops) = (module.functions.len(), plan.loops.len());
     format!(
         "functions {functions}\nnodes {nodes}\nlaunches {launches}\nbarriers {barriers}\n\

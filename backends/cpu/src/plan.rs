@@ -27,6 +27,22 @@ pub struct Plan {
     pub arena_bytes: u64,
 }
 
+impl Plan {
+    /// Launches and barriers, those in loops once.
+    pub fn counts(&self) -> (usize, usize) {
+        count(&self.steps)
+    }
+}
+
+fn count(steps: &[Step]) -> (usize, usize) {
+    let of_step = |step: &Step| match step {
+        Step::Launch(_) => (1, 0),
+        Step::Barrier => (0, 1),
+        Step::Loop { steps, .. } => count(steps),
+    };
+    steps.iter().map(of_step).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+}
+
 /// The name under which the frame holds how many positions the states have room for; no axis can
 /// have it.
 pub const CAPACITY: &str = "(capacity)";

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Serialize;
+use text::greedy;
 
 use crate::{Fault, Model};
 
@@ -183,28 +184,17 @@ fn same_greedy(model: &mut dyn Model, golden: &Golden) -> Result<usize, Fault> {
     begin(model, golden, 0)?;
     let mut next = 0;
     for part in text.chunks(model.longest_step().max(1)) {
-        next = most_probable(model.step(part, 1)?);
+        next = greedy(model.step(part, 1)?) as i32;
     }
     for (same, &expected) in golden.greedy.iter().enumerate() {
         if next != expected {
             return Ok(same);
         }
         if same + 1 < golden.greedy.len() {
-            next = most_probable(model.step(&[next], 1)?);
+            next = greedy(model.step(&[next], 1)?) as i32;
         }
     }
     Ok(golden.greedy.len())
-}
-
-/// The first of the greatest logits.
-fn most_probable(logits: &[f32]) -> i32 {
-    let mut best = (f32::NEG_INFINITY, 0);
-    for (&logit, token) in logits.iter().zip(0..) {
-        if best.0 < logit {
-            best = (logit, token);
-        }
-    }
-    best.1
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ mod words;
 
 pub use bpe::{Merge, Merges};
 pub use error::Error;
-pub use sampler::{Sampler, SamplerSettings};
+pub use sampler::{Sampler, SamplerSettings, greedy};
 pub use spec::{AddedToken, ModelSpec, TokenizerSpec};
 pub use stream::DecodeStream;
 pub use template::{ChatTemplate, Message};

@@ -74,8 +74,8 @@ impl Sampler {
     }
 }
 
-/// The first of the greatest logits.
-fn greedy(logits: &[f32]) -> u32 {
+/// The first of the greatest logits; 0 where there is none.
+pub fn greedy(logits: &[f32]) -> u32 {
     let mut best = (f32::NEG_INFINITY, 0);
     for (&logit, token) in logits.iter().zip(0..) {
         if best.0 < logit {

@@ -132,4 +132,13 @@ impl<S: Simd, const M: usize> Sums<S, M> {
         }
         totals
     }
+
+    /// Adds the totals times `scale`, that of a block, to `acc`.
+    #[inline(always)]
+    pub(crate) fn add_scaled(&self, s: S, scale: S::F, acc: &mut [S::F; M]) {
+        let totals = self.totals(s);
+        for row in 0..M {
+            acc[row] = s.fma(scale, totals[row], acc[row]);
+        }
+    }
 }

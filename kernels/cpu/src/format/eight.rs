@@ -149,10 +149,7 @@ impl<K: BlockScale> Format for ScaledBlocks<K> {
                 }
             }
             let scale = s.mul(unsafe { K::scale(s, block) }, s.splat(E4M3::FACTOR));
-            let totals = sums.totals(s);
-            for row in 0..M {
-                acc[row] = s.fma(scale, totals[row], acc[row]);
-            }
+            sums.add_scaled(s, scale, &mut acc);
         }
         acc
     }

@@ -117,10 +117,7 @@ impl<B: Block> Format for Codes<B> {
                 }
             }
             let scale = unsafe { B::scale(s, block) };
-            let totals = sums.totals(s);
-            for row in 0..M {
-                acc[row] = s.fma(scale, totals[row], acc[row]);
-            }
+            sums.add_scaled(s, scale, &mut acc);
         }
         let scale = unsafe { Self::row_scale(s, panel) };
         acc.map(|it| s.mul(it, scale))

@@ -40,10 +40,7 @@ impl Format for Q8_0 {
                 }
             }
             let d = s.mul(unsafe { s.load_f16(block) }, s.splat(SCALE));
-            let totals = sums.totals(s);
-            for row in 0..M {
-                acc[row] = s.fma(d, totals[row], acc[row]);
-            }
+            sums.add_scaled(s, d, &mut acc);
         }
         acc
     }
