@@ -1,0 +1,109 @@
+// Instructions that every architecture from sm_80 on has, one a function, and the types of bits.
+//
+// The kernels hold no other PTX (that of Hopper alone is in hopper.cuh), so that the same text runs on
+// a CPU under other definitions of these names.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
+
+using u8 = unsigned char;
+using u16 = unsigned short;
+using u32 = unsigned int;
+using u64 = unsigned long long;
+using bf16 = __nv_bfloat16;
+using f16 = __half;
+
+constexpr u32 ALL_LANES = 0xffffffff;
+
+// Dynamic shared memory, as `T name[]`.
+#define SHARED(T, name) extern __shared__ __align__(1024) T name[]
+
+__device__ __forceinline__ u32 shared_address(const void* p) {
+  return (u32)__cvta_generic_to_shared(p);
+}
+
+// Waits until the kernels that this one depends on have ended and what they wrote can be read. With
+// programmatic dependent launch, only what no earlier kernel writes may be read before; every block
+// of every kernel calls it, so that a kernel which has ended implies all the earlier ones have.
+__device__ __forceinline__ void wait_for_earlier() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Lets the next kernel start on what room there is, once every block has called it.
+__device__ __forceinline__ void let_later_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Copies 16 bytes to shared memory in the background, past the L1 cache. For weights: they are read
+// once, so L2 lets go of them first, and fetches the rest of their 256 bytes, which come next.
+__device__ __forceinline__ void copy_16_once(void* to, const void* from, u64 policy) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::256B [%0], [%1], 16, %2;" ::"r"(
+                   shared_address(to)),
+               "l"(from), "l"(policy)
+               : "memory");
+}
+
+// A policy for `copy_16_once`.
+__device__ __forceinline__ u64 evict_first() {
+  u64 policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(policy));
+  return policy;
+}
+
+// Copies BYTES (4, 8 or 16) to shared memory in the background.
+template <int BYTES>
+__device__ __forceinline__ void copy(void* to, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared_address(to)), "l"(from),
+               "n"(BYTES)
+               : "memory");
+}
+
+// Ends a group of this thread's copies.
+__device__ __forceinline__ void copies_end() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Waits for this thread's groups of copies but the last PENDING.
+template <int PENDING>
+__device__ __forceinline__ void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+// Fetches the line of an address to L2.
+__device__ __forceinline__ void prefetch(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+// 16 bytes which nothing writes while the kernel runs and which are read once.
+__device__ __forceinline__ uint4 load_once(const void* p) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p));
+  return v;
+}
+
+// A product of matrix units, d += a b, with f32 sums: a is 16 x 16, b is 16 x 8. Lane 4 g + t holds, two
+// numbers a word, of a: (row g, columns 2t and 2t + 1), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8); of b:
+// (rows 2t and 2t + 1, column g), (2t + 8, g); of d: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+__device__ __forceinline__ void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// The same of f16.
+__device__ __forceinline__ void mma_f16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
