@@ -1,0 +1,181 @@
+// Runs CUDA kernels on the CPU, to check them where there is no GPU. Every thread of a block is a fiber;
+// blocks run one after the other. A wrong barrier shows as a deadlock or as a wrong result; races within
+// a warp, the order of memory and speed do not show. `__shared__` arrays keep their poison between
+// blocks, as on a GPU.
+#pragma once
+#include <sys/mman.h>
+#include <vector_functions.h>
+#include <vector_types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
+
+#undef __global__
+#undef __device__
+#undef __host__
+#undef __shared__
+#undef __constant__
+#undef __grid_constant__
+#undef __forceinline__
+#undef __launch_bounds__
+#undef __align__
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __cluster_dims__(...)
+#define __shared__ static
+#define __constant__ static
+#define __grid_constant__
+#define __align__(n) __attribute__((aligned(n)))
+#define __CUDA_ARCH__ 900
+
+namespace shim {
+
+struct Fiber {
+  void* stack_pointer;
+  uint3 index;
+  bool done;
+};
+
+// Threads that wait for each other: how many have come, and how often all had.
+struct Meeting {
+  unsigned arrived = 0, generation = 0;
+};
+
+struct Warp {
+  Meeting meeting;
+  alignas(16) unsigned char lanes[32][64];  // what each lane gives to the others
+};
+
+struct Block {
+  std::vector<Fiber> fibers;
+  std::vector<Warp> warps;
+  std::vector<unsigned char> shared;
+  Meeting all, named[16 + 8];  // the last eight: warpgroups
+  unsigned current, alive, idle;
+  void* host;
+  std::function<void()> kernel;
+};
+
+extern Block block;
+extern uint3 block_index;
+extern dim3 block_size, grid_size;
+
+void yield();     // another fiber's turn
+void progress();  // this fiber did not wait in vain
+void meet(Meeting& meeting, unsigned threads);
+void meet_block();
+void meet_warp(unsigned mask);
+unsigned char* shared();  // dynamic shared memory, aligned to 1024 bytes
+
+// Runs `kernel` for each thread of each block.
+void launch(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel);
+
+inline unsigned lane() { return block.current % 32; }
+inline Warp& warp() { return block.warps[block.current / 32]; }
+
+// Gives `value` to the warp, and lets `read` look at what all lanes gave: `read(get)`.
+template <class T, class Read>
+auto together(unsigned mask, const T& value, Read read) {
+  static_assert(sizeof(T) <= 64);
+  Warp& w = warp();
+  memcpy(w.lanes[lane()], &value, sizeof value);
+  meet_warp(mask);
+  const auto result = read([&](unsigned from) {
+    T other;
+    memcpy(&other, w.lanes[from % 32], sizeof other);
+    return other;
+  });
+  meet_warp(mask);
+  return result;
+}
+
+template <class T>
+T exchange(unsigned mask, T value, unsigned from) {
+  return together(mask, value, [&](auto get) { return get(from); });
+}
+
+}  // namespace shim
+
+#define threadIdx (shim::block.fibers[shim::block.current].index)
+#define blockIdx shim::block_index
+#define blockDim shim::block_size
+#define gridDim shim::grid_size
+#define warpSize 32
+
+using std::max;
+using std::min;
+
+inline void __syncthreads() { shim::meet_block(); }
+inline void __syncwarp(unsigned mask = ~0u) { shim::meet_warp(mask); }
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+
+template <class T>
+T __shfl_xor_sync(unsigned mask, T v, int other) {
+  return shim::exchange(mask, v, shim::lane() ^ other);
+}
+template <class T>
+T __shfl_sync(unsigned mask, T v, int from) {
+  return shim::exchange(mask, v, from);
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T v, int by) {
+  const unsigned from = shim::lane() + by;
+  return shim::exchange(mask, v, from < 32 ? from : shim::lane());
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T v, int by) {
+  const int from = int(shim::lane()) - by;
+  return shim::exchange(mask, v, from >= 0 ? from : shim::lane());
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+  return shim::together(mask, predicate, [&](auto get) {
+    unsigned bits = 0;
+    for (unsigned i = 0; i < 32; ++i) {
+      if (mask >> i & 1 && get(i)) bits |= 1u << i;
+    }
+    return bits;
+  });
+}
+inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+
+template <class T>
+T atomicAdd(T* to, T by) {
+  const T before = *to;
+  *to = before + by;
+  return before;
+}
+
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
+
+inline float __expf(float x) { return std::exp(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
+inline float __int_as_float(int i) {
+  float f;
+  memcpy(&f, &i, 4);
+  return f;
+}
+inline int __float_as_int(float f) {
+  int i;
+  memcpy(&i, &f, 4);
+  return i;
+}
+inline float __uint_as_float(unsigned i) { return __int_as_float(int(i)); }
+inline unsigned __float_as_uint(float f) { return unsigned(__float_as_int(f)); }
