@@ -6,17 +6,14 @@
 // multiply 64 rows each. The two blocks of a cluster take tiles one below the other, so that each
 // copies one half of the weights' tile to both.
 //
-// A launch has one or several results, each with weights, a tail and an output of its own (q, k and v
-// of the same x). A result has one product, or two whose columns a tail combines (gate and up): then a
-// tile has WIDTH / 2 columns of each. `float2 tail(row, col, p0, p1)` gets columns col and col + 1 of
-// the first product and of the second (or of the first again), and is called for places within
-// [rows, N] only; N is even. Its values are stored as f32 or bf16 to rows of STRIDE.
+// Results are those of results.cuh, with tensor maps for weights: `result<N, STRIDE>(&w, y, tail)`.
 //
 // Tensor maps, all with elements of x, 128-byte swizzle, zeros out of bounds and boxes of 128 bytes
 // along K: of x, {K, rows} with 128 rows a box; of weights, {K, N} with WIDTH / 2 rows a box. The map of
 // x may have more rows than the launch.
 #pragma once
 #include "hopper.cuh"
+#include "results.cuh"
 
 struct Bf16Tiles {
   static constexpr int BYTES = 2;
@@ -39,42 +36,6 @@ constexpr int GEMM_ROWS = 128, GEMM_THREADS = 384;
 // Bytes of dynamic shared memory of a launch.
 constexpr int gemm_shared(int width, int stages) { return stages * (GEMM_ROWS + width) * 128; }
 
-template <int PRODUCTS_, int N_, int STRIDE_, class Out_, class Tail>
-struct GemmResult {
-  static constexpr int PRODUCTS = PRODUCTS_, N = N_, STRIDE = STRIDE_;
-  using Out = Out_;
-  const TensorMap *first, *second;  // the weights of a tile's left half and of its right half
-  Out* y;
-  Tail tail;
-};
-
-template <int N, int STRIDE, class Out, class Tail>
-__device__ __forceinline__ GemmResult<1, N, STRIDE, Out, Tail> gemm_result(const TensorMap& w, Out* y,
-                                                                           Tail tail) {
-  return {&w, &w, y, tail};
-}
-
-template <int N, int STRIDE, class Out, class Tail>
-__device__ __forceinline__ GemmResult<2, N, STRIDE, Out, Tail> gemm_result(
-    const TensorMap& w0, const TensorMap& w1, Out* y, Tail tail) {
-  return {&w0, &w1, y, tail};
-}
-
-// Tiles side by side that a result takes.
-template <int WIDTH, class Result>
-constexpr int gemm_tiles = (Result::N * Result::PRODUCTS + WIDTH - 1) / WIDTH;
-
-// Calls `visit(result, tile)` for the result that has column of tiles `tile`, counted from its first.
-template <int WIDTH, class Visit, class First, class... Rest>
-__device__ __forceinline__ void gemm_visit(int tile, Visit visit, const First& first,
-                                           const Rest&... rest) {
-  if constexpr (sizeof...(Rest) > 0) {
-    constexpr int TILES = gemm_tiles<WIDTH, First>;
-    if (tile >= TILES) return gemm_visit<WIDTH>(tile - TILES, visit, rest...);
-  }
-  visit(first, tile);
-}
-
 // The tiles in the order in which they are taken: down 16 of them before the next column, so that
 // what runs at a time reads few rows and few columns.
 template <int BLOCKS, int COLUMNS>
@@ -91,80 +52,6 @@ struct GemmOrder {
     column = inside / height;
   }
 };
-
-// Sends what a quad of threads holds, column pairs (2 t, 2 t + 1) of four groups of eight in thread t,
-// to where thread t holds the eight columns of group t.
-__device__ __forceinline__ void quad_transpose(u32 (&v)[4]) {
-  const int t = threadIdx.x % 4;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const u32 got = __shfl_xor_sync(~0u, t & 2 ? v[i] : v[i + 2], 2);
-    if (t & 2) v[i] = got;
-    else v[i + 2] = got;
-  }
-#pragma unroll
-  for (int i = 0; i < 4; i += 2) {
-    const u32 got = __shfl_xor_sync(~0u, t & 1 ? v[i] : v[i + 1], 1);
-    if (t & 1) v[i] = got;
-    else v[i + 1] = got;
-  }
-}
-
-__device__ __forceinline__ void store_pair(float* y, float2 v) { *(float2*)y = v; }
-
-__device__ __forceinline__ void store_pair(__nv_bfloat16* y, float2 v) {
-  *(__nv_bfloat162*)y = __float22bfloat162_rn(v);
-}
-
-// Stores four pairs of values of one row: pair j stands at column 8 j + 2 t of the 32 from `col` on.
-template <class Result>
-__device__ __forceinline__ void gemm_store(const Result& r, float2 (&v)[4], int row, int col, int rows) {
-  using Out = typename Result::Out;
-  Out* y = r.y + (size_t)row * Result::STRIDE;
-  const int t = threadIdx.x % 4;
-  if constexpr (sizeof(Out) == 2 && Result::STRIDE % 8 == 0 && Result::N % 8 == 0) {
-    u32 bits[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) store_pair((__nv_bfloat16*)&bits[j], v[j]);
-    quad_transpose(bits);
-    if (row < rows && col + 8 * t < Result::N) {
-      *(uint4*)(y + col + 8 * t) = make_uint4(bits[0], bits[1], bits[2], bits[3]);
-    }
-  } else {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int c = col + 8 * j + 2 * t;
-      if (row < rows && c < Result::N) store_pair(y + c, v[j]);
-    }
-  }
-}
-
-// The tail of a warpgroup's sums, 64 rows from `top` on, in column `tile` of the result's tiles.
-template <class Result, int SUMS>
-__device__ __forceinline__ void gemm_finish(const Result& r, const float (&d)[SUMS], int top, int tile,
-                                            int rows) {
-  constexpr int EACH = SUMS / Result::PRODUCTS, SECOND = SUMS - EACH;
-  const int left = tile * 2 * EACH;
-  const int lane = threadIdx.x % 32, row0 = top + threadIdx.x % 128 / 32 * 16 + lane / 4;
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int row = row0 + 8 * h;
-#pragma unroll
-    for (int i = 0; i < EACH; i += 16) {
-      float2 v[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int at = i + 4 * j + 2 * h, col = left + at / 4 * 8 + lane % 4 * 2;
-        v[j] = make_float2(0, 0);
-        if (row < rows && col < Result::N) {
-          v[j] = r.tail(row, col, make_float2(d[at], d[at + 1]),
-                        make_float2(d[at + SECOND], d[at + SECOND + 1]));
-        }
-      }
-      gemm_store(r, v, row, left + i * 2, rows);
-    }
-  }
-}
 
 template <class Tiles, int WIDTH, int STAGES, int BLOCKS, int K>
 struct Gemm {
@@ -183,10 +70,10 @@ struct Gemm {
   static __device__ __forceinline__ int rank() { return BLOCKS > 1 ? cluster_rank() : 0; }
 
   // Has the ring filled for one tile.
-  template <class Result>
-  __device__ __forceinline__ void copy(const TensorMap& x, const Result& r, int top, int tile) {
-    const int left = tile * (WIDTH / Result::PRODUCTS);
-    const int right = Result::PRODUCTS == 1 ? left + WIDTH / 2 : left;
+  template <class R>
+  __device__ __forceinline__ void copy(const TensorMap& x, const R& r, int top, int tile) {
+    const int left = tile * (WIDTH / R::PRODUCTS);
+    const int right = R::PRODUCTS == 1 ? left + WIDTH / 2 : left;
     for (int k = 0; k < STEPS; ++k, next()) {
       u8 *to = shared + stage * STAGE_BYTES, *half = to + X_BYTES;
       Barrier* b = &full[stage];
@@ -246,19 +133,20 @@ struct Gemm {
 
   template <class... Results>
   __device__ __forceinline__ void produce(const TensorMap& x, int rows, const Results&... results) {
-    walk<(gemm_tiles<WIDTH, Results> + ...)>(rows, [&](int top, int column) {
-      gemm_visit<WIDTH>(column, [&](const auto& r, int tile) { copy(x, r, top, tile); }, results...);
+    walk<(tiles_of<WIDTH, Results> + ...)>(rows, [&](int top, int column) {
+      visit_result<WIDTH>(column, [&](const auto& r, int tile) { copy(x, r, top, tile); }, results...);
     });
   }
 
   template <class... Results>
   __device__ __forceinline__ void consume(int rows, const Results&... results) {
-    const int mine = threadIdx.x / 128 * 64;
-    walk<(gemm_tiles<WIDTH, Results> + ...)>(rows, [&](int top, int column) {
+    const int mine = threadIdx.x / 128 * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
+    walk<(tiles_of<WIDTH, Results> + ...)>(rows, [&](int top, int column) {
       float d[WIDTH / 2];
       sum(d);
-      const auto finish = [&](const auto& r, int tile) { gemm_finish(r, d, top + mine, tile, rows); };
-      gemm_visit<WIDTH>(column, finish, results...);
+      visit_result<WIDTH>(column, [&](const auto& r, int tile) {
+        finish(r, d, top + mine, tile * (WIDTH / r.PRODUCTS), rows);
+      }, results...);
     });
   }
 

@@ -23,9 +23,9 @@ __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(GEMM_THREADS, 1
              const __grid_constant__ TensorMap w1, const __grid_constant__ TensorMap w2,
              const __grid_constant__ TensorMap w3, int rows, bf16* y0, float* y1, bf16* y2, const float* residual) {
   SHARED(u8, shared);
-  gemm<Tiles, WIDTH, 3, BLOCKS, K>(shared, x, rows, gemm_result<N0, N0>(w0, y0, Plain{}),
-                                   gemm_result<N1, N1 + 2>(w1, y1, AddTo{residual, N1}),
-                                   gemm_result<N2, N2 + 6>(w2, w3, y2, Product{}));
+  gemm<Tiles, WIDTH, 3, BLOCKS, K>(shared, x, rows, result<N0, N0>(&w0, y0, Plain{}),
+                                   result<N1, N1 + 2>(&w1, y1, AddTo{residual, N1}),
+                                   result<N2, N2 + 6>(&w2, &w3, y2, Product{}));
 }
 
 template <class T>

@@ -1,0 +1,127 @@
+// Results of a product: what stands at the end of a kernel's sums.
+//
+// A launch has one or several results, each with weights [N, K], a tail and an output of its own (q, k
+// and v of the same x). A result has one product, or two whose columns a tail combines (gate and up):
+// then a tile of WIDTH columns has WIDTH / 2 of each. `float2 tail(row, col, p0, p1)` gets columns col
+// and col + 1 of the first product and of the second (or of the first again), and is called for places
+// within [rows, N] only. Its values are stored as f32, bf16 or f16 to rows of STRIDE. With an odd N, the
+// last column's neighbour is computed and not stored.
+#pragma once
+#include "fragments.cuh"
+
+template <int PRODUCTS_, int N_, int STRIDE_, class Weights, class Out_, class Tail>
+struct Result {
+  static constexpr int PRODUCTS = PRODUCTS_, N = N_, STRIDE = STRIDE_;
+  using Out = Out_;
+  const Weights *first, *second;  // of a tile's left half and of its right half
+  Out* y;
+  Tail tail;
+};
+
+template <int N, int STRIDE, class Weights, class Out, class Tail>
+__device__ __forceinline__ Result<1, N, STRIDE, Weights, Out, Tail> result(const Weights* w, Out* y,
+                                                                           Tail tail) {
+  return {w, w, y, tail};
+}
+
+template <int N, int STRIDE, class Weights, class Out, class Tail>
+__device__ __forceinline__ Result<2, N, STRIDE, Weights, Out, Tail> result(const Weights* w0,
+                                                                           const Weights* w1, Out* y,
+                                                                           Tail tail) {
+  return {w0, w1, y, tail};
+}
+
+// Tiles side by side that a result takes.
+template <int WIDTH, class R>
+constexpr int tiles_of = (R::N * R::PRODUCTS + WIDTH - 1) / WIDTH;
+
+// Calls `visit(result, tile)` for the result that has column of tiles `tile`, counted from its first.
+template <int WIDTH, class Visit, class First, class... Rest>
+__device__ __forceinline__ void visit_result(int tile, Visit visit, const First& first,
+                                             const Rest&... rest) {
+  if constexpr (sizeof...(Rest) > 0) {
+    constexpr int TILES = tiles_of<WIDTH, First>;
+    if (tile >= TILES) return visit_result<WIDTH>(tile - TILES, visit, rest...);
+  }
+  visit(first, tile);
+}
+
+// Sends what a quad of threads holds, column pairs (2 t, 2 t + 1) of four groups of eight in thread t,
+// to where thread t holds the eight columns of group t.
+__device__ __forceinline__ void quad_transpose(u32 (&v)[4]) {
+  const int t = threadIdx.x % 4;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const u32 got = __shfl_xor_sync(~0u, t & 2 ? v[i] : v[i + 2], 2);
+    if (t & 2) v[i] = got;
+    else v[i + 2] = got;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i += 2) {
+    const u32 got = __shfl_xor_sync(~0u, t & 1 ? v[i] : v[i + 1], 1);
+    if (t & 1) v[i] = got;
+    else v[i + 1] = got;
+  }
+}
+
+template <class Out>
+__device__ __forceinline__ void store_pair(Out* y, float2 v) {
+  *(u32*)y = pair_of(y, v.x, v.y);
+}
+template <>
+__device__ __forceinline__ void store_pair(float* y, float2 v) {
+  *(float2*)y = v;
+}
+
+// Stores four pairs of values of one row: pair j stands at column 8 j + 2 t of the 32 from `col` on.
+template <class R>
+__device__ __forceinline__ void store_columns(const R& r, float2 (&v)[4], int row, int col, int rows) {
+  using Out = typename R::Out;
+  Out* y = r.y + (size_t)row * R::STRIDE;
+  const int t = threadIdx.x % 4;
+  if constexpr (sizeof(Out) == 2 && R::STRIDE % 8 == 0 && R::N % 8 == 0) {
+    u32 bits[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) bits[j] = pair_of(y, v[j].x, v[j].y);
+    quad_transpose(bits);
+    if (row < rows && col + 8 * t < R::N) {
+      *(uint4*)(y + col + 8 * t) = make_uint4(bits[0], bits[1], bits[2], bits[3]);
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int c = col + 8 * j + 2 * t;
+      if (row >= rows || c >= R::N) continue;
+      if constexpr (R::N % 2 == 0 && R::STRIDE % 2 == 0) {
+        store_pair(y + c, v[j]);
+      } else {
+        y[c] = from_float<Out>(v[j].x);
+        if (c + 1 < R::N) y[c + 1] = from_float<Out>(v[j].y);
+      }
+    }
+  }
+}
+
+// The tails of sums as matrix units hold them: d[4 j + 2 h + e] is at row `row` + 8 h, column
+// `left` + 8 j + 2 (lane % 4) + e; the second product's follow the first's.
+template <class R, int SUMS>
+__device__ __forceinline__ void finish(const R& r, const float (&d)[SUMS], int row, int left, int rows) {
+  constexpr int EACH = SUMS / R::PRODUCTS, SECOND = SUMS - EACH;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+#pragma unroll
+    for (int i = 0; i < EACH; i += 16) {
+      float2 v[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int at = i + 4 * j + 2 * h, col = left + at / 4 * 8 + threadIdx.x % 4 * 2;
+        v[j] = make_float2(0, 0);
+        if (row + 8 * h < rows && col < R::N) {
+          v[j] = r.tail(row + 8 * h, col, make_float2(d[at], d[at + 1]),
+                        make_float2(d[at + SECOND], d[at + SECOND + 1]));
+        }
+      }
+      store_columns(r, v, row + 8 * h, left + i * 2, rows);
+    }
+  }
+}
