@@ -1,7 +1,7 @@
 // Instructions that every architecture from sm_80 on has, one a function, and the types of bits.
 //
-// The kernels hold no other PTX (that of Hopper alone is in hopper.cuh), so that the same text runs on
-// a CPU under other definitions of these names.
+// The kernels hold no other PTX (that of Hopper alone is in hopper.cuh), so that the same text runs
+// on a CPU under other definitions of these names.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -88,9 +88,10 @@ __device__ __forceinline__ uint4 load_once(const void* p) {
   return v;
 }
 
-// A product of matrix units, d += a b, with f32 sums: a is 16 x 16, b is 16 x 8. Lane 4 g + t holds, two
-// numbers a word, of a: (row g, columns 2t and 2t + 1), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8); of b:
-// (rows 2t and 2t + 1, column g), (2t + 8, g); of d: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+// A product of matrix units, d += a b, with f32 sums: a is 16 x 16, b is 16 x 8. Lane 4 g + t
+// holds, two numbers a word, of a: rows g, g + 8, g, g + 8 of columns 2t and 2t + 1 (the first two
+// words) and of columns 2t + 8 and 2t + 9; of b: column g of rows 2t and 2t + 1, and of rows 2t + 8
+// and 2t + 9; of d: (row g, columns 2t and 2t + 1), (row g + 8, the same).
 __device__ __forceinline__ void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "

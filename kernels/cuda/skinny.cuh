@@ -1,0 +1,341 @@
+// Products with few rows: y[m, n] = tail(m, n, sum over k of x[m, k] w[n, k]), with f32 sums.
+//
+// What counts is to read the weights once at the memory's speed. A block takes tiles of 16 rows of
+// w (`block`, `block` + `blocks`, ...); its warps share a tile's columns, a step of W::STEP each in
+// turn. A lane copies its own part of the weights to a ring of STAGES steps in shared memory, which
+// it alone reads back: loads run ahead without waiting for other lanes, across tiles. Matrix units
+// multiply a tile, as the 16 rows, by up to 8 rows of x, as the 8 columns. The sums of the warps
+// are added in order.
+//
+// x is f32 or bf16. With PARTS = 2, a number of x is the sum of two bf16 (16 bits of fraction),
+// each with columns of its own; with PARTS = 1 it is rounded to bf16. If X_STAYS, all of x is
+// brought to shared memory once, by `In`, which may normalise it:
+//   float4 in.at(row, k)      x[row, k .. k + 3]
+//   In::NORMS                 whether x[row] is divided by sqrt(mean of squares + in.epsilon)
+//   float4 in.weight(k)       if so: what the columns of x are multiplied by
+// Otherwise its 16-byte pieces travel through the ring beside the weights: for x that is too large,
+// which must be bf16 (`PlainRows<bf16>`), with PARTS = 1.
+//
+// A launch has one or several results, each with blocks of its own (the wrapper chooses by
+// blockIdx.x and passes `block` and `blocks`). A result has one product or two of the same n (gate
+// and up); then p1 of `float tail(row, n, p0, p1)` is the second, otherwise it is p0. tail's value
+// is stored as Out to y[row * stride + n].
+#pragma once
+#include "weights.cuh"
+
+// x as it is, in rows of `stride` numbers.
+template <class T>
+struct PlainRows {
+  static constexpr bool NORMS = false;
+  const T* x;
+  int stride;
+  __device__ __forceinline__ float4 at(int row, int k) const {
+    return load_4(x + (u64)row * stride + k);
+  }
+};
+
+// x normalised by the root of its mean square, then times g + `offset`.
+template <class T, class G>
+struct NormedRows {
+  static constexpr bool NORMS = true;
+  const T* x;
+  int stride;
+  const G* g;
+  float offset, epsilon;
+  __device__ __forceinline__ float4 at(int row, int k) const {
+    return load_4(x + (u64)row * stride + k);
+  }
+  __device__ __forceinline__ float4 weight(int k) const {
+    float4 v = load_4(g + k);
+    return {v.x + offset, v.y + offset, v.z + offset, v.w + offset};
+  }
+};
+
+// How a result is computed: MAX rows of x at most (1, 2, 4, 8 or 16), blocks of WARPS warps.
+template <class Weights, int PRODUCTS_, int MAX_, int PARTS_, int WARPS_, int STAGES_, bool X_STAYS_>
+struct Skinny {
+  using W = Weights;
+  static constexpr int PRODUCTS = PRODUCTS_, MAX = MAX_, PARTS = PARTS_;
+  static constexpr int WARPS = WARPS_, STAGES = STAGES_;
+  static constexpr bool X_STAYS = X_STAYS_;
+  static_assert(X_STAYS || PARTS == 1, "x in parts is made in shared memory");
+
+  static constexpr int THREADS = 32 * WARPS, TILES = (W::ROWS + 15) / 16;
+  static constexpr int COLUMNS = MAX * PARTS, UNITS = (COLUMNS + 7) / 8;
+  static constexpr int HALVES = W::STEP / 32, DEPTH = W::STEPS * W::STEP;
+  // Rows of x start 64 bytes apart modulo 128, so that eight lanes read 128 different bytes.
+  static constexpr int X_STRIDE = DEPTH + (DEPTH % 64 == 0 ? 32 : 0);
+  static constexpr int PIECE = W::CHUNKS * 512 + W::EXTRA * 32;
+  static constexpr int SLOT = PRODUCTS * PIECE + (X_STAYS ? 0 : HALVES * UNITS * 512);
+  static constexpr int RING = WARPS * STAGES * SLOT;
+  static constexpr int SUMS = WARPS * PRODUCTS * COLUMNS * 16;  // floats; twice, in turn
+  static constexpr int SQUARES = WARPS * MAX;                   // floats
+
+  // Bytes of dynamic shared memory of a launch.
+  static constexpr int SHARED_BYTES =
+      RING + (2 * SUMS + SQUARES) * 4 + (X_STAYS ? COLUMNS * X_STRIDE * 2 : 0);
+};
+
+// Where a warp is in its sequence of tiles and steps.
+template <class S>
+struct SkinnyCursor {
+  int tile, step, blocks;
+  __device__ __forceinline__ SkinnyCursor(int block, int blocks, int warp)
+      : tile(warp < S::W::STEPS ? block : S::TILES), step(warp), blocks(blocks) {}
+  __device__ __forceinline__ bool inside() const { return tile < S::TILES; }
+  __device__ __forceinline__ void advance(int warp) {
+    step += S::WARPS;
+    if (step >= S::W::STEPS) step = warp, tile += blocks;
+  }
+};
+
+template <class S, class In, class Out, class Tail>
+struct SkinnyBlock {
+  using W = typename S::W;
+  const In& in;
+  const W* weights;
+  const Tail& tail;
+  Out* y;
+  int stride, rows, block, blocks;
+  u8* shared;
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  u64 policy = evict_first();
+
+  __device__ __forceinline__ u8* slot(int stage) const {
+    return shared + (warp * S::STAGES + stage) * S::SLOT;
+  }
+  __device__ __forceinline__ float* sums(int turn) const {
+    return (float*)(shared + S::RING) + turn * S::SUMS;
+  }
+  __device__ __forceinline__ float* squares() const { return sums(2); }
+  __device__ __forceinline__ bf16* staged() const { return (bf16*)(squares() + S::SQUARES); }
+
+  __device__ __forceinline__ void fetch(const SkinnyCursor<S>& at, int stage) const {
+    if (!at.inside()) return;
+#pragma unroll
+    for (int p = 0; p < S::PRODUCTS; ++p)
+      weights[p].fetch(slot(stage) + p * S::PIECE, at.tile, at.step, lane, policy);
+  }
+
+  // This lane's pieces of x for a step, after the weights. Columns past the last row repeat it.
+  __device__ __forceinline__ void fetch_x(const SkinnyCursor<S>& at, int stage) const {
+    if constexpr (!S::X_STAYS) {
+      if (!at.inside()) return;
+      u8* to = slot(stage) + S::PRODUCTS * S::PIECE + lane * 16;
+#pragma unroll
+      for (int u = 0; u < S::UNITS; ++u) {
+        const bf16* row = in.x + (u64)min(u * 8 + lane / 4, rows - 1) * in.stride;
+#pragma unroll
+        for (int half = 0; half < S::HALVES; ++half) {
+          int k = at.step * W::STEP + half * 32 + lane % 4 * 8;
+          // Past the last column the weights are zeros: any number will do.
+          copy<16>(to + (half * S::UNITS + u) * 512, row + (k < W::COLUMNS ? k : 0));
+        }
+      }
+    }
+  }
+
+  // Brings x to shared memory as bf16, and the squares' sums of this warp's share.
+  __device__ __forceinline__ void stage_x() const {
+    constexpr int BATCH = 4;
+    for (int row = 0; row < rows; ++row) {
+      float square = 0;
+      for (int start = threadIdx.x * 4; start < S::DEPTH; start += BATCH * S::THREADS * 4) {
+        float4 v[BATCH];
+#pragma unroll
+        for (int i = 0; i < BATCH; ++i) {
+          int k = start + i * S::THREADS * 4;
+          v[i] = k < W::COLUMNS ? in.at(row, k) : float4{0, 0, 0, 0};
+        }
+#pragma unroll
+        for (int i = 0; i < BATCH; ++i) {
+          int k = start + i * S::THREADS * 4;
+          if (k < S::DEPTH) square += place(row, k, v[i]);
+        }
+      }
+      if constexpr (In::NORMS) {
+        square = warp_sum(square);
+        if (lane == 0) squares()[warp * S::MAX + row] = square;
+      }
+    }
+  }
+
+  // Four numbers of x into their columns. Returns the sum of their squares.
+  __device__ __forceinline__ float place(int row, int k, float4 v) const {
+    float square = v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+    if constexpr (In::NORMS) {
+      float4 g = k < W::COLUMNS ? in.weight(k) : float4{0, 0, 0, 0};
+      v = {v.x * g.x, v.y * g.y, v.z * g.z, v.w * g.w};
+    }
+#pragma unroll
+    for (int part = 0; part < S::PARTS; ++part) {
+      bf16* to = staged() + (part * S::MAX + row) * S::X_STRIDE + k;
+      *(uint2*)to = {bf16_part(v.x, v.y, part), bf16_part(v.z, v.w, part)};
+    }
+    return square;
+  }
+
+  // The eight numbers of x that belong to this lane's weights, for unit u of columns.
+  __device__ __forceinline__ uint4 x_words(int stage, int step, int half, int u) const {
+    if constexpr (S::X_STAYS) {
+      int column = (u * 8 + lane / 4) % S::COLUMNS;
+      int k = step * W::STEP + half * 32 + lane % 4 * 8;
+      return *(const uint4*)(staged() + column * S::X_STRIDE + k);
+    } else {
+      const u8* x = slot(stage) + S::PRODUCTS * S::PIECE + lane * 16;
+      return *(const uint4*)(x + (half * S::UNITS + u) * 512);
+    }
+  }
+
+  using Sums = float[S::PRODUCTS][S::UNITS][4];
+
+  static __device__ __forceinline__ void multiply(float (&to)[4], const Fragment& f,
+                                                  const uint4& x) {
+    mma_bf16(to, {f.top[0], f.bottom[0], f.top[1], f.bottom[1]}, {x.x, x.y});
+    mma_bf16(to, {f.top[2], f.bottom[2], f.top[3], f.bottom[3]}, {x.z, x.w});
+  }
+
+  // Adds the products of 32 columns that have a scale, and perhaps a minimum, of their own.
+  static __device__ __forceinline__ void fold(float (&to)[4], const typename W::Raw& raw, int half,
+                                              const uint4& x) {
+    float part[4] = {0, 0, 0, 0};
+    multiply(part, W::unpack(raw, half, 0), x);
+    RowPair scale = W::scales(raw, half);
+    to[0] += scale.top * part[0], to[1] += scale.top * part[1];
+    to[2] += scale.bottom * part[2], to[3] += scale.bottom * part[3];
+    if constexpr (W::HAS_MINIMA) {
+      constexpr u32 ONES = 0x3f803f80;
+      float total[4] = {0, 0, 0, 0};
+      multiply(total, {{ONES, ONES, ONES, ONES}, {ONES, ONES, ONES, ONES}}, x);
+      RowPair minimum = W::minima(raw, half);
+      to[0] += minimum.top * total[0], to[1] += minimum.top * total[1];
+      to[2] += minimum.bottom * total[2], to[3] += minimum.bottom * total[3];
+    }
+  }
+
+  __device__ __forceinline__ void add_step(Sums& sum, int stage, int step) const {
+    typename W::Raw raw[S::PRODUCTS];
+#pragma unroll
+    for (int p = 0; p < S::PRODUCTS; ++p) raw[p] = W::load(slot(stage) + p * S::PIECE, lane);
+#pragma unroll
+    for (int half = 0; half < S::HALVES; ++half) {
+#pragma unroll
+      for (int u = 0; u < S::UNITS; ++u) {
+        uint4 x = x_words(stage, step, half, u);
+#pragma unroll
+        for (int p = 0; p < S::PRODUCTS; ++p) {
+          if constexpr (W::FOLDS) {
+            fold(sum[p][u], raw[p], half, x);
+          } else {
+#pragma unroll
+            for (int part = 0; part < W::PARTS; ++part)
+              multiply(sum[p][u], W::unpack(raw[p], half, part), x);
+          }
+        }
+      }
+    }
+  }
+
+  // Leaves this warp's sums in shared memory: [warp, product, column, 16].
+  __device__ __forceinline__ void leave(const Sums& sum, float* to) const {
+#pragma unroll
+    for (int p = 0; p < S::PRODUCTS; ++p) {
+#pragma unroll
+      for (int u = 0; u < S::UNITS; ++u) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          int column = u * 8 + lane % 4 * 2 + i % 2, row = lane / 4 + i / 2 * 8;
+          if (column < S::COLUMNS)
+            to[((warp * S::PRODUCTS + p) * S::COLUMNS + column) * 16 + row] = sum[p][u][i];
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ float total(const float* from, int product, int row, int r) const {
+    float sum = 0;
+    for (int w = 0; w < S::WARPS; ++w) {
+#pragma unroll
+      for (int part = 0; part < S::PARTS; ++part)
+        sum += from[((w * S::PRODUCTS + product) * S::COLUMNS + part * S::MAX + row) * 16 + r];
+    }
+    return sum;
+  }
+
+  __device__ __forceinline__ float norm(int row) const {
+    if constexpr (In::NORMS) {
+      float sum = 0;
+      for (int w = 0; w < S::WARPS; ++w) sum += squares()[w * S::MAX + row];
+      return rsqrtf(sum / W::COLUMNS + in.epsilon);
+    } else {
+      return 1;
+    }
+  }
+
+  // Stores a tile's results. Warps take turns in being the first, since one is enough for two rows.
+  __device__ __forceinline__ void finish(const float* from, int tile, int first) const {
+    for (int i = (warp + first) % S::WARPS * 32 + lane; i < 16 * rows; i += S::THREADS) {
+      int row = i / 16, n = tile * 16 + i % 16;
+      if (n >= W::ROWS) continue;
+      float factor = norm(row), p[S::PRODUCTS];
+#pragma unroll
+      for (int q = 0; q < S::PRODUCTS; ++q)
+        p[q] = total(from, q, row, i % 16) * weights[q].scale(n) * factor;
+      y[(u64)row * stride + n] = from_float<Out>(tail(row, n, p[0], p[S::PRODUCTS - 1]));
+    }
+  }
+
+  __device__ __forceinline__ void start(SkinnyCursor<S>& ahead) const {
+    SkinnyCursor<S> again = ahead;
+#pragma unroll
+    for (int stage = 0; stage < S::STAGES - 1; ++stage) {
+      fetch(ahead, stage);
+      copies_end();
+      ahead.advance(warp);
+    }
+    let_later_start();
+    wait_for_earlier();
+    if constexpr (S::X_STAYS) {
+      stage_x();
+      __syncthreads();
+    } else {
+      for (int stage = 0; stage < S::STAGES - 1; ++stage, again.advance(warp))
+        fetch_x(again, stage);
+      copies_end();
+      copies_wait<0>();
+    }
+  }
+
+  __device__ __forceinline__ void run() const {
+    SkinnyCursor<S> ahead(block, blocks, warp);
+    start(ahead);
+    int stage = 0, freed = S::STAGES - 1, turn = 0;
+    for (int tile = block; tile < S::TILES; tile += blocks, ++turn) {
+      Sums sum = {};
+      for (int step = warp; step < W::STEPS; step += S::WARPS) {
+        copies_wait<S::STAGES - 2>();
+        fetch(ahead, freed);
+        fetch_x(ahead, freed);
+        copies_end();
+        ahead.advance(warp);
+        add_step(sum, stage, step);
+        freed = stage;
+        stage = stage + 1 == S::STAGES ? 0 : stage + 1;
+      }
+      leave(sum, sums(turn % 2));
+      __syncthreads();
+      finish(sums(turn % 2), tile, turn);
+    }
+  }
+};
+
+// One result. `weights` has S::PRODUCTS matrices, `shared` S::SHARED_BYTES of dynamic shared
+// memory.
+template <class S, class In, class Out, class Tail>
+__device__ __forceinline__ void skinny(const In& in, const typename S::W (&weights)[S::PRODUCTS],
+                                       const Tail& tail, Out* y, int stride, int rows, int block,
+                                       int blocks, void* shared) {
+  SkinnyBlock<S, In, Out, Tail>{in,   weights, tail,  y,      stride,
+                                rows, block,   blocks, (u8*)shared}
+      .run();
+}

@@ -1,0 +1,296 @@
+// Formats of a weight matrix [N, K] as `skinny` reads it: what a lane copies, and how it becomes
+// bf16.
+//
+// A matrix is cut into tiles of 16 rows and STEP columns. Lane 4 g + t of a warp takes rows g
+// ("top") and g + 8 ("bottom") of a tile; of each 32 columns it takes the 8 from column 8 t on, e0
+// to e7, which it unpacks to words (e0, e1), (e2, e3), (e4, e5), (e6, e7) of bf16, the even one in
+// the lower half.
+//
+// `Rows` reads bf16, f16 or f32 in rows of K numbers, K a multiple of 32: STEP is 32. All the
+// others are packed, with STEP = 64: missing columns and rows are zeros, tiles follow each other
+// along K, then along N, each a record of CHUNKS x 512 bytes and of extras. Chunk c holds 16 bytes
+// a lane, in order of lanes. The 8 numbers of a row of a lane take one word (4 bits) or two (8
+// bits), w and w':
+//   4 bits, chunk 0:  w of (top, columns 0-31), (bottom, 0-31), (top, 32-63), (bottom, 32-63)
+//   8 bits, chunk c:  w, w' of (top, columns 32 c to 32 c + 31), then w, w' of bottom
+// and are ordered within a word as follows, from the lowest bits up:
+//   Fp8, Fp8Blocks  bytes e2 e0 e3 e1 | e6 e4 e7 e5, E4M3
+//   Q8_0            bytes e0 e2 e1 e3 | e4 e6 e5 e7, signed
+//   Q4_0, Q4_1      nibbles e0 e2 e4 e6 e1 e3 e5 e7
+//   Nvfp4           even numbers in the lower 16 bits and odd ones in the upper, alike. With bits s b a m
+//                   of E2M1 (sign, exponent b a, fraction m), from bit 0: e4's m a b, e2's m a b, e0's
+//                   m a b, e4's s, e6's m a, e2's s, e6's b, e6's s, e0's s.
+// Extras, g from 0 to 7 and T for top, B for bottom; what is no byte is little-endian:
+//   Fp8             none; `scales` has an f32 for each of the N rows
+//   Fp8Blocks       f32 scales of T and B for each g: 64 bytes (the block of K they stand for may be
+//                   longer than 64 columns: then it repeats them)
+//   Nvfp4           one byte a scale of 16 columns: for each g, for h = 0, 1: T of columns 16 h, B of
+//                   16 h, T of 32 + 16 h, B of 32 + 16 h: 64 bytes. A scale 2^e (1 + m / 8) of E4M3, be
+//                   it normal there or not (e from -9 to 8), has byte 8 (e + 9) + m. Where it is zero,
+//                   byte and numbers are zero. `scale` is the matrix's own.
+//   Q8_0, Q4_0      f16 scales, for each g: T and B of columns 0-31, T and B of 32-63: 64 bytes
+//   Q4_1            for each g: 8 bytes of scales as those, then 8 alike of minima: 128 bytes
+#pragma once
+#include "numbers.cuh"
+
+// What a lane unpacks for 32 columns: a row's 8 numbers in four words.
+struct Fragment {
+  u32 top[4], bottom[4];
+};
+
+// A number for each of a lane's two rows.
+struct RowPair {
+  float top, bottom;
+};
+
+// Two numbers as words of bf16: what the first part leaves over is the second.
+__device__ __forceinline__ u32 bf16_part(float low, float high, int part) {
+  u32 first = bf16_pair(low, high);
+  return part == 0 ? first : bf16_pair(low - bf16_low(first), high - bf16_high(first));
+}
+
+__device__ __forceinline__ void words_of(u32 (&words)[4], const uint4* v, int, bf16) {
+  words[0] = v->x, words[1] = v->y, words[2] = v->z, words[3] = v->w;
+}
+
+template <class T>
+__device__ __forceinline__ void words_of(u32 (&words)[4], const uint4* v, int part, T) {
+  const T* x = (const T*)v;
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    words[i] = bf16_part(to_float(x[2 * i]), to_float(x[2 * i + 1]), part);
+}
+
+__device__ constexpr bool bf16_holds(bf16) { return true; }
+template <class T>
+__device__ constexpr bool bf16_holds(T) {
+  return false;
+}
+
+// Weights in rows of K numbers as they are. A number that bf16 does not hold is the sum of two.
+template <int N, int K, class T>
+struct Rows {
+  static_assert(K % 32 == 0, "rows are read 32 columns at a time");
+  static constexpr int ROWS = N, COLUMNS = K, STEP = 32, STEPS = K / 32;
+  static constexpr int PARTS = bf16_holds(T()) ? 1 : 2;
+  static constexpr int WIDE = sizeof(T) / 2, CHUNKS = 2 * WIDE, EXTRA = 0;
+  static constexpr bool FOLDS = false, HAS_MINIMA = false;
+  struct Raw {
+    uint4 v[CHUNKS];
+  };
+  const T* w;
+
+  __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane, u64 policy) const {
+    int row = tile * 16 + lane / 4, column = step * STEP + lane % 4 * 8;
+    const T* top = w + (u64)min(row, N - 1) * K + column;
+    const T* bottom = w + (u64)min(row + 8, N - 1) * K + column;
+#pragma unroll
+    for (int i = 0; i < WIDE; ++i) {
+      copy_16_once(slot + i * 512 + lane * 16, top + i * 4, policy);
+      copy_16_once(slot + (WIDE + i) * 512 + lane * 16, bottom + i * 4, policy);
+    }
+  }
+
+  static __device__ __forceinline__ Raw load(const u8* slot, int lane) {
+    Raw raw;
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i) raw.v[i] = *(const uint4*)(slot + i * 512 + lane * 16);
+    return raw;
+  }
+
+  static __device__ __forceinline__ Fragment unpack(const Raw& raw, int, int part) {
+    Fragment f;
+    words_of(f.top, raw.v, part, T());
+    words_of(f.bottom, raw.v + WIDE, part, T());
+    return f;
+  }
+
+  __device__ __forceinline__ float scale(int) const { return 1; }
+};
+
+// What the packed formats share: CHUNKS of 16 bytes a lane and step, and EXTRA bytes for SHARE
+// lanes.
+template <int N, int K, int CHUNKS_, int EXTRA_, int SHARE>
+struct Packed {
+  static constexpr int ROWS = N, COLUMNS = K, STEP = 64, STEPS = (K + 63) / 64, PARTS = 1;
+  static constexpr int CHUNKS = CHUNKS_, EXTRA = EXTRA_;
+  static constexpr int RECORD = CHUNKS * 512 + 32 / SHARE * EXTRA;
+  struct Raw {
+    uint4 v[CHUNKS];
+    u32 extra[EXTRA / 4 + 1];
+  };
+  const u8* w;
+
+  __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane, u64 policy) const {
+    const u8* record = w + ((u64)tile * STEPS + step) * RECORD;
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+      copy_16_once(slot + i * 512 + lane * 16, record + i * 512 + lane * 16, policy);
+    if constexpr (EXTRA > 0)
+      copy<EXTRA>(slot + CHUNKS * 512 + lane * EXTRA, record + CHUNKS * 512 + lane / SHARE * EXTRA);
+  }
+
+  static __device__ __forceinline__ Raw load(const u8* slot, int lane) {
+    Raw raw;
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i) raw.v[i] = *(const uint4*)(slot + i * 512 + lane * 16);
+    const u32* extra = (const u32*)(slot + CHUNKS * 512 + lane * EXTRA);
+#pragma unroll
+    for (int i = 0; i < EXTRA / 4; ++i) raw.extra[i] = extra[i];
+    return raw;
+  }
+};
+
+// One word of E4M3 numbers: bf16 has them, but for a factor of 2^120, after a shift of the bits.
+__device__ __forceinline__ void unpack_e4m3(u32 v, u32& first, u32& second) {
+  constexpr u32 MAGNITUDE = 0x07f007f0, SIGN = 0x80008000, FACTOR = 0x7b807b80;
+  first = bf16_multiply((v >> 4 & MAGNITUDE) | (v & SIGN), FACTOR);
+  second = bf16_multiply((v << 4 & MAGNITUDE) | (v << 8 & SIGN), FACTOR);
+}
+
+// A chunk: two words of the top row, then two of the bottom row.
+__device__ __forceinline__ Fragment unpack_fp8(const uint4& v) {
+  Fragment f;
+  unpack_e4m3(v.x, f.top[0], f.top[1]);
+  unpack_e4m3(v.y, f.top[2], f.top[3]);
+  unpack_e4m3(v.z, f.bottom[0], f.bottom[1]);
+  unpack_e4m3(v.w, f.bottom[2], f.bottom[3]);
+  return f;
+}
+
+// E4M3 with a scale for each row.
+template <int N, int K>
+struct Fp8 : Packed<N, K, 2, 0, 4> {
+  using Base = Packed<N, K, 2, 0, 4>;
+  static constexpr bool FOLDS = false, HAS_MINIMA = false;
+  const float* scales;
+
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
+    return unpack_fp8(raw.v[half]);
+  }
+  __device__ __forceinline__ float scale(int n) const { return scales[n]; }
+};
+
+// E4M3 with a scale for each row and block of a multiple of 64 columns.
+template <int N, int K>
+struct Fp8Blocks : Packed<N, K, 2, 8, 4> {
+  using Base = Packed<N, K, 2, 8, 4>;
+  static constexpr bool FOLDS = true, HAS_MINIMA = false;
+
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
+    return unpack_fp8(raw.v[half]);
+  }
+  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int) {
+    return {__uint_as_float(raw.extra[0]), __uint_as_float(raw.extra[1])};
+  }
+  __device__ __forceinline__ float scale(int) const { return 1; }
+};
+
+// E2M1 with an E4M3 scale for each 16 columns and one f32 for all. The bits of a number are bf16's
+// but for a factor of 2^126; a byte of scale makes bf16 of the scale times 2^119, by which numbers
+// are multiplied without rounding. That leaves 2^-7.
+template <int N, int K>
+struct Nvfp4 : Packed<N, K, 1, 4, 2> {
+  using Base = Packed<N, K, 1, 4, 2>;
+  static constexpr bool FOLDS = false, HAS_MINIMA = false;
+  const float* matrix_scale;
+
+  static __device__ __forceinline__ void unpack_row(u32 (&to)[4], u32 v, u32 byte) {
+    constexpr u32 MASK = 0x81c081c0;
+    u32 scale = byte * 0x00100010 + 0x76807680;
+    to[0] = bf16_multiply(v & MASK, scale);
+    to[1] = bf16_multiply(v << 3 & MASK, scale);
+    to[2] = bf16_multiply(v << 6 & MASK, scale);
+    u32 low = v >> 4 & 0x00c000c0, high = v >> 5 & 0x01000100, sign = v << 1 & 0x80008000;
+    to[3] = bf16_multiply(low | high | sign, scale);
+  }
+
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
+    Fragment f;
+    u32 bytes = raw.extra[0] >> 16 * half;
+    unpack_row(f.top, half == 0 ? raw.v[0].x : raw.v[0].z, bytes & 0xff);
+    unpack_row(f.bottom, half == 0 ? raw.v[0].y : raw.v[0].w, bytes >> 8 & 0xff);
+    return f;
+  }
+  __device__ __forceinline__ float scale(int) const { return *matrix_scale * 128; }
+};
+
+// The f16 halves of a word.
+__device__ __forceinline__ RowPair f16_halves(u32 word) {
+  float2 v = __half22float2(*(__half2*)&word);
+  return {v.x, v.y};
+}
+
+__device__ __forceinline__ u32 bf16_subtract(u32 a, u32 b) {
+  __nv_bfloat162 difference = __hsub2(*(__nv_bfloat162*)&a, *(__nv_bfloat162*)&b);
+  return *(u32*)&difference;
+}
+
+// GGUF's blocks of 32 signed bytes and a scale. bf16 has 128 + q for seven bits q in its fraction;
+// the eighth makes what is taken off 256.
+template <int N, int K>
+struct Q8_0 : Packed<N, K, 2, 8, 4> {
+  using Base = Packed<N, K, 2, 8, 4>;
+  static constexpr bool FOLDS = true, HAS_MINIMA = false;
+
+  static __device__ __forceinline__ u32 signed_pair(u32 v) {
+    constexpr u32 ONE_TWO_EIGHT = 0x43004300;
+    return bf16_subtract((v & 0x007f007f) | ONE_TWO_EIGHT, (v & 0x00800080) | ONE_TWO_EIGHT);
+  }
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
+    const uint4& v = raw.v[half];
+    return {{signed_pair(v.x), signed_pair(v.x >> 8), signed_pair(v.y), signed_pair(v.y >> 8)},
+            {signed_pair(v.z), signed_pair(v.z >> 8), signed_pair(v.w), signed_pair(v.w >> 8)}};
+  }
+  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int half) {
+    return f16_halves(raw.extra[half]);
+  }
+  __device__ __forceinline__ float scale(int) const { return 1; }
+};
+
+// Four bits q of each number, as q + 128 - OFFSET.
+template <u32 OFFSET>
+__device__ __forceinline__ void unpack_nibbles(u32 (&to)[4], u32 v) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    to[i] = bf16_subtract((v >> 4 * i & 0x000f000f) | 0x43004300, OFFSET);
+}
+
+// GGUF's blocks of 32: four bits q and a scale for q - 8.
+template <int N, int K>
+struct Q4_0 : Packed<N, K, 1, 8, 4> {
+  using Base = Packed<N, K, 1, 8, 4>;
+  static constexpr bool FOLDS = true, HAS_MINIMA = false;
+
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
+    Fragment f;
+    unpack_nibbles<0x43084308>(f.top, half == 0 ? raw.v[0].x : raw.v[0].z);
+    unpack_nibbles<0x43084308>(f.bottom, half == 0 ? raw.v[0].y : raw.v[0].w);
+    return f;
+  }
+  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int half) {
+    return f16_halves(raw.extra[half]);
+  }
+  __device__ __forceinline__ float scale(int) const { return 1; }
+};
+
+// GGUF's blocks of 32: four bits q, a scale for q and a minimum to add.
+template <int N, int K>
+struct Q4_1 : Packed<N, K, 1, 16, 4> {
+  using Base = Packed<N, K, 1, 16, 4>;
+  static constexpr bool FOLDS = true, HAS_MINIMA = true;
+
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
+    Fragment f;
+    unpack_nibbles<0x43004300>(f.top, half == 0 ? raw.v[0].x : raw.v[0].z);
+    unpack_nibbles<0x43004300>(f.bottom, half == 0 ? raw.v[0].y : raw.v[0].w);
+    return f;
+  }
+  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int half) {
+    return f16_halves(raw.extra[half]);
+  }
+  static __device__ __forceinline__ RowPair minima(const typename Base::Raw& raw, int half) {
+    return f16_halves(raw.extra[2 + half]);
+  }
+  __device__ __forceinline__ float scale(int) const { return 1; }
+};
