@@ -1,0 +1,63 @@
+// Causal convolution of many positions, each channel by its own weights: y[s, c] = tail(s, c, bias[c] +
+// sum over w of weight[c, w] x[s + w + 1 - W, c]); before the first position stands the window.
+//
+// x [S, C] is f32, bf16 or f16 in rows of X_ROW, y f32, bf16 or f16 in rows of C; weights [C, W] and bias
+// [C] are bf16, f16 or f32; the window [W, C] in f32 has the last W positions, its first row not read.
+// C is a multiple of 4. A thread has four channels of CONV_ROWS positions, and slides along them; threads
+// of the first positions, which read the window, also write the one after the last.
+#pragma once
+#include "numbers.cuh"
+
+constexpr int CONV_ROWS = 32, CONV_THREADS = 128;
+
+__device__ __forceinline__ float4 conv_add(float4 sum, float4 x, const float (&w)[4]) {
+  return {sum.x + x.x * w[0], sum.y + x.y * w[1], sum.z + x.z * w[2], sum.w + x.w * w[3]};
+}
+
+template <class Y>
+__device__ __forceinline__ void conv_store(Y* y, float4 v) {
+  y[0] = from_float<Y>(v.x), y[1] = from_float<Y>(v.y), y[2] = from_float<Y>(v.z), y[3] = from_float<Y>(v.w);
+}
+
+// The window after `rows` positions, of four channels.
+template <int C, int W, int X_ROW, class X>
+__device__ __forceinline__ void conv_advance(float* window, const X* x, int rows) {
+#pragma unroll
+  for (int w = 0; w < W; ++w) {
+    const int at = rows - W + w;
+    conv_store(window + w * C, at < 0 ? load_4(window + (W + at) * C) : load_4(x + (size_t)at * X_ROW));
+  }
+}
+
+// One launch: CONV_THREADS threads, along x a block for each 4 * CONV_THREADS channels, along y one for
+// each CONV_ROWS positions. `float tail(row, channel, value)`.
+template <int C, int W, int X_ROW, class X, class Weight, class Y, class Tail>
+__device__ __forceinline__ void conv_prompt(const X* x, const Weight* weight, const Weight* bias, float* window,
+                                            Y* y, int rows, Tail tail) {
+  const int c = (blockIdx.x * CONV_THREADS + threadIdx.x) * 4;
+  const int first = blockIdx.y * CONV_ROWS, last = min(first + CONV_ROWS, rows);
+  if (c >= C) return;
+  float w[W][4];
+#pragma unroll
+  for (int i = 0; i < 4 * W; ++i) w[i % W][i / W] = to_float(weight[(size_t)c * W + i]);
+  const float4 start = load_4(bias + c);
+  wait_for_earlier();
+  const auto at = [&](int s) {
+    return s < 0 ? load_4(window + (W + s) * C + c) : load_4(x + (size_t)s * X_ROW + c);
+  };
+  float4 seen[W];  // the last is the newest
+#pragma unroll
+  for (int i = 1; i < W; ++i) seen[i] = at(first + i - W);
+#pragma unroll 4
+  for (int s = first; s < last; ++s) {
+    float4 sum = start;
+#pragma unroll
+    for (int i = 0; i < W; ++i) {
+      seen[i] = i + 1 < W ? seen[i + 1] : at(s);
+      sum = conv_add(sum, seen[i], w[i]);
+    }
+    conv_store(y + (size_t)s * C + c, {tail(s, c, sum.x), tail(s, c + 1, sum.y), tail(s, c + 2, sum.z),
+                                       tail(s, c + 3, sum.w)});
+  }
+  if (first == 0) conv_advance<C, W, X_ROW>(window + c, x + c, rows);
+}
