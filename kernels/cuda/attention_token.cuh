@@ -1,0 +1,288 @@
+// Attention of a few new positions of one sequence to its cache, grouped heads, sums in f32.
+//
+//   y[s, h, g] = sum over t of softmax(scale q[s, h, g] . k[t, h]) v[t, h]
+//
+// q is [S, HEADS, GROUP, P] in f32 or bf16; the caches k [.., HEADS, P] and v [.., HEADS, PV] are
+// in bf16, f16 or f32; y is [S, HEADS, GROUP, PV]. P and PV are multiples of 8, at most 256. If
+// CAUSAL, `length` positions came before, new position s sees those up to length + s (its own key
+// and value are in the cache), and with a WINDOW above 0 only the nearest WINDOW of them. Otherwise
+// all see `length` positions.
+//
+// The queries of a head, S x GROUP, are taken QUERIES at a time. The cache of each is cut into at
+// most PARTS parts of equal length, a block each; a short cache has fewer, and blocks without one
+// end at once, so that one launch serves every length. In a warp, LANES lanes take a position, 8
+// numbers each, and keep a softmax of their own; a block adds those of its lanes up, and the last
+// block those of the parts, always in the same order.
+#pragma once
+#include "last.cuh"
+#include "numbers.cuh"
+
+template <int S_, int HEADS_, int GROUP_, int P_, int PV_, bool CAUSAL_, int WINDOW_, int PARTS_>
+struct AttentionToken {
+  static constexpr int S = S_, HEADS = HEADS_, GROUP = GROUP_, P = P_, PV = PV_;
+  static constexpr bool CAUSAL = CAUSAL_;
+  static constexpr int WINDOW = WINDOW_, PARTS = PARTS_;
+  static constexpr int WARPS = 4, THREADS = 32 * WARPS;
+  static constexpr int WIDE = P > PV ? P : PV;
+  static constexpr int LANES = WIDE > 128 ? 32 : WIDE > 64 ? 16 : WIDE > 32 ? 8 : WIDE > 16 ? 4 : 2;
+  static constexpr int AT_ONCE = 32 / LANES, UNROLLED = 4, POSITIONS = AT_ONCE * UNROLLED;
+  static constexpr int QUERIES = S * GROUP < 8 ? S * GROUP : 8;
+  static constexpr int SETS = (S * GROUP + QUERIES - 1) / QUERIES;
+  static constexpr int STATES = WARPS * AT_ONCE;
+  // A part is at least two rounds of the block.
+  static constexpr int PART_MIN = 2 * WARPS * POSITIONS;
+
+  static constexpr int BLOCKS = HEADS * SETS * PARTS;
+  // What a launch needs besides: floats of scratch, and counters that are zero.
+  static constexpr int SCRATCH = BLOCKS * QUERIES * (PV + 2), COUNTERS = HEADS * SETS;
+};
+
+// 8 numbers of a cache.
+template <class T>
+struct Eight {
+  uint4 v[sizeof(T) / 2];
+
+  __device__ __forceinline__ explicit Eight(const T* p) {
+#pragma unroll
+    for (int i = 0; i < (int)(sizeof(T) / 2); ++i) v[i] = ((const uint4*)p)[i];
+  }
+  __device__ __forceinline__ void numbers(float (&to)[8]) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float4 half = load_4((const T*)v + 4 * i);
+      to[4 * i] = half.x, to[4 * i + 1] = half.y, to[4 * i + 2] = half.z, to[4 * i + 3] = half.w;
+    }
+  }
+};
+
+// Softmax sums of a lane's positions for each query: its largest score (in base 2), the sum of the
+// exponentials less that, and 8 numbers of the values weighed by them.
+template <int QUERIES>
+struct Softmaxes {
+  float top[QUERIES], sum[QUERIES], value[QUERIES][8];
+};
+
+template <class A, class Q, class C, class Out>
+struct AttentionTokenBlock {
+  const Q* q;
+  const C *k, *v;
+  const int* length;
+  float scale;
+  Out* y;
+  float* scratch;
+  u32* counters;
+  int part, set, head;
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int own = lane % A::LANES * 8;  // the first of this lane's 8 numbers
+
+  // The positions of this part.
+  struct Span {
+    int past, from, to, parts;
+  };
+
+  __device__ __forceinline__ Span span() const {
+    int past = __ldcg(length), end = A::CAUSAL ? past + A::S : past;
+    int first = A::CAUSAL && A::WINDOW > 0 ? max(0, past + 1 - A::WINDOW) : 0;
+    int size = max((end - first + A::PARTS - 1) / A::PARTS, A::PART_MIN);
+    int from = first + part * size;
+    return {past, from, min(from + size, end), (end - first + size - 1) / size};
+  }
+
+  // Brings what earlier steps left of the part to L2.
+  __device__ __forceinline__ void prefetch_part(const Span& span) const {
+    constexpr int LINE = 128 / sizeof(C), K_LINES = (A::P + LINE - 1) / LINE;
+    constexpr int V_LINES = (A::PV + LINE - 1) / LINE, LINES = K_LINES + V_LINES;
+    int count = (min(span.to, span.past) - span.from) * LINES;
+    for (int i = threadIdx.x; i < count; i += A::THREADS) {
+      u64 row = (u64)(span.from + i / LINES) * A::HEADS + head;
+      int line = i % LINES;
+      prefetch(line < K_LINES ? k + row * A::P + line * LINE
+                              : v + row * A::PV + (line - K_LINES) * LINE);
+    }
+  }
+
+  // The number of query i of this set among the S x GROUP of the head; past the last, the last.
+  __device__ __forceinline__ int query(int i) const {
+    return min(set * A::QUERIES + i, A::S * A::GROUP - 1);
+  }
+  __device__ __forceinline__ u64 row_of(int query) const {
+    return ((u64)(query / A::GROUP) * A::HEADS + head) * A::GROUP + query % A::GROUP;
+  }
+
+  __device__ __forceinline__ void load_queries(float (&to)[A::QUERIES][8]) const {
+    constexpr float LOG2_E = 1.4426950408889634f;
+#pragma unroll
+    for (int i = 0; i < A::QUERIES; ++i) {
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+        to[i][j] = own < A::P ? to_float(q[row_of(query(i)) * A::P + own + j]) * scale * LOG2_E : 0;
+    }
+  }
+
+  __device__ __forceinline__ bool sees(int i, int t, const Span& span) const {
+    if (!A::CAUSAL) return t < span.to;
+    int position = span.past + query(i) / A::GROUP;
+    return t < span.to && t <= position && (A::WINDOW == 0 || t + A::WINDOW > position);
+  }
+
+  // The scores of UNROLLED positions, the same in all their lanes.
+  __device__ __forceinline__ void score(float (&to)[A::QUERIES][A::UNROLLED],
+                                        const float (&queries)[A::QUERIES][8],
+                                        const Eight<C>* keys, int first, const Span& span) const {
+#pragma unroll
+    for (int u = 0; u < A::UNROLLED; ++u) {
+      float key[8];
+      keys[u].numbers(key);
+#pragma unroll
+      for (int i = 0; i < A::QUERIES; ++i) {
+        float sum = 0;
+#pragma unroll
+        for (int j = 0; j < 8; ++j) sum += queries[i][j] * key[j];
+#pragma unroll
+        for (int step = A::LANES / 2; step > 0; step /= 2)
+          sum += __shfl_xor_sync(ALL_LANES, sum, step);
+        to[i][u] = sees(i, first + u * A::AT_ONCE, span) ? sum : -__int_as_float(0x7f800000);
+      }
+    }
+  }
+
+  // Takes UNROLLED positions into the softmaxes.
+  static __device__ __forceinline__ void take(Softmaxes<A::QUERIES>& all,
+                                              float (&scores)[A::QUERIES][A::UNROLLED],
+                                              const Eight<C>* values) {
+#pragma unroll
+    for (int i = 0; i < A::QUERIES; ++i) {
+      float top = all.top[i];
+#pragma unroll
+      for (int u = 0; u < A::UNROLLED; ++u) top = fmaxf(top, scores[i][u]);
+      float less = exp2f(all.top[i] - top);
+      all.top[i] = top, all.sum[i] *= less;
+#pragma unroll
+      for (int j = 0; j < 8; ++j) all.value[i][j] *= less;
+#pragma unroll
+      for (int u = 0; u < A::UNROLLED; ++u) all.sum[i] += scores[i][u] = exp2f(scores[i][u] - top);
+    }
+#pragma unroll
+    for (int u = 0; u < A::UNROLLED; ++u) {
+      float value[8];
+      values[u].numbers(value);
+#pragma unroll
+      for (int i = 0; i < A::QUERIES; ++i) {
+#pragma unroll
+        for (int j = 0; j < 8; ++j) all.value[i][j] += scores[i][u] * value[j];
+      }
+    }
+  }
+
+  __device__ __forceinline__ void walk(Softmaxes<A::QUERIES>& all, const Span& span) const {
+    float queries[A::QUERIES][8];
+    load_queries(queries);
+    // Lanes without numbers of a key or a value repeat the first ones: their products are not used.
+    int key = own < A::P ? own : 0, value = own < A::PV ? own : 0;
+    for (int at = span.from + warp * A::POSITIONS; at < span.to; at += A::WARPS * A::POSITIONS) {
+      int first = at + lane / A::LANES;
+      auto row = [&](int u) { return (u64)min(first + u * A::AT_ONCE, span.to - 1) * A::HEADS + head; };
+      Eight<C> keys[] = {Eight<C>(k + row(0) * A::P + key), Eight<C>(k + row(1) * A::P + key),
+                         Eight<C>(k + row(2) * A::P + key), Eight<C>(k + row(3) * A::P + key)};
+      Eight<C> values[] = {Eight<C>(v + row(0) * A::PV + value), Eight<C>(v + row(1) * A::PV + value),
+                           Eight<C>(v + row(2) * A::PV + value), Eight<C>(v + row(3) * A::PV + value)};
+      float scores[A::QUERIES][A::UNROLLED];
+      score(scores, queries, keys, first, span);
+      take(all, scores, values);
+    }
+  }
+
+  __device__ __forceinline__ float* left(int part, int i) const {
+    return scratch + ((u64)((head * A::SETS + set) * A::PARTS + part) * A::QUERIES + i) * (A::PV + 2);
+  }
+
+  __device__ __forceinline__ void store(int i, int d, float value) const {
+    if (set * A::QUERIES + i < A::S * A::GROUP)
+      y[row_of(query(i)) * A::PV + d] = from_float<Out>(value);
+  }
+
+  // Adds up the softmaxes of the block's lanes; stores the result, or leaves it if there are more
+  // parts.
+  __device__ __forceinline__ void leave(const Softmaxes<A::QUERIES>& all, int parts) const {
+    __shared__ float tops[A::STATES][A::QUERIES], sums[A::STATES][A::QUERIES];
+    __shared__ float values[A::STATES][A::QUERIES][A::PV];
+    int state = warp * A::AT_ONCE + lane / A::LANES;
+#pragma unroll
+    for (int i = 0; i < A::QUERIES; ++i) {
+      if (own == 0) tops[state][i] = all.top[i], sums[state][i] = all.sum[i];
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+        if (own < A::PV) values[state][i][own + j] = all.value[i][j];
+    }
+    __syncthreads();
+    for (int at = threadIdx.x; at < A::QUERIES * A::PV; at += A::THREADS) {
+      int i = at / A::PV, d = at % A::PV;
+      float top = tops[0][i], sum = 0, value = 0;
+      for (int s = 1; s < A::STATES; ++s) top = fmaxf(top, tops[s][i]);
+      for (int s = 0; s < A::STATES; ++s) {
+        float factor = exp2f(tops[s][i] - top);
+        sum += factor * sums[s][i], value += factor * values[s][i][d];
+      }
+      if (parts == 1) {
+        store(i, d, value / sum);
+      } else {
+        left(part, i)[d] = value;
+        if (d == 0) left(part, i)[A::PV] = top, left(part, i)[A::PV + 1] = sum;
+      }
+    }
+  }
+
+  // Adds up the parts.
+  __device__ __forceinline__ void combine(int parts) const {
+    __shared__ float factors[A::QUERIES][A::PARTS];
+    if (threadIdx.x < A::QUERIES) {
+      int i = threadIdx.x;
+      float top = __ldcg(left(0, i) + A::PV), sum = 0;
+      for (int p = 1; p < parts; ++p) top = fmaxf(top, __ldcg(left(p, i) + A::PV));
+      for (int p = 0; p < parts; ++p) {
+        factors[i][p] = exp2f(__ldcg(left(p, i) + A::PV) - top);
+        sum += factors[i][p] * __ldcg(left(p, i) + A::PV + 1);
+      }
+      for (int p = 0; p < parts; ++p) factors[i][p] /= sum;
+    }
+    __syncthreads();
+    for (int at = threadIdx.x; at < A::QUERIES * A::PV; at += A::THREADS) {
+      int i = at / A::PV, d = at % A::PV;
+      float value = 0;
+#pragma unroll 8
+      for (int p = 0; p < parts; ++p) value += factors[i][p] * __ldcg(left(p, i) + d);
+      store(i, d, value);
+    }
+  }
+
+  __device__ __forceinline__ void run() const {
+    prefetch_part(span());
+    let_later_start();
+    wait_for_earlier();
+    Span mine = span();
+    if (part >= mine.parts) return;
+    Softmaxes<A::QUERIES> all;
+#pragma unroll
+    for (int i = 0; i < A::QUERIES; ++i) {
+      all.top[i] = -1e30f, all.sum[i] = 0;
+#pragma unroll
+      for (int j = 0; j < 8; ++j) all.value[i][j] = 0;
+    }
+    walk(all, mine);
+    leave(all, mine.parts);
+    if (mine.parts > 1 && is_last_block(counters + head * A::SETS + set, mine.parts))
+      combine(mine.parts);
+  }
+};
+
+// `block` of A::BLOCKS, of A::THREADS threads; `scratch` of A::SCRATCH and `counters` of
+// A::COUNTERS.
+template <class A, class Q, class C, class Out>
+__device__ __forceinline__ void attention_token(const Q* q, const C* k, const C* v,
+                                                const int* length, float scale, Out* y,
+                                                float* scratch, u32* counters, int block) {
+  int set = block / A::PARTS;
+  AttentionTokenBlock<A, Q, C, Out>{
+      q, k, v, length, scale, y, scratch, counters, block % A::PARTS, set % A::SETS, set / A::SETS}
+      .run();
+}

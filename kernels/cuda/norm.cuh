@@ -1,0 +1,46 @@
+// Rows brought to mean square 1 (rms_norm), or to mean 0 and variance 1 (layer_norm).
+//
+// A block of THREADS takes a row of K numbers, `float in(row, k)`, and keeps it in registers. The
+// number times 1 / sqrt(mean of squares + epsilon), after the mean is taken off if CENTRED, goes
+// through `float tail(row, k, x)`, which holds the weights, to y[row * K + k] as Out.
+#pragma once
+#include "numbers.cuh"
+
+// The sum over a block, the same in each thread. `shared` has a float for each warp.
+template <int THREADS>
+__device__ __forceinline__ float block_sum(float x, float* shared) {
+  x = warp_sum(x);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
+  __syncthreads();
+  float sum = 0;
+  for (int i = 0; i < THREADS / 32; ++i) sum += shared[i];
+  return sum;
+}
+
+template <int K, bool CENTRED, int THREADS, class In, class Out, class Tail>
+__device__ __forceinline__ void norm(const In& in, float epsilon, const Tail& tail, Out* y,
+                                     int row) {
+  constexpr int EACH = (K + THREADS - 1) / THREADS;
+  __shared__ float shared[THREADS / 32];
+  let_later_start();
+  wait_for_earlier();
+  float x[EACH], sum = 0, square = 0;
+#pragma unroll
+  for (int i = 0; i < EACH; ++i) {
+    int k = i * THREADS + threadIdx.x;
+    x[i] = k < K ? in(row, k) : 0;
+    sum += x[i];
+  }
+  float mean = CENTRED ? block_sum<THREADS>(sum, shared) / K : 0;
+#pragma unroll
+  for (int i = 0; i < EACH; ++i) {
+    if (i * THREADS + (int)threadIdx.x < K) x[i] -= mean, square += x[i] * x[i];
+  }
+  float factor = rsqrtf(block_sum<THREADS>(square, shared) / K + epsilon);
+#pragma unroll
+  for (int i = 0; i < EACH; ++i) {
+    int k = i * THREADS + threadIdx.x;
+    if (k < K) y[(u64)row * K + k] = from_float<Out>(tail(row, k, x[i] * factor));
+  }
+}
