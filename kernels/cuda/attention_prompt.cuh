@@ -82,7 +82,7 @@ struct AttentionWarp {
     }
   }
 
-  // Scores of keys `key` on become those of base 2; keys that row h does not see get none.
+  // Keys from `key` on that row h does not see get no score.
   template <class Mask>
   static __device__ __forceinline__ void mask(float (&s)[KEYS / 8][4], const Mask& m, const int (&at)[2], int key) {
 #pragma unroll
@@ -108,7 +108,8 @@ struct AttentionWarp {
       for (int j = 0; j < KEYS / 8; ++j) high = fmaxf(high, fmaxf(s[j][2 * h], s[j][2 * h + 1]));
       high = fmaxf(high, __shfl_xor_sync(ALL_LANES, high, 1));
       high = fmaxf(high, __shfl_xor_sync(ALL_LANES, high, 2));
-      const float less = exp2f((top[h] - high) * scale), offset = high * scale;
+      const float less = exp2f((top[h] - high) * scale);
+      const float offset = high > -1e29f ? high * scale : 0;  // 0 where nothing is seen yet
       top[h] = high;
       sum[h] *= less;
 #pragma unroll

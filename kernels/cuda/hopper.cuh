@@ -31,11 +31,12 @@ __device__ __forceinline__ void barrier_arrive(Barrier* b) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
 }
 
-// Arrives at the barrier which stands at the same place in block `rank` of the cluster.
+// Arrives at the barrier which stands at the same place in block `rank` of the cluster. It says that
+// something has been read, so that it orders no writes of this thread.
 __device__ __forceinline__ void barrier_arrive_at(Barrier* b, u32 rank) {
   asm volatile(
       "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}\n" ::"r"(shared_address(b)),
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}\n" ::"r"(shared_address(b)),
       "r"(rank)
       : "memory");
 }
