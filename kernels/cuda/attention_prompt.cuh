@@ -108,7 +108,7 @@ struct AttentionWarp {
       for (int j = 0; j < KEYS / 8; ++j) high = fmaxf(high, fmaxf(s[j][2 * h], s[j][2 * h + 1]));
       high = fmaxf(high, __shfl_xor_sync(ALL_LANES, high, 1));
       high = fmaxf(high, __shfl_xor_sync(ALL_LANES, high, 2));
-      const float less = exp2f((top[h] - high) * scale);
+      const float less = power_of_2((top[h] - high) * scale);
       const float offset = high > -1e29f ? high * scale : 0;  // 0 where nothing is seen yet
       top[h] = high;
       sum[h] *= less;
@@ -117,7 +117,7 @@ struct AttentionWarp {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& x = s[j][2 * h + e];
-          x = exp2f(x * scale - offset);
+          x = power_of_2(x * scale - offset);
           sum[h] += x;
         }
       }

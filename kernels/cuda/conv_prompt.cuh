@@ -6,17 +6,19 @@
 // C is a multiple of 4. A thread has four channels of CONV_ROWS positions, and slides along them; threads
 // of the first positions, which read the window, also write the one after the last.
 #pragma once
-#include "numbers.cuh"
+#include "fragments.cuh"
 
 constexpr int CONV_ROWS = 32, CONV_THREADS = 128;
+constexpr int CONV_AHEAD = 8;  // positions that are read at once
 
 __device__ __forceinline__ float4 conv_add(float4 sum, float4 x, const float (&w)[4]) {
   return {sum.x + x.x * w[0], sum.y + x.y * w[1], sum.z + x.z * w[2], sum.w + x.w * w[3]};
 }
 
+__device__ __forceinline__ void conv_store(float* y, float4 v) { *(float4*)y = v; }
 template <class Y>
 __device__ __forceinline__ void conv_store(Y* y, float4 v) {
-  y[0] = from_float<Y>(v.x), y[1] = from_float<Y>(v.y), y[2] = from_float<Y>(v.z), y[3] = from_float<Y>(v.w);
+  *(uint2*)y = make_uint2(pair_of(y, v.x, v.y), pair_of(y, v.z, v.w));
 }
 
 // The window after `rows` positions, of four channels.
@@ -48,16 +50,22 @@ __device__ __forceinline__ void conv_prompt(const X* x, const Weight* weight, co
   float4 seen[W];  // the last is the newest
 #pragma unroll
   for (int i = 1; i < W; ++i) seen[i] = at(first + i - W);
-#pragma unroll 4
-  for (int s = first; s < last; ++s) {
-    float4 sum = start;
+  for (int s = first; s < last; s += CONV_AHEAD) {
+    float4 next[CONV_AHEAD];
 #pragma unroll
-    for (int i = 0; i < W; ++i) {
-      seen[i] = i + 1 < W ? seen[i + 1] : at(s);
-      sum = conv_add(sum, seen[i], w[i]);
+    for (int i = 0; i < CONV_AHEAD; ++i) next[i] = load_4(x + (size_t)min(s + i, last - 1) * X_ROW + c);
+#pragma unroll
+    for (int i = 0; i < CONV_AHEAD; ++i) {
+      if (s + i >= last) break;
+      float4 sum = start;
+#pragma unroll
+      for (int j = 0; j < W; ++j) {
+        seen[j] = j + 1 < W ? seen[j + 1] : next[i];
+        sum = conv_add(sum, seen[j], w[j]);
+      }
+      conv_store(y + (size_t)(s + i) * C + c, {tail(s + i, c, sum.x), tail(s + i, c + 1, sum.y),
+                                               tail(s + i, c + 2, sum.z), tail(s + i, c + 3, sum.w)});
     }
-    conv_store(y + (size_t)s * C + c, {tail(s, c, sum.x), tail(s, c + 1, sum.y), tail(s, c + 2, sum.z),
-                                       tail(s, c + 3, sum.w)});
   }
   if (first == 0) conv_advance<C, W, X_ROW>(window + c, x + c, rows);
 }
