@@ -29,8 +29,8 @@ __device__ __forceinline__ Best block_best(Best best) {
 }
 
 template <int V, int PARTS>
-__device__ __forceinline__ void argmax(const float* x, int* y, Best* scratch, u32* counters, int part,
-                                       int row) {
+__device__ __forceinline__ void argmax(const float* x, int* y, Best* scratch, u32* counters,
+                                       int part, int row) {
   constexpr int THREADS = 256, SIZE = (V + PARTS - 1) / PARTS;
   const Best none{-__int_as_float(0x7f800000), part * SIZE < V ? part * SIZE : 0};
   let_later_start();

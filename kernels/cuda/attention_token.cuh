@@ -42,7 +42,7 @@ template <class T>
 struct Eight {
   uint4 v[sizeof(T) / 2];
 
-  __device__ __forceinline__ explicit Eight(const T* p) {
+  __device__ __forceinline__ void load(const T* p) {
 #pragma unroll
     for (int i = 0; i < (int)(sizeof(T) / 2); ++i) v[i] = ((const uint4*)p)[i];
   }
@@ -181,11 +181,13 @@ struct AttentionTokenBlock {
     int key = own < A::P ? own : 0, value = own < A::PV ? own : 0;
     for (int at = span.from + warp * A::POSITIONS; at < span.to; at += A::WARPS * A::POSITIONS) {
       int first = at + lane / A::LANES;
-      auto row = [&](int u) { return (u64)min(first + u * A::AT_ONCE, span.to - 1) * A::HEADS + head; };
-      Eight<C> keys[] = {Eight<C>(k + row(0) * A::P + key), Eight<C>(k + row(1) * A::P + key),
-                         Eight<C>(k + row(2) * A::P + key), Eight<C>(k + row(3) * A::P + key)};
-      Eight<C> values[] = {Eight<C>(v + row(0) * A::PV + value), Eight<C>(v + row(1) * A::PV + value),
-                           Eight<C>(v + row(2) * A::PV + value), Eight<C>(v + row(3) * A::PV + value)};
+      Eight<C> keys[A::UNROLLED], values[A::UNROLLED];
+#pragma unroll
+      for (int u = 0; u < A::UNROLLED; ++u) {
+        u64 row = (u64)min(first + u * A::AT_ONCE, span.to - 1) * A::HEADS + head;
+        keys[u].load(k + row * A::P + key);
+        values[u].load(v + row * A::PV + value);
+      }
       float scores[A::QUERIES][A::UNROLLED];
       score(scores, queries, keys, first, span);
       take(all, scores, values);
@@ -193,7 +195,8 @@ struct AttentionTokenBlock {
   }
 
   __device__ __forceinline__ float* left(int part, int i) const {
-    return scratch + ((u64)((head * A::SETS + set) * A::PARTS + part) * A::QUERIES + i) * (A::PV + 2);
+    u64 row = ((u64)(head * A::SETS + set) * A::PARTS + part) * A::QUERIES + i;
+    return scratch + row * (A::PV + 2);
   }
 
   __device__ __forceinline__ void store(int i, int d, float value) const {

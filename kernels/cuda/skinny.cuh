@@ -52,7 +52,8 @@ struct NormedRows {
 };
 
 // How a result is computed: MAX rows of x at most (1, 2, 4, 8 or 16), blocks of WARPS warps.
-template <class Weights, int PRODUCTS_, int MAX_, int PARTS_, int WARPS_, int STAGES_, bool X_STAYS_>
+template <class Weights, int PRODUCTS_, int MAX_, int PARTS_, int WARPS_, int STAGES_,
+          bool X_STAYS_>
 struct Skinny {
   using W = Weights;
   static constexpr int PRODUCTS = PRODUCTS_, MAX = MAX_, PARTS = PARTS_;

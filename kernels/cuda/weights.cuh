@@ -17,17 +17,17 @@
 //   Fp8, Fp8Blocks  bytes e2 e0 e3 e1 | e6 e4 e7 e5, E4M3
 //   Q8_0            bytes e0 e2 e1 e3 | e4 e6 e5 e7, signed
 //   Q4_0, Q4_1      nibbles e0 e2 e4 e6 e1 e3 e5 e7
-//   Nvfp4           even numbers in the lower 16 bits and odd ones in the upper, alike. With bits s b a m
-//                   of E2M1 (sign, exponent b a, fraction m), from bit 0: e4's m a b, e2's m a b, e0's
-//                   m a b, e4's s, e6's m a, e2's s, e6's b, e6's s, e0's s.
+//   Nvfp4           even numbers in the lower 16 bits and odd ones in the upper, alike. With bits
+//                   s b a m of E2M1 (sign, exponent b a, fraction m), from bit 0: e4's m a b,
+//                   e2's m a b, e0's m a b, e4's s, e6's m a, e2's s, e6's b, e6's s, e0's s.
 // Extras, g from 0 to 7 and T for top, B for bottom; what is no byte is little-endian:
 //   Fp8             none; `scales` has an f32 for each of the N rows
-//   Fp8Blocks       f32 scales of T and B for each g: 64 bytes (the block of K they stand for may be
-//                   longer than 64 columns: then it repeats them)
-//   Nvfp4           one byte a scale of 16 columns: for each g, for h = 0, 1: T of columns 16 h, B of
-//                   16 h, T of 32 + 16 h, B of 32 + 16 h: 64 bytes. A scale 2^e (1 + m / 8) of E4M3, be
-//                   it normal there or not (e from -9 to 8), has byte 8 (e + 9) + m. Where it is zero,
-//                   byte and numbers are zero. `scale` is the matrix's own.
+//   Fp8Blocks       f32 scales of T and B for each g: 64 bytes (the block of K they stand for may
+//                   be longer than 64 columns: then it repeats them)
+//   Nvfp4           one byte a scale of 16 columns: for each g, for h = 0, 1: T of columns 16 h, B
+//                   of 16 h, T of 32 + 16 h, B of 32 + 16 h: 64 bytes. A scale 2^e (1 + m / 8) of
+//                   E4M3, be it normal there or not (e from -9 to 8), has byte 8 (e + 9) + m. Where
+//                   it is zero, byte and numbers are zero. `matrix_scale` is the matrix's own.
 //   Q8_0, Q4_0      f16 scales, for each g: T and B of columns 0-31, T and B of 32-63: 64 bytes
 //   Q4_1            for each g: 8 bytes of scales as those, then 8 alike of minima: 128 bytes
 #pragma once
