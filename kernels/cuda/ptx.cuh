@@ -39,20 +39,10 @@ __device__ __forceinline__ void let_later_start() {
 #endif
 }
 
-// Copies 16 bytes to shared memory in the background, past the L1 cache. For weights: they are read
-// once, so L2 lets go of them first, and fetches the rest of their 256 bytes, which come next.
-__device__ __forceinline__ void copy_16_once(void* to, const void* from, u64 policy) {
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::256B [%0], [%1], 16, %2;" ::"r"(
-                   shared_address(to)),
-               "l"(from), "l"(policy)
+// Copies 16 bytes to shared memory in the background, past the L1 cache.
+__device__ __forceinline__ void copy_16_once(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from)
                : "memory");
-}
-
-// A policy for `copy_16_once`.
-__device__ __forceinline__ u64 evict_first() {
-  u64 policy;
-  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(policy));
-  return policy;
 }
 
 // Copies BYTES (4, 8 or 16) to shared memory in the background.

@@ -100,7 +100,6 @@ struct SkinnyBlock {
   int stride, rows, block, blocks;
   u8* shared;
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  u64 policy = evict_first();
 
   __device__ __forceinline__ u8* slot(int stage) const {
     return shared + (warp * S::STAGES + stage) * S::SLOT;
@@ -115,7 +114,7 @@ struct SkinnyBlock {
     if (!at.inside()) return;
 #pragma unroll
     for (int p = 0; p < S::PRODUCTS; ++p)
-      weights[p].fetch(slot(stage) + p * S::PIECE, at.tile, at.step, lane, policy);
+      weights[p].fetch(slot(stage) + p * S::PIECE, at.tile, at.step, lane);
   }
 
   // This lane's pieces of x for a step, after the weights. Columns past the last row repeat it.

@@ -80,14 +80,14 @@ struct Rows {
   };
   const T* w;
 
-  __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane, u64 policy) const {
+  __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane) const {
     int row = tile * 16 + lane / 4, column = step * STEP + lane % 4 * 8;
     const T* top = w + (u64)min(row, N - 1) * K + column;
     const T* bottom = w + (u64)min(row + 8, N - 1) * K + column;
 #pragma unroll
     for (int i = 0; i < WIDE; ++i) {
-      copy_16_once(slot + i * 512 + lane * 16, top + i * 4, policy);
-      copy_16_once(slot + (WIDE + i) * 512 + lane * 16, bottom + i * 4, policy);
+      copy_16_once(slot + i * 512 + lane * 16, top + i * 4);
+      copy_16_once(slot + (WIDE + i) * 512 + lane * 16, bottom + i * 4);
     }
   }
 
@@ -121,11 +121,11 @@ struct Packed {
   };
   const u8* w;
 
-  __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane, u64 policy) const {
+  __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane) const {
     const u8* record = w + ((u64)tile * STEPS + step) * RECORD;
 #pragma unroll
     for (int i = 0; i < CHUNKS; ++i)
-      copy_16_once(slot + i * 512 + lane * 16, record + i * 512 + lane * 16, policy);
+      copy_16_once(slot + i * 512 + lane * 16, record + i * 512 + lane * 16);
     if constexpr (EXTRA > 0)
       copy<EXTRA>(slot + CHUNKS * 512 + lane * EXTRA, record + CHUNKS * 512 + lane / SHARE * EXTRA);
   }
