@@ -30,13 +30,16 @@
 //! for even `i`, else the upper half. [`small`] tells of the floats of four and eight bits.
 
 mod blocks;
+mod codes;
 mod eight;
 mod encoding;
+mod fit;
 mod four;
 mod k;
 pub mod small;
 
-pub use encoding::{Encoding, Scales, encode};
+pub use codes::put;
+pub use encoding::{Encoding, Scales, encode, encode_weighted};
 pub use k::scale_and_min;
 
 use crate::DType;
@@ -135,6 +138,7 @@ fn decoder(dtype: DType) -> Option<BlockDecoder> {
 }
 
 /// The largest magnitude of each block of a matrix.
+#[derive(Clone)]
 struct Amax {
     columns: usize,
     /// Columns of a block.
@@ -162,7 +166,12 @@ impl Amax {
     }
 
     fn at(&self, row: usize, block: usize) -> f32 {
-        self.found[row / self.tall * (self.columns / self.wide) + block]
+        self.found[self.place(row, block)]
+    }
+
+    /// Where the magnitude of a block of `wide` elements of a row stands.
+    fn place(&self, row: usize, block: usize) -> usize {
+        row / self.tall * (self.columns / self.wide) + block
     }
 
     /// Of the whole matrix.

@@ -172,6 +172,26 @@ fn near(module: &Module, old: &[Tensor], new: &[Tensor], within: f64) -> Result<
     })
 }
 
+/// Runs both modules on the same numbers: the outputs of the first are outputs of the second, and
+/// the same. What the second gives besides, in its order.
+pub(crate) fn outputs_stay(
+    before: &Module,
+    after: &Module,
+    noise: &mut Noise,
+) -> Result<Vec<Tensor>, Fault> {
+    let extents = noise.extents(before);
+    let sizes = before.axes.sizes(&extents).map_err(Fault::new)?;
+    let arguments = noise.arguments(before, &sizes);
+    let old = run(before, &arguments, &sizes, false)?;
+    let mut new = run(after, &arguments, &sizes, false)?;
+    for (output, tensor) in before.entry().outputs.iter().zip(&old) {
+        let at = after.entry().outputs.iter().position(|it| it.name == output.name);
+        let at = at.ok_or_else(|| Fault::new(format!("output {} is lost", output.name)))?;
+        same_numbers(output.name.as_str(), tensor, &new[at], 1e-12)?;
+    }
+    Ok(new.split_off(old.len().min(new.len())))
+}
+
 /// Whether two tensors differ by at most `within` of the largest number of the first.
 pub(crate) fn same_numbers(
     name: &str,

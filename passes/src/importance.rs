@@ -53,7 +53,7 @@ use ir::{
 
 use crate::{
     Contract, Cx, Fault, Links, Noise, Pass, PassOption,
-    check::{run, same_numbers},
+    check::outputs_stay,
     orders::key,
     rebuild::{Rebuild, live_nodes},
     widths::elastic,
@@ -118,17 +118,8 @@ fn leaves_all_else(
     _: &Cx,
     noise: &mut Noise,
 ) -> Result<(), Fault> {
-    let extents = noise.extents(before);
-    let sizes = before.axes.sizes(&extents).map_err(Fault::new)?;
-    let arguments = noise.arguments(before, &sizes);
-    let old = run(before, &arguments, &sizes, false)?;
-    let new = run(after, &arguments, &sizes, false)?;
-    for (output, tensor) in before.entry().outputs.iter().zip(&old) {
-        let at = after.entry().outputs.iter().position(|it| it.name == output.name);
-        let at = at.ok_or_else(|| Fault::new(format!("output {} is lost", output.name)))?;
-        same_numbers(output.name.as_str(), tensor, &new[at], 1e-12)?;
-    }
-    let added = after.entry().outputs.iter().zip(&new).skip(old.len());
+    let added = outputs_stay(before, after, noise)?;
+    let added = after.entry().outputs[before.entry().outputs.len()..].iter().zip(&added);
     let layers = format!("{PREFIX}{LAYERS}.");
     let mut sums = added.filter(|it| !it.0.name.as_str().starts_with(&layers));
     match sums.find(|it| !it.1.data.iter().all(|it| 0.0 <= *it)) {

@@ -23,6 +23,7 @@ mod hoist;
 mod importance;
 mod incremental;
 mod inline;
+mod inputs;
 mod join;
 mod links;
 mod loops;
@@ -58,6 +59,7 @@ pub use hoist::Hoist;
 pub use importance::{Importance, LAYERS, PREFIX};
 pub use incremental::Incremental;
 pub use inline::Inline;
+pub use inputs::{INPUTS, Inputs};
 pub use join::Join;
 pub use links::{Class, Holder, Links};
 pub use loops::Loops;
@@ -87,6 +89,7 @@ pub fn all() -> Vec<Arc<dyn Pass>> {
         Arc::new(Importance),
         Arc::new(Incremental),
         Arc::new(Inline::default()),
+        Arc::new(Inputs),
         Arc::new(Join),
         Arc::new(Loops::default()),
         Arc::new(Mask),

@@ -42,17 +42,17 @@ fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// The largest magnitude becomes 127. Ties are rounded away from zero.
-pub(super) fn encode_q8_0(values: &[f32], out: &mut Vec<u8>) {
-    let d = values.iter().fold(0.0f32, |most, it| most.max(it.abs())) / 127.0;
+/// The magnitude `amax` becomes 127. Ties are rounded away from zero.
+pub(super) fn encode_q8_0(values: &[f32], amax: f32, out: &mut Vec<u8>) {
+    let d = amax / 127.0;
     out.extend(half::f16::from_f32(d).to_le_bytes());
     out.extend(values.iter().map(|it| (it * inverse(d)).round() as i8 as u8));
 }
 
-/// The first number of the largest magnitude becomes -8.
-pub(super) fn encode_q4_0(values: &[f32], out: &mut Vec<u8>) {
+/// The magnitude `amax` becomes -8, if it is that of the first of the largest numbers.
+pub(super) fn encode_q4_0(values: &[f32], amax: f32, out: &mut Vec<u8>) {
     let larger = |most: f32, it: &f32| if most.abs() < it.abs() { *it } else { most };
-    let d = values.iter().fold(0.0, larger) / -8.0;
+    let d = amax.copysign(values.iter().fold(0.0, larger)) / -8.0;
     out.extend(half::f16::from_f32(d).to_le_bytes());
     let code = |it: &f32| (it * inverse(d) + 8.5).clamp(0.0, 15.0) as u8;
     let (low, high) = values.split_at(16);

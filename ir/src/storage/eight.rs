@@ -51,17 +51,16 @@ pub(super) fn f8_block(block: &[u8], out: &mut [f32]) {
     decode_scaled(E4M3, f32::from_bits(word(block, 0)), &block[4..], out);
 }
 
-/// A scale in E8M0, rounded up so that the largest magnitude fits.
-pub(super) fn encode_mxfp8(values: &[f32], out: &mut Vec<u8>) {
-    let code = shared_exponent(values, E4M3);
+/// A scale in E8M0, rounded up so that the magnitude `amax` fits.
+pub(super) fn encode_mxfp8(values: &[f32], amax: f32, out: &mut Vec<u8>) {
+    let code = shared_exponent(amax, E4M3);
     out.push(code);
     let scale = 1.0 / small::decode_e8m0(code);
     out.extend(values.iter().map(|it| E4M3.encode(it * scale)));
 }
 
-/// The scale of a block of which the largest magnitude shall be at most the largest of `kind`.
-pub(super) fn shared_exponent(values: &[f32], kind: Small) -> u8 {
-    let amax = values.iter().fold(0.0f32, |most, it| most.max(it.abs()));
+/// The scale of a block of which the magnitude `amax` shall be at most the largest of `kind`.
+pub(super) fn shared_exponent(amax: f32, kind: Small) -> u8 {
     small::encode_e8m0_up(amax * (1.0 / kind.max()))
 }
 

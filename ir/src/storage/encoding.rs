@@ -1,7 +1,7 @@
 //! From numbers to a storage format.
 
 use super::small::{E4M3, E5M2};
-use super::{Amax, Mismatch, blocks, eight, four, k};
+use super::{Amax, Mismatch, blocks, eight, fit, four, k};
 use crate::DType;
 
 /// A storage format, and how its scales are chosen where that is open.
@@ -14,6 +14,9 @@ pub struct Encoding {
     /// Whether the scales of F8 formats are rounded to powers of two, down before they are
     /// inverted.
     pub powers: bool,
+    /// Whether scales are those of the least squared error, and not what the largest magnitude
+    /// asks for.
+    pub fitted: bool,
 }
 
 /// What shares a scale.
@@ -28,7 +31,7 @@ pub enum Scales {
 }
 
 /// Formats that numbers can be written in, by name. `-e5m2` and `-pow2` may follow the names of the
-/// F8 formats.
+/// F8 formats, and then `-fit` those of all that have scales.
 const NAMES: [(&str, DType, Scales); 14] = [
     ("f32", DType::F32, Scales::Row),
     ("bf16", DType::BF16, Scales::Row),
@@ -50,8 +53,9 @@ impl Encoding {
     /// The format of that name: `bf16`, `f16`, `f32`, `fp8`, `fp8-row`, `fp8-block`, `fp8-1x128`,
     /// `mxfp8`, `nvfp4`, `nvfp4-16x16`, `mxfp4`, `q8_0`, `q4_0` or `q4_k`. `fp8` and `fp8-row` may
     /// be of E5M2, such as `fp8-row-e5m2`, and the scales of all F8 formats powers of two, such as
-    /// `fp8-block-pow2`.
+    /// `fp8-block-pow2`. What has scales that are not fitted by itself may be `-fit`.
     pub fn from_name(name: &str) -> Option<Encoding> {
+        let (name, fitted) = name.strip_suffix("-fit").map_or((name, false), |it| (it, true));
         let (name, powers) = name.strip_suffix("-pow2").map_or((name, false), |it| (it, true));
         let (name, e5m2) = name.strip_suffix("-e5m2").map_or((name, false), |it| (it, true));
         let &(_, dtype, scales) = NAMES.iter().find(|(it, ..)| *it == name)?;
@@ -60,7 +64,19 @@ impl Encoding {
             return None;
         }
         let dtype = if e5m2 { DType::F8E5M2 } else { dtype };
-        Some(Encoding { dtype, scales, powers })
+        let encoding = Encoding { dtype, scales, powers, fitted };
+        (!fitted || encoding.has_open_scales()).then_some(encoding)
+    }
+
+    /// Whether the largest magnitude does not settle the scales: another may lose less.
+    fn has_open_scales(self) -> bool {
+        !matches!(self.dtype, DType::F32 | DType::F16 | DType::BF16 | DType::Q4K)
+    }
+
+    /// The same with scales of the least squared error, where they are open.
+    #[must_use]
+    pub fn fit(self) -> Encoding {
+        Encoding { fitted: self.has_open_scales(), ..self }
     }
 
     /// The plain names.
@@ -111,7 +127,8 @@ impl std::fmt::Display for Encoding {
         let is_it = |it: &&(&str, DType, Scales)| (it.1, it.2) == (dtype, self.scales);
         f.write_str(NAMES.iter().find(is_it).map_or(dtype.name(), |(name, ..)| name))?;
         f.write_str(if e5m2 { "-e5m2" } else { "" })?;
-        f.write_str(if self.powers { "-pow2" } else { "" })
+        f.write_str(if self.powers { "-pow2" } else { "" })?;
+        f.write_str(if self.fitted { "-fit" } else { "" })
     }
 }
 
@@ -121,49 +138,76 @@ impl std::fmt::Display for Encoding {
 ///
 /// When rows are not whole blocks.
 pub fn encode(encoding: Encoding, columns: usize, values: &[f32]) -> Result<Vec<u8>, Mismatch> {
-    let Encoding { dtype, scales, powers } = encoding;
+    encode_weighted(encoding, columns, values, &[])
+}
+
+/// The same, where the squared error of an element of each column counts so much in the choice of
+/// fitted scales; the same for all if there are no `weights`.
+///
+/// # Errors
+///
+/// When rows are not whole blocks.
+pub fn encode_weighted(
+    encoding: Encoding,
+    columns: usize,
+    values: &[f32],
+    weights: &[f32],
+) -> Result<Vec<u8>, Mismatch> {
+    let Encoding { dtype, scales, .. } = encoding;
     let mismatch = Mismatch { dtype, bytes: 0, elements: values.len() };
     if !encoding.fits(columns) || !values.len().is_multiple_of(columns) {
         return Err(mismatch);
     }
     let rows = values.len() / columns;
-    let mut out = Vec::with_capacity(dtype.bytes(rows, columns).ok_or(mismatch)?);
-    let block = dtype.block_len();
-    let amax = |wide: usize| {
-        let tall = match scales {
-            Scales::Row => 1,
-            Scales::Square => wide,
-            Scales::Tensor => rows.max(1),
-        };
-        Amax::new(values, columns, wide, tall)
+    let wide = match dtype {
+        DType::F8E4M3 | DType::F8E5M2 => columns,
+        _ => dtype.block_len(),
     };
-    match dtype {
-        DType::F8E4M3 => eight::encode_rows(values, &amax(columns), E4M3, powers, &mut out),
-        DType::F8E5M2 => eight::encode_rows(values, &amax(columns), E5M2, powers, &mut out),
-        DType::F8Block => eight::encode_blocks(values, &amax(block), powers, &mut out),
-        DType::NvFp4 => {
-            let amax = amax(block);
-            four::encode_nvfp4(values, &amax, amax.whole(), &mut out);
-        }
-        _ => {
-            let encode_block = encoder(dtype).ok_or(mismatch)?;
-            values.chunks_exact(block).for_each(|it| encode_block(it, &mut out));
-        }
+    let tall = match scales {
+        Scales::Row => 1,
+        Scales::Square => wide,
+        Scales::Tensor => rows.max(1),
+    };
+    let amax = Amax::new(values, columns, wide, tall);
+    let whole = amax.whole();
+    let write = |amax: &Amax| written(encoding, values, amax, whole).ok_or(mismatch);
+    if !encoding.fitted {
+        return write(&amax);
     }
-    Ok(out)
+    write(&fit::fitted(dtype, values, weights, amax, &write)?)
 }
 
-/// Appends a block that stands for so many elements.
-type BlockEncoder = fn(&[f32], &mut Vec<u8>);
+/// The values with the scales that `amax` asks for, and the largest magnitude of the matrix.
+fn written(encoding: Encoding, values: &[f32], amax: &Amax, whole: f32) -> Option<Vec<u8>> {
+    let Encoding { dtype, powers, .. } = encoding;
+    let rows = values.len() / amax.columns;
+    let mut out = Vec::with_capacity(dtype.bytes(rows, amax.columns)?);
+    match dtype {
+        DType::F8E4M3 => eight::encode_rows(values, amax, E4M3, powers, &mut out),
+        DType::F8E5M2 => eight::encode_rows(values, amax, E5M2, powers, &mut out),
+        DType::F8Block => eight::encode_blocks(values, amax, powers, &mut out),
+        DType::NvFp4 => four::encode_nvfp4(values, amax, whole, &mut out),
+        _ => {
+            let encode_block = encoder(dtype)?;
+            for (block, amax) in values.chunks_exact(dtype.block_len()).zip(&amax.found) {
+                encode_block(block, *amax, &mut out);
+            }
+        }
+    }
+    Some(out)
+}
+
+/// Appends a block that stands for so many elements, of which this is the largest magnitude.
+type BlockEncoder = fn(&[f32], f32, &mut Vec<u8>);
 
 fn encoder(dtype: DType) -> Option<BlockEncoder> {
     Some(match dtype {
-        DType::F32 => |values, out| out.extend(values[0].to_le_bytes()),
-        DType::F16 => |values, out| out.extend(half::f16::from_f32(values[0]).to_le_bytes()),
-        DType::BF16 => |values, out| out.extend(half::bf16::from_f32(values[0]).to_le_bytes()),
+        DType::F32 => |values, _, out| out.extend(values[0].to_le_bytes()),
+        DType::F16 => |values, _, out| out.extend(half::f16::from_f32(values[0]).to_le_bytes()),
+        DType::BF16 => |values, _, out| out.extend(half::bf16::from_f32(values[0]).to_le_bytes()),
         DType::Q8_0 => blocks::encode_q8_0,
         DType::Q4_0 => blocks::encode_q4_0,
-        DType::Q4K => k::encode_q4_k,
+        DType::Q4K => |values, _, out| k::encode_q4_k(values, out),
         DType::MxFp8 => eight::encode_mxfp8,
         DType::MxFp4 => four::encode_mxfp4,
         _ => return None,
@@ -310,11 +354,11 @@ mod tests {
 
     #[test]
     fn names_come_back() {
-        let more = ["fp8-e5m2", "fp8-row-e5m2-pow2", "fp8-block-pow2"];
+        let more = ["fp8-e5m2", "fp8-row-e5m2-pow2", "fp8-block-pow2-fit", "nvfp4-16x16-fit"];
         for name in Encoding::names().chain(more) {
             assert_eq!(named(name).to_string(), name);
         }
-        for name in ["", "fp9", "nvfp4-pow2", "q4_0-e5m2", "fp8-block-e5m2", "fp8-pow2-e5m2"] {
+        for name in ["", "fp9", "bf16-fit", "q4_k-fit", "nvfp4-fit-fit", "nvfp4-pow2", "q4_0-e5m2", "fp8-block-e5m2", "fp8-pow2-e5m2"] {
             assert_eq!(Encoding::from_name(name), None, "{name}");
         }
     }

@@ -37,8 +37,8 @@ pub(super) fn decode_nvfp4(scale: f32, blocks: &[u8], out: &mut [f32]) {
 }
 
 /// A scale in E8M0, rounded up, and the halves of 32 elements in the lower and the upper bits.
-pub(super) fn encode_mxfp4(values: &[f32], out: &mut Vec<u8>) {
-    let code = eight::shared_exponent(values, E2M1);
+pub(super) fn encode_mxfp4(values: &[f32], amax: f32, out: &mut Vec<u8>) {
+    let code = eight::shared_exponent(amax, E2M1);
     out.push(code);
     let scale = 1.0 / small::decode_e8m0(code);
     let (low, high) = values.split_at(16);
