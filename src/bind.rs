@@ -5,6 +5,7 @@ use std::{
     sync::Mutex,
 };
 
+use cpu::plan::Bank;
 use frontend::{ParamRule, TensorSource, WeightMap};
 use import::{Checkpoint, Metadata};
 use ir::storage::Encoding;
@@ -72,17 +73,45 @@ pub fn bind(
     check(&lowered.module, map, &loader)?;
     let mut wanted = Vec::new();
     for bank in &lowered.plan.banks {
-        let rule = rule(map, bank.param.as_str())?;
         for layer in 0..bank.layers as usize {
-            let source = layer_source(rule, layer, &loader);
-            // A part of what the checkpoint has as a whole is a row of it.
-            let is_part = rule.layers.is_none() && 1 < bank.layers;
-            let row = |whole| TensorSource::Rows(Box::new(whole), layer, layer + 1);
-            let source = if is_part { row(source) } else { source };
-            wanted.push(Wanted { slot: bank.first as usize + layer, part: source });
+            let part = bank_source(map, bank, layer, &loader)?;
+            wanted.push(Wanted { slot: bank.first as usize + layer, part });
         }
     }
     pack(lowered, &wanted, &loader)
+}
+
+/// Where a layer of a bank comes from.
+fn bank_source(
+    map: &WeightMap,
+    bank: &Bank,
+    layer: usize,
+    loader: &Loader<'_>,
+) -> Result<TensorSource, Error> {
+    let rule = rule(map, bank.param.as_str())?;
+    let source = layer_source(rule, layer, loader);
+    // A part of what the checkpoint has as a whole is a row of it.
+    let is_part = rule.layers.is_none() && 1 < bank.layers;
+    let row = |whole| TensorSource::Rows(Box::new(whole), layer, layer + 1);
+    Ok(if is_part { row(source) } else { source })
+}
+
+/// The numbers of a layer of a bank.
+///
+/// # Errors
+///
+/// When they can not be read.
+pub(crate) fn numbers(
+    bank: &Bank,
+    layer: usize,
+    maps: &[WeightMap],
+    checkpoint: &Checkpoint,
+) -> Result<Vec<f32>, Error> {
+    let loader = Loader { checkpoint };
+    let source = bank_source(map_for(maps, checkpoint)?, bank, layer, &loader)?;
+    let n = (bank.shape[0] * bank.shape[1]) as usize;
+    let numbers = loader.load(&source).and_then(|it| it.filling(n).decode());
+    numbers.map_err(|why| Error::new("C0203", format!("`{}`: {why}", bank.param)))
 }
 
 /// Packs what is wanted; the slots of `lowered` are completed.
@@ -277,7 +306,7 @@ fn fill<S: Supply>(
                 loop {
                     let job = jobs.lock().ok().and_then(|mut it| it.pop());
                     let Some((slot, part, target)) = job else { break };
-                    if let Err(why) = write(slot, &lowered.formats, part, target, supply)
+                    if let Err(why) = write(slot, lowered, part, target, supply)
                         && let Ok(mut faults) = faults.lock()
                     {
                         faults.push(format!("`{}`: {why}", slot.name));
@@ -300,16 +329,21 @@ fn encoding(formats: &Formats, slot: &WeightSlot, given: DType) -> Option<Encodi
 
 fn write<S: Supply>(
     slot: &WeightSlot,
-    formats: &Formats,
+    lowered: &Lowered,
     part: &S::Part,
     target: &mut [u8],
     supply: &S,
 ) -> Result<(), String> {
     let [n, k] = slot.shape.map(|it| it as usize);
     let loaded = supply.load(part)?.filling(n * k);
-    let bytes = if let Some(encoding) = encoding(formats, slot, loaded.dtype) {
-        let written = ir::storage::encode(encoding, k, &loaded.decode()?);
-        written.map_err(|it| it.to_string())?.into()
+    let bytes = if let Some(encoding) = encoding(&lowered.formats, slot, loaded.dtype) {
+        match lowered.rounded.get(&slot.name, slot.layer as usize, encoding) {
+            Some(bytes) => bytes.into(),
+            None => {
+                let written = ir::storage::encode(encoding, k, &loaded.decode()?);
+                written.map_err(|it| it.to_string())?.into()
+            }
+        }
     } else if loaded.dtype == slot.dtype {
         loaded.bytes
     } else {

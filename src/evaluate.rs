@@ -53,6 +53,16 @@ impl Windows {
         self.tokens.iter().map(|it| it.len() - 1).sum()
     }
 
+    /// So many windows that at least `tokens` are predicted where there are so many, at equal
+    /// distances over the text.
+    #[must_use]
+    pub fn spread(&self, tokens: usize) -> Windows {
+        let (all, predicted) = (self.tokens.len(), self.predicted().max(1));
+        let n = tokens.saturating_mul(all).div_ceil(predicted).clamp(1.min(all), all);
+        let some = (0..n).map(|i| self.tokens[i * all / n].clone()).collect();
+        Windows { tokens: some, bytes: self.bytes * n / all.max(1) }
+    }
+
     /// The first windows, with at least `tokens` predicted tokens where there are so many.
     #[must_use]
     pub fn first(&self, tokens: usize) -> Windows {
@@ -337,6 +347,9 @@ mod tests {
         let some = all.first(3);
         assert_eq!((some.predicted(), some.tokens.len(), some.bytes), (4, 2, 8));
         assert_eq!(all.first(100), all);
+        let some = all.spread(3);
+        assert_eq!(some.tokens, [all.tokens[0].clone(), all.tokens[1].clone()]);
+        assert_eq!((all.spread(100), all.spread(0).tokens.len()), (all, 1));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ir::{Axes, Axis, DType, Extent, Module, Name, Op, Role, StepAxes};
 use passes::{Formats, Fuse, Inline, Manager, Pass, Pipeline, Record, Step, Widths, rules::Rules};
 
-use crate::{Cover, Error, costs};
+use crate::{Cover, Error, costs, precision::Rounded};
 
 /// The passes that lead to the CPU, in order.
 pub const DEFAULT_PIPELINE: &str =
@@ -31,6 +31,8 @@ pub struct Options {
     pub cache: DType,
     /// What weights are stored in, where it is not what the checkpoint has.
     pub formats: Formats,
+    /// The bytes of weights that were rounded on a text.
+    pub rounded: Rounded,
     /// How many rewrites the passes may make, but for those that the target needs.
     pub limit: Option<usize>,
     /// What is kept of elastic axes, if not all.
@@ -47,6 +49,7 @@ impl Default for Options {
             chunk: 256,
             cache: DType::F32,
             formats: Formats::default(),
+            rounded: Rounded::default(),
             limit: None,
             widths: Widths::default(),
             rules: Arc::new(Rules::standard()),
@@ -122,6 +125,8 @@ pub struct Lowered {
     pub costs: runtime::Costs,
     /// What weights are to be stored in.
     pub formats: Formats,
+    /// The bytes of those that were rounded on a text.
+    pub rounded: Rounded,
     /// What each pass did.
     pub records: Vec<Record>,
 }
@@ -169,8 +174,9 @@ pub fn lower(
         Error::new("C0201", why).help("`treen opt` and `--print-after` show the graph pass by pass")
     })?;
     let costs = costs::of(&module, &axes);
-    let formats = options.formats.clone();
-    Ok(Lowered { formats, module, program: compiled.program, plan: compiled.plan, costs, records })
+    let (formats, rounded) = (options.formats.clone(), options.rounded.clone());
+    let (program, plan) = (compiled.program, compiled.plan);
+    Ok(Lowered { module, program, plan, costs, formats, rounded, records })
 }
 
 /// Whether the model can read a text position by position.

@@ -6,19 +6,23 @@
 //! [`search`](crate::precision::search) under a budget of bits or of loss. The outcome is
 //! [`passes::Formats`], which the pass `precision` writes into the graph, and a [`Report`].
 
+mod calibrate;
+mod moments;
 mod report;
 mod request;
+mod rounding;
 mod search;
 
+pub use calibrate::{Numbers, Rounded, calibrate};
 pub use report::{BankReport, Loss, Report};
-pub use request::{PRESETS, Preset, Request};
+pub use request::{PRESETS, Preset, Request, Rounding};
 pub use search::{Measure, search};
 
 use frontend::WeightMap;
 use ir::storage::Encoding;
 use passes::Formats;
 
-use crate::Lowered;
+use crate::{Lowered, Options};
 
 /// A weight that products are made with, in all its layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +56,11 @@ pub fn contractions(lowered: &Lowered, maps: &[WeightMap]) -> Vec<Contraction> {
         .collect()
 }
 
+/// The layers of the whole model.
+fn depth(contractions: &[Contraction]) -> usize {
+    contractions.iter().flat_map(|it| &it.layers).max().map_or(0, |it| it + 1)
+}
+
 /// A format for each weight, and the reasons.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Assignment {
@@ -59,6 +68,8 @@ pub struct Assignment {
     pub request: String,
     /// The formats.
     pub formats: Formats,
+    /// The bytes of those that were rounded on a text.
+    pub rounded: Rounded,
     /// For each parameter and layer why.
     pub reasons: Vec<(String, Vec<String>)>,
     /// Runs of the calibration text that it took.
@@ -68,6 +79,12 @@ pub struct Assignment {
 }
 
 impl Assignment {
+    /// How to compile a model that is stored so.
+    pub fn options(&self, options: Options) -> Options {
+        let (formats, rounded) = (self.formats.clone(), self.rounded.clone());
+        Options { formats, rounded, ..options }
+    }
+
     /// The first format of `request` wherever it may be.
     pub fn uniform(request: &Request, contractions: &[Contraction]) -> Assignment {
         let first = request.formats.first().copied();
@@ -80,7 +97,7 @@ impl Assignment {
         contractions: &[Contraction],
         mut choice: impl FnMut(usize, usize) -> (Option<Encoding>, String),
     ) -> Assignment {
-        let last = contractions.iter().flat_map(|it| &it.layers).max().map_or(0, |it| it + 1);
+        let last = depth(contractions);
         let mut chosen = Assignment { request: request.text.clone(), ..Assignment::default() };
         for (i, it) in contractions.iter().enumerate() {
             let of_layer = |(layer, &number): (usize, &usize)| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cpu::plan::Bank;
 use ir::{DType, Module, Name, Param, Role, Tensor};
 use runtime::Pages;
 
@@ -47,15 +48,26 @@ impl Random {
     pub fn bind(&self, lowered: &mut Lowered) -> Result<Pages, Error> {
         let mut wanted = Vec::new();
         for bank in &lowered.plan.banks {
-            let columns = columns(&lowered.module, param(&lowered.module, &bank.param)?)?;
-            let n = bank.shape[0] * bank.shape[1];
             for layer in 0..bank.layers {
-                let (param, first) = (bank.param.clone(), layer * n);
-                let part = Part { param, columns, first, n: n as usize };
+                let part = part(&lowered.module, bank, layer)?;
                 wanted.push(Wanted { slot: (bank.first + layer) as usize, part });
             }
         }
         pack(lowered, &wanted, self)
+    }
+
+    /// The numbers of a layer of a bank.
+    ///
+    /// # Errors
+    ///
+    /// When a parameter has a length that is known only in a run.
+    pub(crate) fn numbers(
+        &self,
+        module: &Module,
+        bank: &Bank,
+        layer: u64,
+    ) -> Result<Vec<f32>, Error> {
+        Ok(self.values(&part(module, bank, layer)?).map(half::bf16::to_f32).collect())
     }
 
     /// Every weight of `module` as the reference takes it.
@@ -126,6 +138,13 @@ fn law(param: &str, columns: usize) -> Law {
         it if it.contains("norm") => Law::Normal(1.0, 0.02),
         _ => Law::Normal(0.0, 1.0 / (columns.max(1) as f32).sqrt()),
     }
+}
+
+/// A layer of a bank.
+fn part(module: &Module, bank: &Bank, layer: u64) -> Result<Part, Error> {
+    let columns = columns(module, param(module, &bank.param)?)?;
+    let n = bank.shape[0] * bank.shape[1];
+    Ok(Part { param: bank.param.clone(), columns, first: layer * n, n: n as usize })
 }
 
 fn param<'a>(module: &'a Module, name: &Name) -> Result<&'a Param, Error> {

@@ -8,7 +8,7 @@ use ir::storage::{self, Encoding};
 use ir::{Module, Name, Tensor};
 use runtime::{Fault, Model};
 
-use crate::{Error, Lowered, Random, bind::tensors, lower};
+use crate::{Error, Lowered, Random, bind::tensors, lower, precision::Rounded};
 
 /// A model run by the meaning of its graph, every result rounded to its type.
 pub struct ReferenceModel {
@@ -45,7 +45,7 @@ impl ReferenceModel {
         let mut weights = weights;
         for (param, layers) in &lowered.formats.0 {
             if let Some(tensor) = weights.get_mut(param) {
-                round(tensor, layers)?;
+                round(tensor, param.as_str(), layers, &lowered.rounded)?;
             }
         }
         let module: Module = lowered.module.clone();
@@ -58,13 +58,21 @@ impl ReferenceModel {
 }
 
 /// Takes the numbers of each layer for those that are stored for them.
-fn round(tensor: &mut Tensor, layers: &[Option<Encoding>]) -> Result<(), Error> {
+fn round(
+    tensor: &mut Tensor,
+    param: &str,
+    layers: &[Option<Encoding>],
+    rounded: &Rounded,
+) -> Result<(), Error> {
     let columns = tensor.shape.last().copied().unwrap_or(1);
     let of_layer = tensor.data.len() / layers.len().max(1);
-    for (values, format) in tensor.data.chunks_mut(of_layer.max(1)).zip(layers) {
+    let of_layers = tensor.data.chunks_mut(of_layer.max(1)).zip(layers);
+    for (layer, (values, format)) in of_layers.enumerate() {
         let Some(format) = format else { continue };
         let mut wide: Vec<f32> = values.iter().map(|it| *it as f32).collect();
-        let stored = storage::encode(*format, columns, &wide)
+        let known = rounded.get(param, layer, *format).map(<[u8]>::to_vec);
+        let stored = known
+            .map_or_else(|| storage::encode(*format, columns, &wide), Ok)
             .and_then(|it| storage::decode_rows(format.dtype, columns, &it, &mut wide));
         stored.map_err(|why| Error::new("C0203", why.to_string()))?;
         values.iter_mut().zip(wide).for_each(|(to, it)| *to = f64::from(it));

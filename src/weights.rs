@@ -28,6 +28,26 @@ impl Weights {
         }
     }
 
+    /// The numbers of a layer of a parameter that `of` multiplies with.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such parameter, or it can not be read.
+    pub fn numbers(
+        &self,
+        of: &Lowered,
+        maps: &[WeightMap],
+        param: &str,
+        layer: usize,
+    ) -> Result<Vec<f32>, Error> {
+        let bank = of.plan.banks.iter().find(|it| it.packed && it.param == *param);
+        let bank = bank.ok_or_else(|| Error::new("C0203", format!("there is no `{param}`")))?;
+        match self {
+            Weights::Checkpoint(checkpoint) => bind::numbers(bank, layer, maps, checkpoint),
+            Weights::Random(random) => random.numbers(&of.module, bank, layer as u64),
+        }
+    }
+
     /// The reference interpreter with them.
     ///
     /// # Errors

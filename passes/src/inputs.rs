@@ -66,7 +66,11 @@ impl Pass for Inputs {
 
     fn options(&self) -> &'static [PassOption] {
         &[
-            PassOption { name: "of", default: "", doc: "of these parameters alone, such as `a.b c`" },
+            PassOption {
+                name: "of",
+                default: "",
+                doc: "of these parameters alone, such as `a.b c`",
+            },
             PassOption { name: "axis", default: "S", doc: "the axis of positions" },
         ]
     }
@@ -120,9 +124,8 @@ impl Search<'_> {
     fn function(&mut self, done: &Module, function: &Function) -> Function {
         let mut new = Rebuild::new(function, &function.name);
         function.param_values().for_each(|it| new.param(it));
-        let found = self.products(done, &mut new, &|it| {
-            function.param_values().position(|param| param == it)
-        });
+        let found = self
+            .products(done, &mut new, &|it| function.param_values().position(|param| param == it));
         new.outputs();
         for (i, it) in found.iter().enumerate() {
             new.new.output(format!("{INPUTS}{i}"), it.value);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use frontend::WeightMap;
-use passes::Formats;
 use runtime::{Compiled, Manifest, Pages};
 use treen::{Error, Lowered, Options, Report, Sliced, Spec, Weights};
 
@@ -64,8 +63,7 @@ impl BuildArgs {
         }
         let mut shown = String::new();
         let mut report = Report::new(&compiled.module);
-        let formats = self.model.precision.formats(&self.model)?;
-        let options = Options { widths, formats, ..self.model.options() };
+        let options = Options { widths, ..self.model.precision.options(&self.model)? };
         let lowered = treen::lower(compiled.module, &options, &mut |step| {
             shown += &opt::print_after(self.print_after.as_deref(), step);
             if self.report.is_some() {
@@ -130,16 +128,16 @@ pub(super) struct Unbound {
 
 impl Unbound {
     pub(super) fn compile(args: &ModelArgs) -> Result<Unbound, Error> {
-        Unbound::with_formats(args, args.precision.formats(args)?)
+        Unbound::with(args, args.precision.options(args)?)
     }
 
-    /// The same with weights in these formats, whatever the arguments say of them.
-    pub(super) fn with_formats(args: &ModelArgs, formats: Formats) -> Result<Unbound, Error> {
+    /// The same with these options, whatever the arguments say of precision.
+    pub(super) fn with(args: &ModelArgs, options: Options) -> Result<Unbound, Error> {
         let spec = args.open()?;
         super::progress("compiling");
         let compiled = spec.compile()?;
         let sliced = args.cut(spec, compiled)?;
-        let options = Options { widths: sliced.widths.clone(), formats, ..args.options() };
+        let options = Options { widths: sliced.widths.clone(), ..options };
         let weights = args.open_weights(&sliced.spec)?;
         Unbound::of(sliced, &options, weights)
     }

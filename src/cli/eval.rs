@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use passes::Formats;
 use runtime::{Compiled, commands::MachineArgs};
 use treen::Error;
 use treen::evaluate::{Evaluation, Evaluator, Windows};
@@ -43,8 +42,9 @@ impl EvalArgs {
         }
         use_model::executable(&self.model)?;
         let assignment = self.model.precision.assign(&self.model)?.unwrap_or_default();
-        let model = Unbound::with_formats(&self.model, assignment.formats.clone())?.bind()?;
-        let reference = Unbound::with_formats(&self.model, Formats::default())?.bind()?;
+        let options = self.model.options();
+        let model = Unbound::with(&self.model, assignment.options(options.clone()))?.bind()?;
+        let reference = Unbound::with(&self.model, options)?.bind()?;
         self.compare(&model, &reference, &assignment, &text, out)
     }
 

@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use passes::Formats;
 use runtime::Compiled;
-use treen::Error;
 use treen::evaluate::{Evaluator, Windows};
-use treen::precision::{self, Assignment, Contraction, Request};
+use treen::precision::{self, Assignment, Contraction, Request, Rounded, Rounding};
+use treen::{DEFAULT_PIPELINE, Error, Options};
 
 use super::{ModelArgs, build::Unbound, eval};
 
-/// Tokens of the calibration text that are read, in windows of [`WINDOW`].
+/// Tokens of the calibration text that formats are chosen by, in windows of [`WINDOW`].
 const CALIBRATION: usize = 512;
 const WINDOW: usize = 256;
+/// Tokens that are rounded by unless it is said, in windows of [`ROUNDING_WINDOW`].
+const ROUNDING: usize = 1 << 13;
+const ROUNDING_WINDOW: usize = 512;
 
 /// How weights are stored.
 #[derive(Args, Clone)]
@@ -22,7 +24,8 @@ pub(super) struct PrecisionArgs {
     /// `kl<=0.01`, a published recipe; and more, see docs/precision.md
     #[arg(long, value_name = "FORMAT,..", conflicts_with = "passes")]
     pub(super) precision: Option<String>,
-    /// The calibration text: what is to be chosen by measuring is measured on it
+    /// The calibration text: what is to be chosen by measuring is measured on it, and weights are
+    /// rounded such that what they give for it changes least
     #[arg(long, value_name = "FILE")]
     pub(super) calib: Option<PathBuf>,
 }
@@ -32,22 +35,59 @@ impl PrecisionArgs {
     pub(super) fn assign(&self, args: &ModelArgs) -> Result<Option<Assignment>, Error> {
         let Some(text) = &self.precision else { return Ok(None) };
         let request = Request::parse(text)?;
-        let base = Unbound::with_formats(args, Formats::default())?;
+        let base = Unbound::with(args, args.options())?;
         let contractions = precision::contractions(&base.lowered, &base.maps);
+        let rounded = self.round(args, &request, &contractions, &base)?;
         if !request.is_measured() {
-            return Ok(Some(Assignment::uniform(&request, &contractions)));
+            let uniform = Assignment::uniform(&request, &contractions);
+            return Ok(Some(Assignment { rounded, ..uniform }));
         }
-        let path = self.calib.as_ref().ok_or_else(|| {
-            Error::new("C0307", "the choice of formats is measured on a text")
-                .help("give one with --calib")
-        })?;
-        let text = eval::read_text(path)?;
-        search(args, &request, &contractions, base, &text).map(Some)
+        search(args, &request, &contractions, base, rounded, &self.text()?).map(Some)
     }
 
-    /// The same, the formats alone.
-    pub(super) fn formats(&self, args: &ModelArgs) -> Result<Formats, Error> {
-        Ok(self.assign(args)?.map(|it| it.formats).unwrap_or_default())
+    /// How to compile the model that `args` name.
+    pub(super) fn options(&self, args: &ModelArgs) -> Result<Options, Error> {
+        Ok(self.assign(args)?.unwrap_or_default().options(args.options()))
+    }
+
+    /// The calibration text.
+    fn text(&self) -> Result<String, Error> {
+        let path = self.calib.as_ref().ok_or_else(|| {
+            Error::new("C0307", "the precision depends on what is measured on a text")
+                .help("give one with --calib")
+        })?;
+        eval::read_text(path)
+    }
+
+    /// The weights that are rounded on the calibration text, if they are.
+    fn round(
+        &self,
+        args: &ModelArgs,
+        request: &Request,
+        contractions: &[Contraction],
+        base: &Unbound,
+    ) -> Result<Rounded, Error> {
+        let is_calibrated = match request.rounding {
+            Some(it) => it == Rounding::Calibrated,
+            None => self.calib.is_some(),
+        };
+        if !is_calibrated {
+            return Ok(Rounded::default());
+        }
+        let params: Vec<&str> = contractions.iter().map(|it| it.param.as_str()).collect();
+        let inputs = format!("incremental,inputs{{of={}}},", params.join(" "));
+        let passes = Some(DEFAULT_PIPELINE.replacen("incremental,", &inputs, 1));
+        // Contracts are checked when the result is compiled.
+        let options = Options { passes, check: false, ..args.options() };
+        let model = Unbound::with(args, options)?.bind()?;
+        let most = model.manifest().program.capacity().min(ROUNDING_WINDOW as u64) as usize;
+        let windows = Windows::of(&model, &self.text()?, most)?;
+        let windows = windows.spread(request.tokens.unwrap_or(ROUNDING));
+        let numbers = |param: &str, layer: usize| {
+            base.weights.numbers(&base.lowered, &base.maps, param, layer)
+        };
+        let report = &mut super::progress;
+        precision::calibrate(request, contractions, &model, &windows, &numbers, report)
     }
 }
 
@@ -56,6 +96,7 @@ fn search(
     request: &Request,
     contractions: &[Contraction],
     base: Unbound,
+    rounded: Rounded,
     text: &str,
 ) -> Result<Assignment, Error> {
     let base = base.bind()?;
@@ -63,17 +104,21 @@ fn search(
     let windows = Windows::of(&base, text, most)?.first(CALIBRATION);
     let wanted = logits(&base, &windows, most)?;
     let mut runs = 0;
-    precision::search(request, contractions, stored_bits(&base), &mut |formats| {
+    let found = precision::search(request, contractions, stored_bits(&base), &mut |formats| {
         runs += 1;
-        super::progress(&format!("calibrating, run {runs}"));
-        let model = Unbound::with_formats(args, formats.clone())?.bind()?;
+        super::progress(&format!("measuring, run {runs}"));
+        let (formats, rounded) = (formats.clone(), rounded.clone());
+        // Contracts are checked when the result is compiled.
+        let options = Options { formats, rounded, check: false, ..args.options() };
+        let model = Unbound::with(args, options)?.bind()?;
         let mut evaluator = Evaluator::new(&model, most, None)?;
         let mut total = treen::evaluate::Score::default();
         for (window, wanted) in windows.tokens.iter().zip(&wanted) {
             total += evaluator.score(window, Some(wanted))?;
         }
         Ok(total.kl())
-    })
+    })?;
+    Ok(Assignment { rounded, ..found })
 }
 
 /// What the model as it is answers to each window.

@@ -51,6 +51,9 @@ pub struct Report {
     pub bits_per_parameter: f64,
     /// Runs of the calibration text that the choice took.
     pub runs: usize,
+    /// Tokens of the calibration text that weights were rounded by; 0 where each number was
+    /// rounded by itself.
+    pub rounded_by: usize,
     /// The divergence measured on the calibration text.
     pub calibration_kl: Option<f64>,
     /// The loss on another text, where it was measured.
@@ -93,6 +96,7 @@ impl Report {
             bits_per_weight: bits(unique.values().filter(within).copied()),
             bits_per_parameter: bits(unique.values().copied()),
             runs: assignment.runs,
+            rounded_by: assignment.rounded.tokens,
             calibration_kl: assignment.calibrated,
             loss: None,
             banks,
@@ -136,6 +140,9 @@ impl fmt::Display for Report {
         writeln!(f, "bytes of weights         {}", self.bytes)?;
         writeln!(f, "bits a weight in layers  {:.3}", self.bits_per_weight)?;
         writeln!(f, "bits a parameter         {:.3}", self.bits_per_parameter)?;
+        if self.rounded_by != 0 {
+            writeln!(f, "rounded by               {} tokens", self.rounded_by)?;
+        }
         if let Some(kl) = self.calibration_kl {
             writeln!(f, "calibration              KL {kl:.3e} after {} runs", self.runs)?;
         }

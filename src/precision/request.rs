@@ -68,6 +68,15 @@ impl End {
     }
 }
 
+/// How numbers become codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Each by itself.
+    Nearest,
+    /// Such that what a matrix gives for the calibration text changes least.
+    Calibrated,
+}
+
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
@@ -79,6 +88,10 @@ pub struct Request {
     pub budget: Option<f64>,
     /// Divergence on the calibration text, at most.
     pub kl: Option<f64>,
+    /// How numbers become codes, if it is said.
+    pub rounding: Option<Rounding>,
+    /// So many tokens of the calibration text for calibrated rounding, if it is said.
+    pub tokens: Option<usize>,
     /// Parameters that stay.
     keep: Vec<String>,
     /// Parameters outside layers that do not stay.
@@ -89,7 +102,8 @@ pub struct Request {
 
 impl Request {
     /// Reads formats, `budget=4.5bpw`, `kl<=0.01`, `keep=GLOB`, `also=GLOB`, `first=N` and `last=N`
-    /// (layers at an end that stay, or a share such as `10%`), or the name of a preset and more.
+    /// (layers at an end that stay, or a share such as `10%`), `round=nearest` or `calibrated` and
+    /// `tokens=N`, or the name of a preset and more.
     ///
     /// # Errors
     ///
@@ -131,6 +145,8 @@ impl Request {
                 "budget" => self.budget = Some(number(value.trim_end_matches("bpw"))?),
                 "keep" => self.keep.push(value.to_owned()),
                 "also" => self.also.push(value.to_owned()),
+                "round" => self.rounding = Some(rounding(value).ok_or_else(|| unknown(word))?),
+                "tokens" => self.tokens = Some(value.parse().map_err(|_| unknown(word))?),
                 "first" => self.first = end(value).ok_or_else(|| unknown(word))?,
                 "last" => self.last = end(value).ok_or_else(|| unknown(word))?,
                 _ => return Err(unknown(word)),
@@ -164,6 +180,14 @@ impl Request {
     }
 }
 
+fn rounding(text: &str) -> Option<Rounding> {
+    match text {
+        "nearest" => Some(Rounding::Nearest),
+        "calibrated" => Some(Rounding::Calibrated),
+        _ => None,
+    }
+}
+
 fn end(text: &str) -> Option<End> {
     match text.strip_suffix('%') {
         Some(percent) => Some(End { layers: 0, percent: percent.parse().ok()? }),
@@ -173,8 +197,10 @@ fn end(text: &str) -> Option<End> {
 
 fn unknown(word: &str) -> Error {
     let names: Vec<&str> = Encoding::names().chain(PRESETS.iter().map(|it| it.name)).collect();
-    Error::new("C0307", format!("`{word}` is no part of a precision"))
-        .help(format!("there is {}, budget=, kl<=, keep=, also=, first=, last=", names.join(", ")))
+    Error::new("C0307", format!("`{word}` is no part of a precision")).help(format!(
+        "there is {}, budget=, kl<=, keep=, also=, first=, last=, round=, tokens=",
+        names.join(", ")
+    ))
 }
 
 fn unreadable(text: &str, why: &str) -> Error {
@@ -215,7 +241,16 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for text in ["", "fp9", "nvfp4,fp8", "budget=4", "nvfp4,budget=x", "kl<=nan", "nvfp4,a=b"] {
+        for text in [
+            "",
+            "fp9",
+            "nvfp4,fp8",
+            "budget=4",
+            "nvfp4,budget=x",
+            "kl<=nan",
+            "nvfp4,a=b",
+            "nvfp4,round=up",
+        ] {
             assert!(Request::parse(text).is_err(), "{text}");
         }
         assert_eq!(Request::parse("kl<=0.01").unwrap().formats.len(), 2);

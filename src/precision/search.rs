@@ -4,7 +4,7 @@
 use ir::storage::Encoding;
 use passes::Formats;
 
-use super::{Assignment, Contraction, Request, fitting};
+use super::{Assignment, Contraction, Request, depth, fitting};
 use crate::Error;
 
 /// Parts that the depth of the model is divided into: a group is a parameter in one of them.
@@ -100,7 +100,7 @@ pub fn search(
 
 /// Every parameter that may change, in parts of the depth.
 fn groups(request: &Request, contractions: &[Contraction]) -> Vec<Group> {
-    let last = contractions.iter().flat_map(|it| &it.layers).max().map_or(0, |it| it + 1);
+    let last = depth(contractions);
     let changes = |it: &&(usize, &Contraction)| {
         it.1.layers.iter().any(|layer| request.keeps(&it.1.param, *layer, last).is_none())
     };

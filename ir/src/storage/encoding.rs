@@ -358,7 +358,17 @@ mod tests {
         for name in Encoding::names().chain(more) {
             assert_eq!(named(name).to_string(), name);
         }
-        for name in ["", "fp9", "bf16-fit", "q4_k-fit", "nvfp4-fit-fit", "nvfp4-pow2", "q4_0-e5m2", "fp8-block-e5m2", "fp8-pow2-e5m2"] {
+        for name in [
+            "",
+            "fp9",
+            "bf16-fit",
+            "q4_k-fit",
+            "nvfp4-fit-fit",
+            "nvfp4-pow2",
+            "q4_0-e5m2",
+            "fp8-block-e5m2",
+            "fp8-pow2-e5m2",
+        ] {
             assert_eq!(Encoding::from_name(name), None, "{name}");
         }
     }

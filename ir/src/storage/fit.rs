@@ -6,9 +6,8 @@ use crate::DType;
 /// What the largest magnitude of those that share a scale is multiplied with, in turn. Below 1 it
 /// is cut off for a finer step; 1.5 is NVFP4's "four over six", which has no gap between 4 and 6
 /// to round the largest elements into.
-pub(super) const FACTORS: [f32; 17] = [
-    1.0, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.4, 1.5, 1.6, 1.7,
-];
+pub(super) const FACTORS: [f32; 17] =
+    [1.0, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.4, 1.5, 1.6, 1.7];
 
 /// The magnitudes by which to scale: of those near `plain`, the ones that lose least. The squared
 /// error of an element of each column counts as `weights` say, the same for all if they are none.
