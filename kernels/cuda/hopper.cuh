@@ -100,6 +100,18 @@ __device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster
 
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
+// What stands at the same place in block `rank` of the cluster.
+__device__ __forceinline__ float load_at(const float* p, u32 rank) {
+  float x;
+  asm volatile(
+      "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %1, %2;\n"
+      "ld.shared::cluster.f32 %0, [remote];\n}\n"
+      : "=f"(x)
+      : "r"(shared_address(p)), "r"(rank)
+      : "memory");
+  return x;
+}
+
 // A barrier of `threads` threads of the block; `id` is 1 to 15.
 __device__ __forceinline__ void named_sync(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");

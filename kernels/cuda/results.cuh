@@ -103,24 +103,26 @@ __device__ __forceinline__ void store_columns(const R& r, float2 (&v)[4], int ro
 }
 
 // The tails of sums as matrix units hold them: d[4 j + 2 h + e] is at row `row` + 8 h, column
-// `left` + 8 j + 2 (lane % 4) + e; the second product's follow the first's.
+// `left` + 8 j + 2 (lane % 4) + e; the second product's follow the first's. All tails are computed before
+// anything is stored, so that what they read is fetched at once.
 template <class R, int SUMS>
-__device__ __forceinline__ void finish(const R& r, const float (&d)[SUMS], int row, int left, int rows) {
+__device__ __forceinline__ void finish(const R& r, float (&d)[SUMS], int row, int left, int rows) {
   constexpr int EACH = SUMS / R::PRODUCTS, SECOND = SUMS - EACH;
+  const int first = left + threadIdx.x % 4 * 2;
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
+  for (int i = 0; i < EACH; i += 2) {
+    const int at = row + i / 2 % 2 * 8, col = first + i / 4 * 8;
+    if (at >= rows || col >= R::N) continue;
+    const float2 v = r.tail(at, col, make_float2(d[i], d[i + 1]), make_float2(d[i + SECOND], d[i + SECOND + 1]));
+    d[i] = v.x, d[i + 1] = v.y;
+  }
 #pragma unroll
-    for (int i = 0; i < EACH; i += 16) {
+  for (int i = 0; i < EACH; i += 16) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
       float2 v[4];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int at = i + 4 * j + 2 * h, col = left + at / 4 * 8 + threadIdx.x % 4 * 2;
-        v[j] = make_float2(0, 0);
-        if (row + 8 * h < rows && col < R::N) {
-          v[j] = r.tail(row + 8 * h, col, make_float2(d[at], d[at + 1]),
-                        make_float2(d[at + SECOND], d[at + SECOND + 1]));
-        }
-      }
+      for (int j = 0; j < 4; ++j) v[j] = make_float2(d[i + 4 * j + 2 * h], d[i + 4 * j + 2 * h + 1]);
       store_columns(r, v, row + 8 * h, left + i * 2, rows);
     }
   }

@@ -1,0 +1,135 @@
+// Products of some rows on Hopper, 17 to about 128: what gemm.cuh computes, for so few rows that reading
+// the weights is what takes time.
+//
+// A cluster of PARTS blocks has a tile of 64 rows and 128 columns (or 64 of each of two products), and each
+// block sums over its part of K: that many times the blocks read weights. In a block, one thread copies tiles to a
+// ring of STAGES buffers (TMA, 128-byte swizzle), one warpgroup multiplies. Then each block adds up a
+// part of the tile's columns, out of the shared memory of all, in order of K.
+//
+// Tensor maps, all with elements of x, 128-byte swizzle, zeros out of bounds and boxes of 64 rows by 128
+// bytes along K: of x, {K, rows}; of weights, {K, N}. PARTS is 1, 2 or 4, and at most 2 with two products.
+#pragma once
+#include "gemm.cuh"
+
+constexpr int SPLIT_ROWS = 64, SPLIT_WIDTH = 128, SPLIT_STAGES = 4, SPLIT_THREADS = 160;
+
+// Bytes of dynamic shared memory of a launch.
+constexpr int SPLIT_SHARED = SPLIT_STAGES * (SPLIT_ROWS + SPLIT_WIDTH) * 128;
+
+template <class Tiles, int PARTS, int K>
+struct GemmSplit {
+  static constexpr int DEPTH = 128 / Tiles::BYTES, STEPS = (K + DEPTH - 1) / DEPTH;
+  static constexpr int EACH = (STEPS + PARTS - 1) / PARTS, BOX = 64 * 128, STAGE_BYTES = 3 * BOX;
+  static constexpr int SUMS = SPLIT_WIDTH / 2;
+  u8* shared;
+  Barrier *full, *empty;
+
+  static __device__ __forceinline__ int rank() { return PARTS > 1 ? cluster_rank() : 0; }
+  static __device__ __forceinline__ int first() { return rank() * EACH; }
+  static __device__ __forceinline__ int count() { return max(0, min(EACH, STEPS - first())); }
+
+  static __device__ __forceinline__ void meet() {
+    if constexpr (PARTS == 1) {
+      __syncthreads();
+    } else {
+      cluster_arrive();
+      cluster_wait();
+    }
+  }
+
+  __device__ __forceinline__ void start() {
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < SPLIT_STAGES; ++i) barrier_init(&full[i], 1), barrier_init(&empty[i], 1);
+      barrier_init_fence();
+    }
+    __syncthreads();
+  }
+
+  // Fills the ring. Weights depend on no earlier kernel: those of the first stages are under way before x is.
+  template <class R>
+  __device__ __forceinline__ void copy(const TensorMap& x, const R& r, int top, int left) {
+    const int right = R::PRODUCTS == 1 ? left + SPLIT_WIDTH / 2 : left;
+    const auto weights = [&](int n) {
+      u8* to = shared + n % SPLIT_STAGES * STAGE_BYTES;
+      Barrier* b = &full[n % SPLIT_STAGES];
+      barrier_expect(b, STAGE_BYTES);
+      load_box(to + BOX, *r.first, b, (first() + n) * DEPTH, left);
+      load_box(to + 2 * BOX, *r.second, b, (first() + n) * DEPTH, right);
+    };
+    for (int n = 0; n < min(SPLIT_STAGES, count()); ++n) weights(n);
+    wait_for_earlier();
+    for (int n = 0; n < count(); ++n) {
+      const int stage = n % SPLIT_STAGES;
+      if (n >= SPLIT_STAGES) {
+        barrier_wait(&empty[stage], n / SPLIT_STAGES % 2 ^ 1);
+        weights(n);
+      }
+      load_box(shared + stage * STAGE_BYTES, x, &full[stage], (first() + n) * DEPTH, top);
+    }
+  }
+
+  __device__ __forceinline__ void sum(float (&d)[SUMS]) {
+#pragma unroll
+    for (int i = 0; i < SUMS; ++i) d[i] = 0;
+    for (int n = 0; n < count(); ++n) {
+      const int stage = n % SPLIT_STAGES;
+      const u8* a = shared + stage * STAGE_BYTES;
+      barrier_wait(&full[stage], n / SPLIT_STAGES % 2);
+      wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < 4; ++i) Tiles::multiply(d, tile(a + i * 32), tile(a + BOX + i * 32), 1);
+      wgmma_commit();
+      wgmma_wait<0>();
+      if (threadIdx.x == 0) barrier_arrive(&empty[stage]);
+    }
+  }
+
+  // Adds up this block's part of the columns; sums lie in shared memory by register and thread.
+  template <class R>
+  __device__ __forceinline__ void finish_part(const R& r, const float* sums, int top, int left, int rows) {
+    constexpr int HELD = SUMS / R::PRODUCTS, MINE = HELD / PARTS;
+    float d[MINE * R::PRODUCTS];
+#pragma unroll
+    for (int i = 0; i < MINE * R::PRODUCTS; ++i) {
+      const float* at = sums + (i / MINE * HELD + rank() * MINE + i % MINE) * 128 + threadIdx.x;
+      d[i] = *at;
+      if constexpr (PARTS > 1) {
+        d[i] = load_at(at, 0);
+#pragma unroll
+        for (int part = 1; part < PARTS; ++part) d[i] += load_at(at, part);
+      }
+    }
+    finish(r, d, top, left + rank() * MINE * 2, rows);
+  }
+
+  template <class R>
+  __device__ __forceinline__ void run(const TensorMap& x, int rows, const R& r, int tile) {
+    const int top = blockIdx.y * SPLIT_ROWS, left = tile * (SPLIT_WIDTH / R::PRODUCTS);
+    float* sums = (float*)shared;
+    float d[SUMS];
+    if (threadIdx.x == 128) copy(x, r, top, left);
+    if (threadIdx.x < 128) {
+      wait_for_earlier();
+      sum(d);
+      named_sync(1, 128);
+#pragma unroll
+      for (int i = 0; i < SUMS; ++i) sums[i * 128 + threadIdx.x] = d[i];
+    }
+    meet();
+    if (threadIdx.x < 128) {
+      finish_part(r, sums, top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, left, rows);
+    }
+    meet();
+  }
+};
+
+// One launch: SPLIT_THREADS threads, clusters of PARTS blocks; along x PARTS blocks for each tile of results
+// (tiles_of<SPLIT_WIDTH, R>), along y one for each SPLIT_ROWS rows; SPLIT_SHARED bytes of `shared`.
+template <class Tiles, int PARTS, int K, class... Results>
+__device__ __forceinline__ void gemm_split(u8* shared, const TensorMap& x, int rows, const Results&... results) {
+  __shared__ Barrier barriers[2 * SPLIT_STAGES];
+  GemmSplit<Tiles, PARTS, K> g{shared, barriers, barriers + SPLIT_STAGES};
+  g.start();
+  visit_result<SPLIT_WIDTH>(blockIdx.x / PARTS, [&](const auto& r, int tile) { g.run(x, rows, r, tile); },
+                            results...);
+}
