@@ -34,7 +34,8 @@ struct E4m3Tiles {
 constexpr int GEMM_ROWS = 128, GEMM_THREADS = 384;
 
 // Bytes of dynamic shared memory of a launch.
-constexpr int gemm_shared(int width, int stages) { return stages * (GEMM_ROWS + width) * 128; }
+template <int WIDTH, int STAGES>
+constexpr int gemm_shared = STAGES * (GEMM_ROWS + WIDTH) * 128;
 
 // The tiles in the order in which they are taken: down 16 of them before the next column, so that
 // what runs at a time reads few rows and few columns.
@@ -131,10 +132,29 @@ struct Gemm {
     }
   }
 
+  struct Copy {
+    Gemm& gemm;
+    const TensorMap& x;
+    int top;
+    template <class R>
+    __device__ __forceinline__ void operator()(const R& r, int tile) const {
+      gemm.copy(x, r, top, tile);
+    }
+  };
+
+  struct Finish {
+    float (&d)[WIDTH / 2];
+    int row, rows;
+    template <class R>
+    __device__ __forceinline__ void operator()(const R& r, int tile) const {
+      finish(r, d, row, tile * (WIDTH / R::PRODUCTS), rows);
+    }
+  };
+
   template <class... Results>
   __device__ __forceinline__ void produce(const TensorMap& x, int rows, const Results&... results) {
     walk<(tiles_of<WIDTH, Results> + ...)>(rows, [&](int top, int column) {
-      visit_result<WIDTH>(column, [&](const auto& r, int tile) { copy(x, r, top, tile); }, results...);
+      visit_result<WIDTH>(column, Copy{*this, x, top}, results...);
     });
   }
 
@@ -144,9 +164,7 @@ struct Gemm {
     walk<(tiles_of<WIDTH, Results> + ...)>(rows, [&](int top, int column) {
       float d[WIDTH / 2];
       sum(d);
-      visit_result<WIDTH>(column, [&](const auto& r, int tile) {
-        finish(r, d, top + mine, tile * (WIDTH / r.PRODUCTS), rows);
-      }, results...);
+      visit_result<WIDTH>(column, Finish{d, top + mine, rows}, results...);
     });
   }
 

@@ -75,12 +75,20 @@ __device__ __forceinline__ void small_block(const X* x, int rows, const R& r, in
   finish(r, d, top + mine + threadIdx.x % 32 / 4, left, rows);
 }
 
+template <class T, int K, class X>
+struct SmallBlock {
+  const X* x;
+  int rows;
+  template <class R>
+  __device__ __forceinline__ void operator()(const R& r, int tile) const {
+    small_block<T, K>(x, rows, r, tile);
+  }
+};
+
 // One launch: SMALL_THREADS threads; along x a block for each tile of results (tiles_of<SMALL_TILE, R>),
 // along y one for each SMALL_TILE rows. T is the type of the weights.
 template <class T, int K, class X, class... Results>
 __device__ __forceinline__ void gemm_small(const X* x, int rows, const Results&... results) {
   wait_for_earlier();
-  visit_result<SMALL_TILE>(blockIdx.x, [&](const auto& r, int tile) {
-    small_block<T, K>(x, rows, r, tile);
-  }, results...);
+  visit_result<SMALL_TILE>(blockIdx.x, SmallBlock<T, K, X>{x, rows}, results...);
 }

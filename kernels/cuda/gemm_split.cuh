@@ -23,6 +23,8 @@ struct GemmSplit {
   static constexpr int SUMS = SPLIT_WIDTH / 2;
   u8* shared;
   Barrier *full, *empty;
+  const TensorMap& x;
+  int rows;
 
   static __device__ __forceinline__ int rank() { return PARTS > 1 ? cluster_rank() : 0; }
   static __device__ __forceinline__ int first() { return rank() * EACH; }
@@ -47,7 +49,7 @@ struct GemmSplit {
 
   // Fills the ring. Weights depend on no earlier kernel: those of the first stages are under way before x is.
   template <class R>
-  __device__ __forceinline__ void copy(const TensorMap& x, const R& r, int top, int left) {
+  __device__ __forceinline__ void copy(const R& r, int top, int left) {
     const int right = R::PRODUCTS == 1 ? left + SPLIT_WIDTH / 2 : left;
     const auto weights = [&](int n) {
       u8* to = shared + n % SPLIT_STAGES * STAGE_BYTES;
@@ -86,7 +88,7 @@ struct GemmSplit {
 
   // Adds up this block's part of the columns; sums lie in shared memory by register and thread.
   template <class R>
-  __device__ __forceinline__ void finish_part(const R& r, const float* sums, int top, int left, int rows) {
+  __device__ __forceinline__ void finish_part(const R& r, const float* sums, int top, int left) {
     constexpr int HELD = SUMS / R::PRODUCTS, MINE = HELD / PARTS;
     float d[MINE * R::PRODUCTS];
 #pragma unroll
@@ -103,11 +105,11 @@ struct GemmSplit {
   }
 
   template <class R>
-  __device__ __forceinline__ void run(const TensorMap& x, int rows, const R& r, int tile) {
+  __device__ __forceinline__ void operator()(const R& r, int tile) {
     const int top = blockIdx.y * SPLIT_ROWS, left = tile * (SPLIT_WIDTH / R::PRODUCTS);
     float* sums = (float*)shared;
     float d[SUMS];
-    if (threadIdx.x == 128) copy(x, r, top, left);
+    if (threadIdx.x == 128) copy(r, top, left);
     if (threadIdx.x < 128) {
       wait_for_earlier();
       sum(d);
@@ -117,7 +119,7 @@ struct GemmSplit {
     }
     meet();
     if (threadIdx.x < 128) {
-      finish_part(r, sums, top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, left, rows);
+      finish_part(r, sums, top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, left);
     }
     meet();
   }
@@ -128,8 +130,7 @@ struct GemmSplit {
 template <class Tiles, int PARTS, int K, class... Results>
 __device__ __forceinline__ void gemm_split(u8* shared, const TensorMap& x, int rows, const Results&... results) {
   __shared__ Barrier barriers[2 * SPLIT_STAGES];
-  GemmSplit<Tiles, PARTS, K> g{shared, barriers, barriers + SPLIT_STAGES};
+  GemmSplit<Tiles, PARTS, K> g{shared, barriers, barriers + SPLIT_STAGES, x, rows};
   g.start();
-  visit_result<SPLIT_WIDTH>(blockIdx.x / PARTS, [&](const auto& r, int tile) { g.run(x, rows, r, tile); },
-                            results...);
+  visit_result<SPLIT_WIDTH>(blockIdx.x / PARTS, g, results...);
 }

@@ -42,7 +42,7 @@ void test(const char* name, int rows, int blocks) {
   Array<bf16> y0(capacity * N0), y2(capacity * (N2 + 6));
   Array<float> y1(capacity * (N1 + 2)), residual(rows * N1, 1);
   const auto map = [](const Array<T>& w, int n) { return tensor_map(w.device, n, K, WIDTH / 2); };
-  launch(instance<T, Tiles, WIDTH, BLOCKS, K, N0, N1, N2>, blocks, GEMM_THREADS, gemm_shared(WIDTH, 3),
+  launch(instance<T, Tiles, WIDTH, BLOCKS, K, N0, N1, N2>, blocks, GEMM_THREADS, gemm_shared<WIDTH, 3>,
          tensor_map(x.device, capacity, K, GEMM_ROWS), map(w0, N0), map(w1, N1), map(w2, N2), map(w3, N2), rows,
          y0.device, y1.device, y2.device, (const float*)residual.device);
   y0.fetch(), y1.fetch(), y2.fetch();
