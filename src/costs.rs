@@ -1,7 +1,7 @@
 //! What a model's work amounts to, from its graph and its plan.
 
-use cpu::plan::{Base, Callee, Plan, Step};
 use ir::{Module, Role, StepAxes};
+use plan::{Base, Callee, Plan, Step};
 use runtime::Costs;
 
 /// The costs of one step of `module`; bytes of weights are known only once they are bound.

@@ -120,7 +120,7 @@ pub struct Lowered {
     /// The program, without weights.
     pub program: runtime::Program,
     /// The plan behind it.
-    pub plan: cpu::plan::Plan,
+    pub plan: plan::Plan,
     /// What its work amounts to.
     pub costs: runtime::Costs,
     /// What weights are to be stored in.

@@ -7,9 +7,9 @@ mod picture;
 
 use std::collections::BTreeMap;
 
-use cpu::plan::Plan;
 use ir::{Function, Module};
 use passes::Rewrite;
+use plan::Plan;
 use runtime::WeightSlot;
 use serde::Serialize;
 
@@ -218,9 +218,9 @@ fn metrics(lowered: &Lowered) -> BTreeMap<&'static str, u64> {
 }
 
 fn buffers(plan: &Plan) -> Vec<BufferReport> {
-    let lives = cpu::lives(plan).into_iter().zip(&plan.buffers);
-    let report = |(life, it): (Option<cpu::Life>, &cpu::plan::Buffer)| {
-        let cpu::Life { first, last } = life?;
+    let lives = plan::lives(plan).into_iter().zip(&plan.buffers);
+    let report = |(life, it): (Option<plan::Life>, &plan::Buffer)| {
+        let plan::Life { first, last } = life?;
         Some(BufferReport {
             ty: it.ty.to_string(),
             bytes: it.bytes,

@@ -1,8 +1,8 @@
 //! What the compiler does to a model, for all to see: graphs, plan and figures. A snapshot is
 //! compared, and written, only after every graph on the way is sound and reads as it prints.
 
-use cpu::plan::Plan;
 use ir::Module;
+use plan::Plan;
 use treen::{Lowered, Options, Spec};
 
 use crate::models::{folders, spec};

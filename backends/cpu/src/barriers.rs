@@ -2,7 +2,7 @@
 
 use ir::{Axes, Axis};
 
-use crate::plan::{Base, Launch, Place, Plan, Step};
+use plan::{Base, Launch, Place, Plan, Step};
 
 /// Puts a barrier before each launch that touches what a launch since the last barrier wrote, or
 /// writes what one read. Every step of a loop ends with a barrier.

@@ -14,7 +14,7 @@ use ir::{Axis, Module, Name};
 use std::collections::BTreeMap;
 
 use crate::extent::Extents;
-use crate::plan::{Base, Callee, Counter, Launch, Place, Plan, Step, Stride, Word};
+use plan::{Base, Callee, Counter, Launch, Place, Plan, Step, Stride, Word};
 
 /// Words of `runtime::abi::Frame`.
 mod frame {
@@ -229,7 +229,7 @@ impl Host<'_> {
             Stride::Bank(state) => {
                 let state = &self.plan.states[*state];
                 let (fixed, each) = (state.fixed_bytes as i64, state.position_bytes as i64);
-                let capacity = self.extent(crate::plan::CAPACITY);
+                let capacity = self.extent(plan::CAPACITY);
                 let each = self.int(each);
                 let grown = self.b.ins().imul(capacity, each);
                 let fixed = self.int(fixed);

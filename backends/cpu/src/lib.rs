@@ -9,11 +9,6 @@ mod barriers;
 mod extent;
 mod host;
 mod loops;
-mod memory;
-pub mod plan;
-mod planner;
-
-pub use memory::{Life, lives};
 
 use ir::{DType, Extent, Function, Module, Name, Role, StepAxes};
 use plan::{CAPACITY, Plan, Word};
@@ -36,7 +31,7 @@ pub struct Compiled {
 pub fn compile(module: &Module, axes: &StepAxes) -> Result<Compiled, String> {
     let isa = assemble::target()?;
     let mut codes: Vec<(Name, loops::LoopCode)> = Vec::new();
-    let plan = planner::plan(module, &mut |module: &Module, function: &Function, products| {
+    let mut plan = plan::plan(module, &mut |module: &Module, function: &Function, products| {
         if let Some((_, code)) = codes.iter().find(|(name, _)| *name == function.name) {
             return Ok(code.words.clone());
         }
@@ -46,6 +41,7 @@ pub fn compile(module: &Module, axes: &StepAxes) -> Result<Compiled, String> {
         codes.push((function.name.clone(), code));
         Ok(words)
     })?;
+    barriers::insert(&mut plan, &module.axes);
     let mut functions = Vec::new();
     for name in &plan.loops {
         let at = codes.iter().position(|(it, _)| it == name).expect("generated while planning");

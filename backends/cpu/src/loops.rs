@@ -16,29 +16,4 @@ mod math;
 mod nest;
 mod tile;
 
-use ir::{Function, Op};
-
-pub(crate) use nest::{LoopCode, LoopWord, generate};
-
-/// The operands that the code of `function` may overwrite with its output: it reads each element of
-/// them for the same element of the output alone.
-pub(crate) fn overwritable(function: &Function) -> Vec<usize> {
-    let by_element = |op: &Op| {
-        matches!(
-            op,
-            Op::Unary(_)
-                | Op::Binary(_)
-                | Op::Select(_)
-                | Op::Cast(_)
-                | Op::Constant(_)
-                | Op::ExtentOf(_)
-                | Op::Iota(_)
-        )
-    };
-    if !function.nodes().iter().all(|it| by_element(&it.op)) {
-        return Vec::new();
-    }
-    let output = function.ty(function.outputs[0].value);
-    let same = |i: &usize| function.params[*i].ty == *output;
-    (0..function.params.len()).filter(same).collect()
-}
+pub(crate) use nest::{LoopCode, generate};

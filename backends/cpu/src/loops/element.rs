@@ -14,7 +14,9 @@ use ir::{
     ops::{BinaryFn, Contract, Reduce, UnaryFn},
 };
 
-use super::{half, index::Index, math, nest::LoopWord, tile::Tile};
+use plan::LoopWord;
+
+use super::{half, index::Index, math, tile::Tile};
 use crate::extent::Extents;
 
 /// What a fold does in the middle: from the places along its axes and what the last turn left.

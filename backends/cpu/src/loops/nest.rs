@@ -8,25 +8,13 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use ir::{Axis, DType, Extent, Function, Module, Name, Op};
+use ir::{Axis, DType, Function, Module, Op};
+use plan::LoopWord;
 
 use super::{element::Scope, half, index::Index, math, tile::Tile};
 
 /// Lanes of a vector: Cranelift has 128-bit vectors.
 pub(super) const LANES: u32 = 4;
-
-/// One argument word of a loop.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum LoopWord {
-    /// Where the output goes.
-    Output,
-    /// Where operand `i` lies.
-    Operand(usize),
-    /// The extent of a run-time atom.
-    Extent(Name),
-    /// A function of the runtime.
-    Helper(&'static str),
-}
 
 /// A loop ready to be compiled.
 pub(crate) struct LoopCode {
@@ -89,25 +77,7 @@ pub(crate) fn generate(
 fn words(module: &Module, function: &Function, products: usize) -> Vec<LoopWord> {
     let mut words = vec![LoopWord::Output];
     words.extend((products..function.params.len()).map(LoopWord::Operand));
-    let mut atoms: Vec<Name> = Vec::new();
-    let mut name_atoms = |axis: &Axis| {
-        for atom in module.axes.resolve(axis).atoms() {
-            let decl = module.axes.get(atom.as_str());
-            atoms.extend(decl.and_then(|it| it.origin.clone()));
-            if decl.is_some_and(|it| matches!(it.extent, Extent::Runtime { .. })) {
-                atoms.push(atom.clone());
-            }
-        }
-    };
-    for value in function.values() {
-        function.ty(value).axes.iter().for_each(&mut name_atoms);
-    }
-    for node in function.nodes() {
-        node.op.clone().visit_axes(&mut |it| name_atoms(it));
-    }
-    atoms.sort();
-    atoms.dedup();
-    words.extend(atoms.into_iter().map(LoopWord::Extent));
+    words.extend(plan::loop_extents(module, function));
     let helper = |op: &Op| match op {
         Op::Unary(it) => math::unary_helper(it.function),
         Op::Binary(it) => math::binary_helper(it.function),

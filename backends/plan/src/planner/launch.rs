@@ -6,14 +6,11 @@ use ir::{Axis, DType, Function, Name, Node, Type};
 use kernels::{Kernel, Tail, Word as KernelWord};
 
 use super::{
-    LARGEST, Planner,
+    LARGEST, LoopWord, Planner,
     body::{Body, Located},
     element,
 };
-use crate::{
-    loops::LoopWord,
-    plan::{Bank, Base, Callee, Launch, Place, Step, Word},
-};
+use crate::plan::{Bank, Base, Callee, Launch, Place, Step, Word};
 
 /// The most layers of a weight: each has an entry in a table.
 const MOST_LAYERS: u64 = 1 << 16;

@@ -12,10 +12,7 @@ use ir::{
 };
 use kernels::Update;
 
-use crate::{
-    loops::{self, LoopWord},
-    plan::{Base, Buffer, CAPACITY, Counter, Place, Plan, State, Step, Stride},
-};
+use crate::plan::{Base, Buffer, CAPACITY, Counter, Place, Plan, State, Step, Stride};
 use body::{Body, Located, is_renaming};
 
 /// Bytes of an element of a value.
@@ -34,15 +31,48 @@ const LARGEST_CONSTANT: u64 = 1 << 24;
 /// products of a kernel.
 type LoopWords<'a> = dyn FnMut(&Module, &Function, usize) -> Result<Vec<LoopWord>, String> + 'a;
 
+/// One argument word of a loop.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LoopWord {
+    /// Where the output goes.
+    Output,
+    /// Where operand `i` lies.
+    Operand(usize),
+    /// The extent of a run-time atom.
+    Extent(Name),
+    /// A function of the runtime.
+    Helper(&'static str),
+}
+
+/// The run-time extents that the code of `function` has to be told.
+pub fn loop_extents(module: &Module, function: &Function) -> Vec<LoopWord> {
+    let mut atoms: Vec<Name> = Vec::new();
+    let mut name_atoms = |axis: &Axis| {
+        for atom in module.axes.resolve(axis).atoms() {
+            let decl = module.axes.get(atom.as_str());
+            atoms.extend(decl.and_then(|it| it.origin.clone()));
+            if decl.is_some_and(|it| matches!(it.extent, Extent::Runtime { .. })) {
+                atoms.push(atom.clone());
+            }
+        }
+    };
+    for value in function.values() {
+        function.ty(value).axes.iter().for_each(&mut name_atoms);
+    }
+    for node in function.nodes() {
+        node.op.clone().visit_axes(&mut |it| name_atoms(it));
+    }
+    atoms.sort();
+    atoms.dedup();
+    atoms.into_iter().map(LoopWord::Extent).collect()
+}
+
 /// The plan of `module`. `loop_words` tells what the code of a loop function is called with.
 ///
 /// # Errors
 ///
 /// What this backend can not run, in a sentence.
-pub(crate) fn plan<'a>(
-    module: &'a Module,
-    loop_words: &'a mut LoopWords<'a>,
-) -> Result<Plan, String> {
+pub fn plan<'a>(module: &'a Module, loop_words: &'a mut LoopWords<'a>) -> Result<Plan, String> {
     let runtime = module.axes.iter().filter(|(_, it)| matches!(it.extent, Extent::Runtime { .. }));
     let extents = runtime.map(|(name, _)| name.clone()).chain([CAPACITY.into()]).collect();
     let plan = Plan { extents, ..Plan::default() };
@@ -51,7 +81,6 @@ pub(crate) fn plan<'a>(
     let mut plan = planner.plan;
     plan.steps = planner.steps.pop().unwrap_or_default();
     crate::memory::assign(&mut plan);
-    crate::barriers::insert(&mut plan, &module.axes);
     Ok(plan)
 }
 
@@ -429,11 +458,11 @@ impl<'a> Planner<'a> {
 
     /// The operands of `callee` that it may overwrite with its only result.
     fn overwritable(&self, callee: &Function) -> Vec<usize> {
-        let Some(kernel) = kernels::of_function(callee) else { return loops::overwritable(callee) };
+        let Some(kernel) = kernels::of_function(callee) else { return overwritable(callee) };
         let tail =
             kernel.tail(self.module.scope(), callee, 0).filter(|_| callee.outputs.len() == 1);
         let Some(tail) = tail else { return Vec::new() };
-        let of_tail = loops::overwritable(&tail.function).into_iter();
+        let of_tail = overwritable(&tail.function).into_iter();
         let further = of_tail.filter_map(|it| it.checked_sub(tail.products));
         let words = kernel.words(self.module.scope(), callee);
         let is_free = |it: &usize| !words.contains(&kernels::Word::Operand(*it));
@@ -468,4 +497,27 @@ impl<'a> Planner<'a> {
     fn push(&mut self, step: Step) {
         self.steps.last_mut().expect("the outermost steps stay open").push(step);
     }
+}
+
+/// The operands that the code of `function` may overwrite with its output: it reads each element of
+/// them for the same element of the output alone.
+fn overwritable(function: &Function) -> Vec<usize> {
+    let by_element = |op: &Op| {
+        matches!(
+            op,
+            Op::Unary(_)
+                | Op::Binary(_)
+                | Op::Select(_)
+                | Op::Cast(_)
+                | Op::Constant(_)
+                | Op::ExtentOf(_)
+                | Op::Iota(_)
+        )
+    };
+    if !function.nodes().iter().all(|it| by_element(&it.op)) {
+        return Vec::new();
+    }
+    let output = function.ty(function.outputs[0].value);
+    let same = |i: &usize| function.params[*i].ty == *output;
+    (0..function.params.len()).filter(same).collect()
 }

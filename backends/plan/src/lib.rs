@@ -1,0 +1,16 @@
+//! The plan that backends share: what runs in which order, on which memory.
+//!
+//! A module in step form, whose functions hold only calls of kernels and loops, becomes launches
+//! with argument words, loops over layers, and buffers that lie where nothing alive is overwritten.
+//! What a launch's code looks like, a backend knows.
+
+mod memory;
+mod plan;
+mod planner;
+
+pub use memory::{Life, lives};
+pub use plan::{
+    Bank, Base, Buffer, CAPACITY, Callee, Counter, Launch, Place, Plan, State, Step, Stride, Term,
+    Word,
+};
+pub use planner::{LoopWord, loop_extents, plan};
