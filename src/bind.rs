@@ -5,13 +5,14 @@ use std::{
     sync::Mutex,
 };
 
-use cpu::plan::Bank;
+use plan::Bank;
 use frontend::{ParamRule, TensorSource, WeightMap};
 use import::{Checkpoint, Metadata};
 use ir::storage::Encoding;
 use ir::{Axis, DType, Module, Name, Tensor, Type};
+use kernels_cuda::pack;
 use passes::Formats;
-use runtime::{Pages, WeightSlot};
+use runtime::{Pages, Target, WeightSlot};
 
 use crate::{Error, Loaded, Loader, Lowered, costs, tensors::taken_type};
 
@@ -78,7 +79,7 @@ pub fn bind(
             wanted.push(Wanted { slot: bank.first as usize + layer, part });
         }
     }
-    pack(lowered, &wanted, &loader)
+    pack_all(lowered, &wanted, &loader)
 }
 
 /// Where a layer of a bank comes from.
@@ -115,7 +116,7 @@ pub(crate) fn numbers(
 }
 
 /// Packs what is wanted; the slots of `lowered` are completed.
-pub(crate) fn pack<S: Supply>(
+pub(crate) fn pack_all<S: Supply>(
     lowered: &mut Lowered,
     wanted: &[Wanted<S::Part>],
     supply: &S,
@@ -123,6 +124,7 @@ pub(crate) fn pack<S: Supply>(
     let (order, bytes) = lay_out(lowered, wanted, supply)?;
     let mut pages = Pages::zeroed(bytes)?;
     fill(&mut pages, lowered, wanted, &order, supply)?;
+    lowered.finish()?;
     lowered.costs.step_bytes = step_bytes(lowered);
     lowered.costs.parameters = parameters(lowered);
     Ok(pages)
@@ -236,15 +238,12 @@ fn lay_out<S: Supply>(
         let given = supply.dtype(&it.part)?;
         let slot = &mut lowered.program.weights[it.slot];
         let [n, k] = slot.shape.map(|it| it as usize);
-        let encoding = encoding(&lowered.formats, slot, given);
+        let encoding = encoding(lowered.target, &lowered.formats, slot, given);
         let dtype = encoding.map_or(given, |it| it.dtype);
-        let packed = slot.packed.then(|| kernels_cpu::pack::packed_bytes(dtype, n, k)).flatten();
+        let bytes_as = |dtype| packed_bytes(lowered.target, dtype, n, k);
+        let packed = slot.packed.then(|| bytes_as(dtype)).flatten();
         slot.dtype = if packed.is_some() { dtype } else { DType::F32 };
-        let plain = if slot.packed {
-            kernels_cpu::pack::packed_bytes(DType::F32, n, k)
-        } else {
-            DType::F32.bytes(n, k)
-        };
+        let plain = if slot.packed { bytes_as(DType::F32) } else { DType::F32.bytes(n, k) };
         let bytes = packed.or(plain);
         slot.bytes = bytes
             .ok_or_else(|| Error::new("C0203", format!("`{}` is too large", slot.name)))?
@@ -322,9 +321,24 @@ fn fill<S: Supply>(
 }
 
 /// The format that a weight has to be written in, which is given as `given`.
-fn encoding(formats: &Formats, slot: &WeightSlot, given: DType) -> Option<Encoding> {
+fn encoding(
+    target: Target,
+    formats: &Formats,
+    slot: &WeightSlot,
+    given: DType,
+) -> Option<Encoding> {
     let wanted = formats.of(&slot.name, slot.layer as usize).filter(|_| slot.packed);
-    wanted.filter(|it| it.dtype != given && it.fits(slot.shape[1] as usize))
+    let wanted = wanted.filter(|it| it.dtype != given && it.fits(slot.shape[1] as usize));
+    let unread = target == Target::Cuda && slot.packed && pack::laid_out(given) != given;
+    wanted.or_else(|| Encoding::from_name(pack::laid_out(given).name()).filter(|_| unread))
+}
+
+/// Bytes of a weight as the kernels of `target` want it.
+fn packed_bytes(target: Target, dtype: DType, n: usize, k: usize) -> Option<usize> {
+    match target {
+        Target::Cpu => kernels_cpu::pack::packed_bytes(dtype, n, k),
+        Target::Cuda => pack::packed_bytes(dtype, n, k),
+    }
 }
 
 fn write<S: Supply>(
@@ -336,7 +350,8 @@ fn write<S: Supply>(
 ) -> Result<(), String> {
     let [n, k] = slot.shape.map(|it| it as usize);
     let loaded = supply.load(part)?.filling(n * k);
-    let bytes = if let Some(encoding) = encoding(&lowered.formats, slot, loaded.dtype) {
+    let encoding = encoding(lowered.target, &lowered.formats, slot, loaded.dtype);
+    let bytes = if let Some(encoding) = encoding {
         match lowered.rounded.get(&slot.name, slot.layer as usize, encoding) {
             Some(bytes) => bytes.into(),
             None => {
@@ -349,10 +364,11 @@ fn write<S: Supply>(
     } else {
         loaded.decode()?.iter().flat_map(|it| it.to_le_bytes()).collect::<Vec<u8>>().into()
     };
-    if slot.packed {
+    if slot.packed && lowered.target == Target::Cpu {
         return kernels_cpu::pack::pack(slot.dtype, n, k, &bytes, target)
             .map_err(|it| it.to_string());
     }
+    let bytes = if slot.packed { pack::pack(slot.dtype, [n, k], bytes) } else { bytes };
     if bytes.len() != target.len() {
         return Err(format!("{} bytes, not {}", bytes.len(), target.len()));
     }

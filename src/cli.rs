@@ -22,12 +22,14 @@ use std::io::{IsTerminal, Write};
 use std::num::ParseIntError;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use import::Checkpoint;
 use ir::DType;
 use passes::Widths;
+use runtime::Target;
 use treen::{Budget, Error, Options, Random, Ranking, Sliced, Spec, Weights};
 
 /// Compiles language models.
@@ -117,6 +119,9 @@ struct ModelArgs {
     /// How keys and values are stored: 16 bits take half the memory and round them
     #[arg(long, value_name = "TYPE", default_value = "f32", conflicts_with = "passes")]
     cache: CacheType,
+    /// What runs the model: `cpu`, or `cuda` with the architectures to make code for
+    #[arg(long, value_name = "cpu|cuda[:sm_90a,..]", default_value = "cpu")]
+    target: TargetArg,
     /// How weights are stored.
     #[command(flatten)]
     precision: precision::PrecisionArgs,
@@ -150,6 +155,35 @@ impl CacheType {
             CacheType::F32 => DType::F32,
             CacheType::F16 => DType::F16,
             CacheType::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// What runs a model.
+#[derive(Clone)]
+enum TargetArg {
+    Cpu,
+    Cuda(Vec<String>),
+}
+
+impl FromStr for TargetArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<TargetArg, String> {
+        let (target, architectures) = text.split_once(':').unwrap_or((text, ""));
+        let named: Vec<String> =
+            architectures.split(',').filter(|it| !it.is_empty()).map(str::to_owned).collect();
+        let strange = |it: &&String| !cuda::ARCHITECTURES.contains(&it.as_str());
+        match (target, named.iter().find(strange)) {
+            ("cpu", _) if named.is_empty() => Ok(TargetArg::Cpu),
+            ("cuda", None) if named.is_empty() => {
+                Ok(TargetArg::Cuda(vec![cuda::ARCHITECTURES[1].to_owned()]))
+            }
+            ("cuda", None) => Ok(TargetArg::Cuda(named)),
+            ("cuda", Some(it)) => {
+                Err(format!("`{it}` is none of {}", cuda::ARCHITECTURES.join(", ")))
+            }
+            _ => Err("a target is `cpu` or `cuda`".to_owned()),
         }
     }
 }
@@ -210,7 +244,13 @@ impl ModelArgs {
     fn options(&self) -> Options {
         let (passes, check) = (self.passes.clone(), !self.no_check);
         let (cache, limit) = (self.cache.dtype(), self.bisect_limit);
-        Options { passes, check, cache, limit, rules: self.rules.0.clone(), ..Options::default() }
+        let (target, architectures) = match &self.target {
+            TargetArg::Cpu => (Target::Cpu, Vec::new()),
+            TargetArg::Cuda(named) => (Target::Cuda, named.clone()),
+        };
+        let rules = self.rules.0.clone();
+        let told = Options { passes, check, cache, limit, rules, ..Options::default() };
+        Options { target, architectures, ..told }
     }
 }
 

@@ -138,7 +138,7 @@ impl Evaluator {
         window: &[i32],
         see: &mut dyn FnMut(&Answer<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.session.reset();
+        self.session.reset()?;
         let step = self.session.longest_step().max(1);
         for (i, tokens) in window.chunks(step).enumerate() {
             self.session.step(tokens, tokens.len())?;

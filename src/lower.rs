@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ir::{Axes, Axis, DType, Extent, Module, Name, Op, Role, StepAxes};
 use passes::{Formats, Fuse, Inline, Manager, Pass, Pipeline, Record, Step, Widths, rules::Rules};
+use runtime::{Program, Target};
 
 use crate::{Cover, Error, costs, precision::Rounded};
 
@@ -39,6 +40,10 @@ pub struct Options {
     pub widths: Widths,
     /// The rules of the pass `fuse`.
     pub rules: Arc<Rules>,
+    /// What runs the model.
+    pub target: Target,
+    /// For GPUs, the architectures that code is made for, such as `sm_90a`.
+    pub architectures: Vec<String>,
 }
 
 impl Default for Options {
@@ -53,6 +58,8 @@ impl Default for Options {
             limit: None,
             widths: Widths::default(),
             rules: Arc::new(Rules::standard()),
+            target: Target::Cpu,
+            architectures: Vec::new(),
         }
     }
 }
@@ -118,7 +125,7 @@ pub struct Lowered {
     /// The graph that the program was made from.
     pub module: Module,
     /// The program, without weights.
-    pub program: runtime::Program,
+    pub program: Program,
     /// The plan behind it.
     pub plan: plan::Plan,
     /// What its work amounts to.
@@ -129,6 +136,39 @@ pub struct Lowered {
     pub rounded: Rounded,
     /// What each pass did.
     pub records: Vec<Record>,
+    /// What runs it.
+    pub target: Target,
+    /// What is left to do for a GPU when the formats of weights are known.
+    gpu: Option<Gpu>,
+}
+
+/// What is left to do for a GPU.
+struct Gpu {
+    draft: cuda::Draft,
+    architectures: Vec<String>,
+}
+
+impl Lowered {
+    /// The kernels for a GPU, for weights as the slots say.
+    ///
+    /// # Errors
+    ///
+    /// What no kernel can do.
+    pub fn kernels(&self) -> Result<Option<cuda::GpuProgram>, Error> {
+        let Some(Gpu { draft, .. }) = &self.gpu else { return Ok(None) };
+        let formats: Vec<DType> = self.program.weights.iter().map(|it| it.dtype).collect();
+        let program = draft.program(&self.module, &self.plan, &formats);
+        program.map(Some).map_err(|why| Error::new("C0201", why))
+    }
+
+    /// Compiles what depends on the formats of weights.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        let Some(mut program) = self.kernels()? else { return Ok(()) };
+        let architectures = self.gpu.as_ref().map_or(&[][..], |it| &it.architectures);
+        program.compile(architectures).map_err(|why| Error::new("C0206", why))?;
+        self.program.code = program.to_bytes();
+        Ok(())
+    }
 }
 
 /// Every pass that a pipeline may name.
@@ -170,13 +210,34 @@ pub fn lower(
             limit(&mut module.axes, it, options.chunk);
         });
     }
-    let compiled = cpu::compile(&module, &axes).map_err(|why| {
+    let (program, plan, gpu) = plan_for(&module, &axes, options).map_err(|why| {
         Error::new("C0201", why).help("`treen opt` and `--print-after` show the graph pass by pass")
     })?;
     let costs = costs::of(&module, &axes);
     let (formats, rounded) = (options.formats.clone(), options.rounded.clone());
-    let (program, plan) = (compiled.program, compiled.plan);
-    Ok(Lowered { module, program, plan, costs, formats, rounded, records })
+    let target = options.target;
+    Ok(Lowered { module, program, plan, costs, formats, rounded, records, target, gpu })
+}
+
+/// The program and plan of a module in step form, for the target that `options` name.
+fn plan_for(
+    module: &Module,
+    axes: &StepAxes,
+    options: &Options,
+) -> Result<(Program, plan::Plan, Option<Gpu>), String> {
+    match options.target {
+        Target::Cpu => {
+            let compiled = cpu::compile(module, axes)?;
+            Ok((compiled.program, compiled.plan, None))
+        }
+        Target::Cuda => {
+            let (plan, draft) = cuda::draft(module, axes)?;
+            let program = plan::program(module, axes, &plan)?;
+            let program = Program { abi: runtime::abi::ABI, target: Target::Cuda, ..program };
+            let architectures = options.architectures.clone();
+            Ok((program, plan, Some(Gpu { draft, architectures })))
+        }
+    }
 }
 
 /// Whether the model can read a text position by position.

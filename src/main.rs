@@ -5,6 +5,7 @@ use std::process::ExitCode;
 mod cli;
 
 fn main() -> ExitCode {
+    runtime::register_device(cuda::open);
     match runtime::Container::of_this_program() {
         Ok(Some(model)) => runtime::commands::main(model),
         Ok(None) => cli::main(),

@@ -8,7 +8,7 @@ use runtime::Pages;
 
 use crate::{
     Error, Loaded, Lowered,
-    bind::{Supply, Wanted, pack},
+    bind::{Supply, Wanted, pack_all},
 };
 
 /// Random weights, the same on every machine: element `i` of a parameter depends on the seed, the
@@ -53,7 +53,7 @@ impl Random {
                 wanted.push(Wanted { slot: (bank.first + layer) as usize, part });
             }
         }
-        pack(lowered, &wanted, self)
+        pack_all(lowered, &wanted, self)
     }
 
     /// The numbers of a layer of a bank.

@@ -81,8 +81,9 @@ fn round(
 }
 
 impl Model for ReferenceModel {
-    fn reset(&mut self) {
+    fn reset(&mut self) -> Result<(), Fault> {
         self.reference.reset();
+        Ok(())
     }
 
     fn step(&mut self, tokens: &[i32], last: usize) -> Result<&[f32], Fault> {

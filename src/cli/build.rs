@@ -47,6 +47,8 @@ enum Emit {
     Lowered,
     /// The plan
     Plan,
+    /// The kernels for a GPU
+    Cuda,
 }
 
 impl BuildArgs {
@@ -83,7 +85,7 @@ impl BuildArgs {
         match self.emit {
             Some(Emit::Lowered) => return self.print(out, &lowered.module),
             Some(Emit::Plan) => return self.print(out, &lowered.plan),
-            Some(Emit::Tn | Emit::Graph) => {}
+            Some(Emit::Tn | Emit::Graph | Emit::Cuda) => {}
             None if self.report.is_some() && !self.binds(&spec) => return Ok(()),
             None => {}
         }
@@ -92,6 +94,9 @@ impl BuildArgs {
         let (maps, tokenizer) = (compiled.weights, compiled.tokenizer);
         let mut unbound = Unbound { spec, lowered, maps, weights, tokenizer };
         let pages = unbound.pack()?;
+        if let Some(Emit::Cuda) = self.emit {
+            return self.print(out, &unbound.lowered.kernels()?.unwrap_or_default());
+        }
         if let Some(path) = &self.report {
             report.finish(&unbound.lowered);
             write_report(path, &report)?;

@@ -93,7 +93,7 @@ fn agree(what: &str, model: &mut dyn Model, golden: &Golden) {
 /// The outputs after each token of text `i`, read `chunk` tokens at a time, or at once by a model
 /// that reads in no other way.
 fn outputs(session: &mut Session, golden: &Golden, i: usize, chunk: usize) -> Vec<f32> {
-    session.reset();
+    session.reset().expect("zeros");
     if let Some(source) = golden.sources.get(i) {
         session.read_source(source).expect("something to encode");
     }

@@ -30,7 +30,7 @@ fn check(module: &Module, lowered: &Lowered) {
     for (threads, chunk) in [(1, 1), (2, 3), (3, 7)] {
         let mut session = session(lowered, &weights, DType::F32, threads);
         for _ in 0..2 {
-            session.reset();
+            session.reset().unwrap();
             let read = |part: &[i32]| session.step(part, part.len()).expect("a step").to_vec();
             let found: Vec<f32> = text.chunks(chunk).flat_map(read).collect();
             assert_eq!(found.len(), expected.len());

@@ -1,1 +1,108 @@
-//! x
+//! The CUDA backend: from a graph in step form to kernels that NVRTC compiles and a driver runs.
+//!
+//! [`draft`] makes the plan; [`Draft::finish`] prints the kernels once the formats of weights are
+//! known, and compiles them; [`engine`] runs the outcome.
+
+mod driver;
+mod element;
+mod emit;
+mod engine;
+mod loops;
+mod nvrtc;
+mod program;
+
+pub use driver::Properties;
+pub use engine::open;
+pub use nvrtc::Compiler;
+pub use program::{Base, Blocks, Counter, GpuProgram, Kernel, Launch, Product, Step, Sum, Word};
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use ir::{DType, Module, Name, StepAxes};
+use plan::Plan;
+
+use emit::Generated;
+
+/// The architectures that code is made for: Ampere, Hopper, Blackwell.
+pub const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90a", "sm_100a"];
+
+/// A module that is planned, and waits for the formats of its weights.
+pub struct Draft {
+    axes: StepAxes,
+    generated: BTreeMap<Name, Generated>,
+}
+
+/// Plans `module`, whose functions hold only calls of kernels and loops, scans, views, appends to
+/// states and tables of constants.
+///
+/// # Errors
+///
+/// What this backend can not run, in a sentence.
+pub fn draft(module: &Module, axes: &StepAxes) -> Result<(Plan, Draft), String> {
+    let mut generated = BTreeMap::new();
+    let plan = plan::plan(module, &mut |module: &Module, function, products| {
+        let words = loops::words(module, function, products)
+            .map_err(|why| format!("@{}: {why}", function.name))?;
+        let it = Generated { function: function.clone(), products, words: words.clone() };
+        generated.insert(function.name.clone(), it);
+        Ok(words)
+    })?;
+    Ok((plan, Draft { axes: axes.clone(), generated }))
+}
+
+impl GpuProgram {
+    /// Compiles every kernel for every one of `architectures`, on as many threads as pay.
+    ///
+    /// # Errors
+    ///
+    /// What the compiler said, with the text that it could not compile.
+    pub fn compile(&mut self, architectures: &[String]) -> Result<(), String> {
+        let compiler = Compiler::find()?;
+        self.architectures = architectures.to_vec();
+        let jobs: Vec<(usize, &String)> = (0..self.kernels.len())
+            .flat_map(|kernel| architectures.iter().map(move |it| (kernel, it)))
+            .collect();
+        let kernels = &self.kernels;
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let job = next.fetch_add(1, Relaxed);
+                let Some(&(kernel, architecture)) = jobs.get(job) else { break done };
+                done.push((job, compiler.compile(&kernels[kernel].source, architecture)));
+            }
+        };
+        let threads = runtime::default_threads();
+        let mut done: Vec<_> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().flat_map(|it| it.join().unwrap_or_default()).collect()
+        });
+        done.sort_by_key(|it| it.0);
+        let of: Vec<usize> = jobs.iter().map(|it| it.0).collect();
+        for (job, image) in done {
+            let kernel = of[job];
+            let Kernel { name, source, .. } = &self.kernels[kernel];
+            let image = image.map_err(|why| format!("kernel `{name}`: {why}\n{source}"))?;
+            self.kernels[kernel].images.push(image);
+        }
+        Ok(())
+    }
+}
+
+impl Draft {
+    /// The program of `plan`, which was made with this draft, for weights in `formats`, slot by
+    /// slot; its kernels have no images yet.
+    ///
+    /// # Errors
+    ///
+    /// What no kernel can do, in a sentence.
+    pub fn program(
+        &self,
+        module: &Module,
+        plan: &Plan,
+        formats: &[DType],
+    ) -> Result<GpuProgram, String> {
+        emit::emit(module, &self.axes, plan, &self.generated, formats)
+    }
+}

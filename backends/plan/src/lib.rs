@@ -7,6 +7,7 @@
 mod memory;
 mod plan;
 mod planner;
+mod program;
 
 pub use memory::{Life, lives};
 pub use plan::{
@@ -14,3 +15,4 @@ pub use plan::{
     Word,
 };
 pub use planner::{LoopWord, loop_extents, plan};
+pub use program::program;

@@ -168,6 +168,8 @@ pub enum Step {
 pub struct Launch {
     /// What is called.
     pub callee: Callee,
+    /// The function of the module that it computes; `None` for what only moves numbers.
+    pub function: Option<Name>,
     /// With which words.
     pub words: Vec<Word>,
     /// What it reads.

@@ -8,7 +8,7 @@ use crate::code::Code;
 use crate::container::Container;
 use crate::memory::Pages;
 use crate::pool::Pool;
-use crate::{Fault, Manifest, Session};
+use crate::{Fault, Manifest, Session, Target, engine};
 
 /// A compiled model.
 pub enum Compiled {
@@ -37,6 +37,9 @@ impl Compiled {
     pub fn session(&self, threads: Option<usize>, context: Option<u64>) -> Result<Session, Fault> {
         let mut pool = Pool::new(threads)?;
         let program = &self.manifest().program;
+        if program.target == Target::Cuda {
+            return self.device_session(&mut pool, context);
+        }
         let (code, weights) = match self {
             Compiled::File(container) => {
                 (container.code()?, Arc::new(container.weights(&mut pool)?))
@@ -46,6 +49,18 @@ impl Compiled {
             }
         };
         Session::new(program, code, weights, pool, context)
+    }
+
+    fn device_session(&self, pool: &mut Pool, context: Option<u64>) -> Result<Session, Fault> {
+        let open = engine::device()?;
+        let program = &self.manifest().program;
+        let (code, weights) = match self {
+            Compiled::File(container) => {
+                (container.code_bytes()?, Arc::new(container.weights(pool)?))
+            }
+            Compiled::Memory { weights, .. } => (program.code.clone(), Arc::clone(weights)),
+        };
+        Session::open(program, context, |capacity| open(program, &code, weights, capacity))
     }
 
     /// Its tokenizer.

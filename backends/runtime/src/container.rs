@@ -98,6 +98,14 @@ impl Container {
         Code::from_file(&self.file, self.parts.code.offset, self.parts.code.bytes as usize)
     }
 
+    /// The program's code as it is, for a device.
+    pub fn code_bytes(&self) -> Result<Vec<u8>, Fault> {
+        let mut bytes = vec![0; self.parts.code.bytes as usize];
+        let read = self.file.read_exact_at(&mut bytes, self.parts.code.offset);
+        read.map_err(|error| Fault::reading(&self.path, &error))?;
+        Ok(bytes)
+    }
+
     /// Reads the weights.
     pub fn weights(&self, pool: &mut Pool) -> Result<Pages, Fault> {
         Pages::read(&self.file, self.parts.weights.offset, self.parts.weights.bytes, pool)

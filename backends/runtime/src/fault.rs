@@ -25,6 +25,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("R0602", "the text cannot be turned into tokens"),
     ("R0603", "an option has a value that makes no sense"),
     ("R0604", "the model does not do what is asked"),
+    ("R0701", "there is no GPU to run on"),
+    ("R0702", "the GPU has not enough memory"),
+    ("R0703", "the GPU or its driver failed"),
+    ("R0704", "the model was not compiled for this GPU"),
 ];
 
 /// Why something could not be done.

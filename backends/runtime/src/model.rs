@@ -5,7 +5,7 @@ use crate::Fault;
 /// Reads tokens, remembers them, and says what may follow.
 pub trait Model {
     /// Forgets everything.
-    fn reset(&mut self);
+    fn reset(&mut self) -> Result<(), Fault>;
 
     /// Forgets everything and gives the encoder `tokens` to read, to which the next steps answer. A
     /// model without an encoder refuses.

@@ -3,14 +3,18 @@
 use ir::DType;
 use serde::{Deserialize, Serialize};
 
+use crate::Target;
+
 /// A compiled model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Program {
     /// The version of [`crate::abi`] that the code was made for.
     pub abi: u32,
+    /// What runs it.
+    pub target: Target,
     /// The model's name in its spec.
     pub name: String,
-    /// The machine code: loops, then the host program.
+    /// The machine code: loops, then the host program; or what a device's engine takes.
     pub code: Vec<u8>,
     /// Where the host program begins in `code`.
     pub entry: usize,
@@ -69,7 +73,7 @@ pub struct ExtentSlot {
 }
 
 /// An input or output: rows of elements.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Its name.
     pub name: String,

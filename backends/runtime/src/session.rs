@@ -1,16 +1,16 @@
 //! A model at work: its memory, its threads, and how far it has read.
 
-#![expect(unsafe_code, reason = "runs generated code")]
+#![expect(unsafe_code, reason = "reads outputs as numbers")]
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::abi::{Frame, HostFn};
 use crate::code::Code;
+use crate::engine::{Ceilings, Engine};
 use crate::memory::Pages;
 use crate::pool::Pool;
+use crate::processor::Processor;
 use crate::program::{ExtentRole, ExtentSlot, Port, Program};
-use crate::workspace::Workspace;
 use crate::{Fault, Model};
 
 /// Capacities are multiples of this, so that every bank of a state begins at a cache line.
@@ -18,12 +18,10 @@ const CAPACITY_STEP: u64 = 16;
 
 /// A model that reads tokens and gives logits.
 pub struct Session {
-    host: HostFn,
-    /// What `host` points into.
-    _code: Option<Code>,
-    workspace: Workspace,
-    pool: Pool,
+    engine: Box<dyn Engine>,
     extents: Vec<ExtentSlot>,
+    /// Their values in the last step.
+    sizes: Vec<u64>,
     /// States that each step changes as a whole: they must be zeros at the beginning.
     fixed_states: Vec<usize>,
     logits: Logits,
@@ -79,28 +77,24 @@ impl Session {
         capacity: Option<u64>,
     ) -> Result<Session, Fault> {
         program.check(code.len() as u64, weights.len() as u64)?;
-        let outside = || Fault::new("R0201", "the program begins outside its code");
-        let host = code.host(program.entry).ok_or_else(outside)?;
-        let session = Session::with_host(program, host, weights, pool, capacity)?;
-        Ok(Session { _code: Some(code), ..session })
+        Session::open(program, capacity, |capacity| {
+            let processor = Processor::new(program, code, weights, pool, capacity)?;
+            Ok(Box::new(processor))
+        })
     }
 
-    /// Runs `host` instead of the program's code.
-    fn with_host(
+    /// The same on an engine that `open` makes, with room for so many positions.
+    pub fn open(
         program: &Program,
-        host: HostFn,
-        weights: Arc<Pages>,
-        pool: Pool,
         capacity: Option<u64>,
+        open: impl FnOnce(u64) -> Result<Box<dyn Engine>, Fault>,
     ) -> Result<Session, Fault> {
         let bounds = bounds(program, capacity)?;
         let output = program.outputs.first();
         Ok(Session {
-            host,
-            _code: None,
-            workspace: Workspace::new(program, weights, pool.threads(), bounds.capacity)?,
-            pool,
+            engine: open(bounds.capacity)?,
             extents: program.extents.clone(),
+            sizes: vec![0; program.extents.len()],
             fixed_states: (0..program.states.len())
                 .filter(|&it| 0 < program.states[it].fixed_bytes && !program.states[it].once)
                 .collect(),
@@ -134,14 +128,19 @@ impl Session {
         self.bounds.vocabulary
     }
 
-    /// Threads that run each step.
-    pub fn threads(&self) -> usize {
-        self.pool.threads()
+    /// Threads or devices that run each step.
+    pub fn width(&self) -> usize {
+        self.engine.width()
     }
 
-    /// The session's threads and weights, for measuring what the machine could do with them.
-    pub(crate) fn threads_and_weights(&mut self) -> (&mut Pool, &[u8]) {
-        (&mut self.pool, self.workspace.weights())
+    /// The device that runs it; `None` for the processor.
+    pub fn device(&self) -> Option<String> {
+        self.engine.device()
+    }
+
+    /// Measures what the machine could do.
+    pub(crate) fn ceilings(&mut self) -> Result<Ceilings, Fault> {
+        self.engine.ceilings()
     }
 
     /// Reads a text of any length, in as many steps as it takes: the logits that follow it.
@@ -172,19 +171,14 @@ impl Session {
     /// when there is no such output.
     pub fn vector(&mut self, tokens: &[i32]) -> Result<Option<&[f32]>, Fault> {
         let Some((output, width)) = self.vector else { return Ok(None) };
-        self.reset();
+        self.reset()?;
         self.step(tokens, 1)?;
-        // SAFETY: every bit pattern is an `f32`, and the pages are aligned.
-        let (_, vector, _) = unsafe { self.workspace.outputs.pages[output].align_to::<f32>() };
-        Ok(Some(&vector[..width]))
+        Ok(Some(&floats(self.engine.output(output))[..width]))
     }
 
     /// What the last step answered.
     pub fn logits(&self) -> &[f32] {
-        let bytes = &self.workspace.outputs.pages[0];
-        // SAFETY: every bit pattern is an `f32`, and the pages are aligned.
-        let (_, logits, _) = unsafe { bytes.align_to::<f32>() };
-        &logits[self.answer.clone()]
+        &floats(self.engine.output(0))[self.answer.clone()]
     }
 
     /// What the last step gave as the output of that name, one row after the other. `None` when
@@ -192,21 +186,19 @@ impl Session {
     pub fn output(&self, name: &str) -> Option<&[f32]> {
         let is_wanted = |it: &Port| it.name == name && it.ty.starts_with("f32");
         let at = self.outputs.iter().position(is_wanted)?;
-        let rows = self.outputs[at].rows.map_or(1, |it| self.workspace.extents[it] as usize);
-        // SAFETY: every bit pattern is an `f32`, and the pages are aligned.
-        let (_, values, _) = unsafe { self.workspace.outputs.pages[at].align_to::<f32>() };
-        values.get(..rows * self.outputs[at].row as usize)
+        let rows = self.outputs[at].rows.map_or(1, |it| self.sizes[it] as usize);
+        floats(self.engine.output(at)).get(..rows * self.outputs[at].row as usize)
     }
 
     /// Forgets what was read after the first `positions`, or everything where a state mixes
     /// positions. How many are left.
-    pub fn rewind(&mut self, positions: u64) -> u64 {
+    pub fn rewind(&mut self, positions: u64) -> Result<u64, Fault> {
         if self.fixed_states.is_empty() {
             self.past = self.past.min(positions);
         } else if positions < self.past {
-            self.reset();
+            self.reset()?;
         }
-        self.past
+        Ok(self.past)
     }
 
     /// Generated code must not see what it was not made for.
@@ -256,12 +248,12 @@ impl Session {
 
     /// Puts tokens into an input.
     fn fill(&mut self, input: usize, tokens: &[i32]) {
-        let elements = self.workspace.inputs.pages[input].chunks_exact_mut(4);
+        let elements = self.engine.input(input).chunks_exact_mut(4);
         elements.zip(tokens).for_each(|(to, token)| to.copy_from_slice(&token.to_ne_bytes()));
     }
 
     fn set_extents(&mut self, new: u64, last: u64) {
-        for (value, slot) in self.workspace.extents.iter_mut().zip(&self.extents) {
+        for (value, slot) in self.sizes.iter_mut().zip(&self.extents) {
             *value = match slot.role {
                 ExtentRole::New => new,
                 ExtentRole::Past => self.past,
@@ -272,36 +264,27 @@ impl Session {
             };
         }
     }
-
-    fn run(&mut self) {
-        let frame = Lent(self.workspace.frame(&self.pool));
-        let host = self.host;
-        self.pool.run(&|thread, threads| {
-            // SAFETY: the frame is as the program's description says, and the step was checked
-            // against it. That the code keeps to the description is the compiler's promise.
-            unsafe { host(frame.get(), thread as u64, threads as u64) };
-        });
-    }
 }
 
 impl Model for Session {
-    fn reset(&mut self) {
+    fn reset(&mut self) -> Result<(), Fault> {
         for &state in &self.fixed_states {
-            self.workspace.states.pages[state].fill(0);
+            self.engine.clear(state)?;
         }
         self.past = 0;
+        Ok(())
     }
 
     fn step(&mut self, tokens: &[i32], last: usize) -> Result<&[f32], Fault> {
         self.check_step(tokens, last as u64)?;
         self.fill(self.tokens, tokens);
         self.set_extents(tokens.len() as u64, last as u64);
-        self.run();
+        self.engine.run(&self.sizes)?;
         if self.is_stepwise() {
             self.past += tokens.len() as u64;
         }
         let Logits { row, rows } = self.logits;
-        let rows = rows.map_or(1, |it| self.workspace.extents[it] as usize);
+        let rows = rows.map_or(1, |it| self.sizes[it] as usize);
         self.answer = rows.saturating_sub(last) * row..rows * row;
         Ok(self.logits())
     }
@@ -314,7 +297,7 @@ impl Model for Session {
             return Err(Fault::new("R0303", message));
         };
         self.check_tokens(tokens)?;
-        self.reset();
+        self.reset()?;
         self.fill(input, tokens);
         self.source_tokens = tokens.len() as u64;
         Ok(())
@@ -353,21 +336,17 @@ fn bounds(program: &Program, capacity: Option<u64>) -> Result<Bounds, Fault> {
     Ok(Bounds { new, last, capacity, most, source, vocabulary })
 }
 
-/// A frame that threads read at once.
-struct Lent(Frame);
-
-// SAFETY: the frame itself is only read; who may write where it points is what barriers order.
-unsafe impl Sync for Lent {}
-
-impl Lent {
-    fn get(&self) -> *const Frame {
-        &self.0
-    }
+/// Bytes of an output as numbers.
+fn floats(bytes: &[u8]) -> &[f32] {
+    // SAFETY: every bit pattern is an `f32`, and engines align outputs.
+    let (_, floats, _) = unsafe { bytes.align_to::<f32>() };
+    floats
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::Frame;
     use crate::program::StateSlot;
 
     const VOCABULARY: u64 = 5;
@@ -435,7 +414,12 @@ mod tests {
     fn session(threads: usize) -> Session {
         let weights = Arc::new(Pages::zeroed(0).unwrap());
         let pool = Pool::new(Some(threads)).unwrap();
-        Session::with_host(&program(), host, weights, pool, None).unwrap()
+        let program = program();
+        let open = |capacity| {
+            let processor = Processor::with_host(&program, host, weights, pool, capacity)?;
+            Ok(Box::new(processor) as Box<dyn Engine>)
+        };
+        Session::open(&program, None, open).unwrap()
     }
 
     #[test]
@@ -446,7 +430,7 @@ mod tests {
             assert_eq!(logits, [2.0, 1.0, 3.0, 0.0, 0.0, 3.0, 2.0, 6.0, 0.0, 0.0]);
             assert_eq!(session.step(&[4], 1).unwrap(), [4.0, 3.0, 10.0, 0.0, 0.0]);
             assert_eq!(session.past(), 4);
-            session.reset();
+            session.reset().unwrap();
             assert_eq!(session.step(&[4], 1).unwrap(), [4.0, 0.0, 4.0, 0.0, 0.0]);
         }
     }
@@ -483,8 +467,8 @@ mod tests {
     fn a_state_that_mixes_positions_is_forgotten_whole() {
         let mut session = session(1);
         session.prefill(&[1, 1, 1]).unwrap();
-        assert_eq!(session.rewind(3), 3);
-        assert_eq!(session.rewind(2), 0);
+        assert_eq!(session.rewind(3).unwrap(), 3);
+        assert_eq!(session.rewind(2).unwrap(), 0);
         assert_eq!(session.step(&[2], 1).unwrap()[2], 2.0);
     }
 

@@ -172,7 +172,7 @@ fn relative_error(model: &mut dyn Model, golden: &Golden, step: usize) -> Result
 fn begin(model: &mut dyn Model, golden: &Golden, text: usize) -> Result<(), Fault> {
     match golden.sources.get(text) {
         Some(source) => model.read_source(source)?,
-        None => model.reset(),
+        None => model.reset()?,
     }
     Ok(())
 }
@@ -208,7 +208,9 @@ mod tests {
     }
 
     impl Model for Successor {
-        fn reset(&mut self) {}
+        fn reset(&mut self) -> Result<(), Fault> {
+            Ok(())
+        }
 
         fn read_source(&mut self, _: &[i32]) -> Result<(), Fault> {
             Err(Fault::new("R0303", "it has no encoder"))

@@ -1,1 +1,161 @@
-//! x
+//! Kernels for CUDA: device code in `*.cuh`, and beside each family a file here that prints what of
+//! it a launch needs.
+//!
+//! An [`Instance`] is real CUDA C++: includes, the functors that generated code fills in, and the
+//! body of one `__global__` function over the words `w0, w1, ..` that `kernels::Kernel::words`
+//! lists. It knows no driver.
+
+mod attention;
+mod matmul;
+pub mod pack;
+mod rows;
+mod scan;
+
+use ir::DType;
+
+/// Every header, by the name under which others include it.
+pub const HEADERS: &[(&str, &str)] = &[
+    ("base.cuh", include_str!("../base.cuh")),
+    ("ceilings.cuh", include_str!("../ceilings.cuh")),
+    ("naive.cuh", include_str!("../naive.cuh")),
+    ("rows.cuh", include_str!("../rows.cuh")),
+];
+
+/// Prints the instances of a kernel for a call, the fastest first.
+pub type Template = fn(&Call<'_>) -> Result<Vec<Instance>, String>;
+
+/// The templates, by the names of kernels.
+pub const TEMPLATES: &[(&str, Template)] = &[
+    ("matmul", matmul::instances),
+    ("attention", attention::instances),
+    ("rms_norm", rows::rms_norm),
+    ("layer_norm", rows::layer_norm),
+    ("softmax", rows::softmax),
+    ("gather", rows::gather),
+    ("conv1d", scan::conv1d),
+    ("ssd", scan::ssd),
+    ("copy", rows::copy),
+];
+
+/// The template of that name.
+pub fn template(name: &str) -> Option<Template> {
+    TEMPLATES.iter().find(|it| it.0 == name).map(|it| it.1)
+}
+
+/// What is known of a word of a call when its code is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// A number.
+    Known(u64),
+    /// A number or an address that is known when running.
+    Given,
+    /// The address of a weight in that format.
+    Weight(DType),
+    /// The code of a tail, a functor.
+    Tail(Functor),
+}
+
+/// Generated code that a kernel calls for an element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Functor {
+    /// The name of its type.
+    pub name: String,
+    /// Its definition: `float operator()(int row, int column, float p0, ..) const`.
+    pub text: String,
+    /// What makes one: an expression over words.
+    pub make: String,
+}
+
+/// A call of a kernel.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// Its words, those of tails behind.
+    pub words: &'a [Word],
+    /// Element types of the operands of the kernel's function.
+    pub operands: &'a [DType],
+    /// Element types of its results.
+    pub results: &'a [DType],
+}
+
+impl Call<'_> {
+    /// Word `i` as C++: a number, or a variable of type `long`.
+    pub fn text(&self, i: usize) -> String {
+        match &self.words[i] {
+            Word::Known(number) => (*number as i64).to_string(),
+            _ => format!("w{i}"),
+        }
+    }
+
+    /// Word `i` as a pointer.
+    pub fn pointer(&self, i: usize, ty: &str) -> String {
+        format!("({ty}*)w{i}")
+    }
+
+    /// Word `i`, if it is a number that is known.
+    pub fn known(&self, i: usize) -> Option<u64> {
+        match self.words[i] {
+            Word::Known(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// Word `i`, which has to be known.
+    pub fn fixed(&self, i: usize) -> Result<u64, String> {
+        self.known(i).ok_or_else(|| format!("word {i} is not known when compiling"))
+    }
+
+    /// Word `i`, a real number, as C++.
+    pub fn real(&self, i: usize) -> Result<String, String> {
+        Ok(format!("{:?}f", f64::from_bits(self.fixed(i)?) as f32))
+    }
+}
+
+/// How many blocks a launch has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grid {
+    /// The product of these words is what the blocks share...
+    pub of: Vec<usize>,
+    /// ... so much of it each...
+    pub each: u64,
+    /// ... but there are no more than so many.
+    pub most: u64,
+}
+
+/// Enough blocks to fill any device that there is.
+pub const MANY: u64 = 2048;
+
+impl Grid {
+    /// A block for `each` of the product of the words `of`.
+    pub fn over(of: &[usize], each: u64) -> Grid {
+        Grid { of: of.to_vec(), each, most: MANY }
+    }
+}
+
+/// The text of a kernel for one launch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instance {
+    /// Headers.
+    pub includes: Vec<&'static str>,
+    /// Functors.
+    pub preface: String,
+    /// What the `__global__` function does.
+    pub body: String,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Blocks.
+    pub grid: Grid,
+    /// Bytes of shared memory that a launch gives each block.
+    pub shared: u32,
+    /// The word that counts rows, and the most that it is made for.
+    pub rows: Option<(usize, u64)>,
+}
+
+/// The C++ type of an element in memory.
+pub fn element(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F16 => "__half",
+        DType::BF16 => "bf16",
+        DType::I32 | DType::Bool => "int",
+        _ => "float",
+    }
+}

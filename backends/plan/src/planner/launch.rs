@@ -68,8 +68,9 @@ impl<'a> Planner<'a> {
             all.push(word);
         }
         let words = all.into_iter().chain(tails).collect();
+        let function = Some(callee.name.clone());
         let callee = Callee::Kernel(self.kernel(kernel.name()));
-        Ok(Launch { callee, words, reads: places, writes: results.to_vec() })
+        Ok(Launch { callee, function, words, reads: places, writes: results.to_vec() })
     }
 
     /// A call of the code of a loop.
@@ -97,7 +98,9 @@ impl<'a> Planner<'a> {
         }
         let operands: Vec<&Place> = places.iter().collect();
         let (at, words) = self.generated(callee, 0, &operands, &results[0])?;
-        Ok(Launch { callee: Callee::Loop(at), words, reads: places, writes: results.to_vec() })
+        let function = Some(callee.name.clone());
+        let callee = Callee::Loop(at);
+        Ok(Launch { callee, function, words, reads: places, writes: results.to_vec() })
     }
 
     /// The code of a kernel's tail and what it is called with. `places` are the kernel's operands.
@@ -147,7 +150,8 @@ impl<'a> Planner<'a> {
             Word::Bits(element(ty)),
         ];
         let callee = Callee::Kernel(self.kernel("copy"));
-        self.push(Step::Launch(Launch { callee, words, reads: vec![from], writes: vec![to] }));
+        let (reads, writes) = (vec![from], vec![to]);
+        self.push(Step::Launch(Launch { callee, function: None, words, reads, writes }));
     }
 
     /// Where a value of type `ty` is as plain numbers.

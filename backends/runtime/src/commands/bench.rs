@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{MachineArgs, write_json};
-use crate::measure::{Placement, arithmetic_peak, bandwidth, median, peak_memory};
+use crate::measure::{Placement, median, peak_memory};
 use crate::{Compiled, Fault, Model, Session, write_executable};
 
 /// A prompt of about five tokens.
@@ -70,13 +70,13 @@ impl BenchArgs {
         for _ in 0..self.repetitions {
             self.repeat(&mut session, Some(&mut samples))?;
         }
-        let threads = session.threads();
+        let (width, device) = (session.width(), session.device());
         drop(session);
         if let Some(file) = Startable::new(model) {
-            let attempts = std::iter::repeat_with(|| file.first_token(threads));
+            let attempts = std::iter::repeat_with(|| file.first_token(self.machine.threads));
             samples.first_token = attempts.take(self.repetitions).map_while(|it| it).collect();
         }
-        let report = self.report(model, threads, &samples);
+        let report = self.report(model, (width, device), &samples);
         if self.json { write_json(out, &report) } else { self.write_table(out, &report) }
     }
 
@@ -84,14 +84,14 @@ impl BenchArgs {
     /// in between: cores may be moved at any time.
     fn repeat(&self, session: &mut Session, samples: Option<&mut Samples>) -> Result<(), Fault> {
         let prompt = random_tokens(self.prompt, session.vocabulary());
-        session.reset();
+        session.reset()?;
         if session.has_source() {
             session.read_source(&prompt)?;
         }
         let start = Instant::now();
         session.prefill(&prompt)?;
         let prompt_rate = self.prompt as f64 / start.elapsed().as_secs_f64();
-        session.reset();
+        session.reset()?;
         let start = Instant::now();
         for token in random_tokens(self.n, session.vocabulary()) {
             session.step(&[token], 1)?;
@@ -100,14 +100,19 @@ impl BenchArgs {
         let Some(samples) = samples else { return Ok(()) };
         samples.prompt.push(prompt_rate);
         samples.generate.push(generate_rate);
-        let (pool, weights) = session.threads_and_weights();
-        samples.bandwidth.push(bandwidth(pool, weights));
-        samples.peak.push(arithmetic_peak(pool));
-        samples.latency.extend(Placement::measure(pool).map(|it| it.nanoseconds));
+        let ceilings = session.ceilings()?;
+        samples.bandwidth.push(ceilings.bandwidth);
+        samples.peak.push(ceilings.arithmetic);
+        samples.latency.extend(ceilings.latency);
         Ok(())
     }
 
-    fn report(&self, model: &Compiled, threads: usize, samples: &Samples) -> serde_json::Value {
+    fn report(
+        &self,
+        model: &Compiled,
+        (width, device): (usize, Option<String>),
+        samples: &Samples,
+    ) -> serde_json::Value {
         let costs = &model.manifest().costs;
         let [prompt, generate, bandwidth, peak] =
             [&samples.prompt, &samples.generate, &samples.bandwidth, &samples.peak]
@@ -117,7 +122,8 @@ impl BenchArgs {
         let prompt_flops = costs.prompt_flops(self.prompt as u64) / self.prompt as f64;
         let mut report = json!({
             "model": model.manifest().program.name,
-            "threads": threads,
+            "device": device,
+            "threads": width,
             "prompt_tokens": self.prompt,
             "generated_tokens": self.n,
             "prompt_tokens_per_s": prompt,
@@ -143,12 +149,14 @@ impl BenchArgs {
     fn write_table(&self, out: &mut dyn Write, report: &serde_json::Value) -> Result<(), Fault> {
         let number = |key: &str| report[key].as_f64().unwrap_or(f64::NAN);
         let text = |key: &str| report[key].as_str().unwrap_or("one core").to_owned();
+        let runs_on = match report["device"].as_str() {
+            Some(device) => device.to_owned(),
+            None => format!("{} threads ({})", report["threads"], text("placement")),
+        };
         writeln!(
             out,
-            "{}: {} threads ({}), {:.1} GB/s, {:.0} GFLOP/s in f32",
+            "{}: {runs_on}, {:.1} GB/s, {:.0} GFLOP/s",
             text("model"),
-            report["threads"],
-            text("placement"),
             number("bandwidth_gb_per_s"),
             number("peak_gflops"),
         )?;
@@ -222,10 +230,12 @@ impl<'a> Startable<'a> {
     }
 
     /// Milliseconds from starting it to its first output.
-    fn first_token(&self, threads: usize) -> Option<f64> {
-        let threads = threads.to_string();
+    fn first_token(&self, threads: Option<usize>) -> Option<f64> {
         let mut command = Command::new(&*self.path);
-        command.args(["run", "-n", "1", "--threads", &threads, "-p", FIRST_PROMPT]);
+        command.args(["run", "-n", "1", "-p", FIRST_PROMPT]);
+        if let Some(threads) = threads {
+            command.args(["--threads", &threads.to_string()]);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let start = Instant::now();
         let mut child = command.spawn().ok()?;

@@ -53,7 +53,7 @@ impl ChatArgs {
             messages.push(message("user", &line));
             let render = |messages: &[Message]| chat_prompt(&tokenizer, &template, messages);
             let prompt = fitting(&mut messages, session.capacity(), render)?;
-            keep_common(&mut session, &read, &prompt);
+            keep_common(&mut session, &read, &prompt)?;
             let limit = self.n.unwrap_or(usize::MAX);
             let emit: &mut dyn FnMut(&str) -> Result<(), Fault> = &mut |text: &str| {
                 out.write_all(text.as_bytes())?;
@@ -122,9 +122,10 @@ fn next_line(out: &mut dyn Write) -> Result<Option<String>, Fault> {
 
 /// Forgets what differs between the tokens read so far and the next prompt. At least one token of
 /// the prompt is left to read, since its logits are wanted.
-fn keep_common(session: &mut Session, read: &[u32], prompt: &[u32]) {
+fn keep_common(session: &mut Session, read: &[u32], prompt: &[u32]) -> Result<(), Fault> {
     let common = read.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-    session.rewind(common.min(prompt.len().saturating_sub(1)) as u64);
+    session.rewind(common.min(prompt.len().saturating_sub(1)) as u64)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,308 @@
+//! The CUDA driver, as far as the engine needs it: one device, one stream, memory, kernels, graphs.
+//!
+//! Everything is enqueued on one stream, so that what comes later sees what came before. Nothing of
+//! it panics where there is no driver or no device.
+
+#![expect(unsafe_code, reason = "calls a C library and hands it addresses")]
+
+use std::ffi::{CString, c_void};
+use std::sync::Arc;
+
+use cudarc::driver::{
+    CudaContext, DriverError, result,
+    sys::{
+        self, CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute,
+        CUlaunchAttributeID_enum as LaunchAttribute, CUstreamCaptureMode_enum as CaptureMode,
+    },
+};
+use runtime::Fault;
+
+fn fault(what: &str, error: DriverError) -> Fault {
+    let message = error
+        .error_string()
+        .map_or_else(|_| format!("{error:?}"), |it| it.to_string_lossy().into_owned());
+    Fault::new("R0703", format!("{what}: {message}"))
+}
+
+/// A GPU with a stream of work.
+pub(crate) struct Device {
+    context: Arc<CudaContext>,
+    stream: sys::CUstream,
+}
+
+/// What is known of a device.
+#[derive(Clone, Debug)]
+pub struct Properties {
+    /// The name that its maker gave it.
+    pub name: String,
+    /// Such as 90 for compute capability 9.0.
+    pub capability: u32,
+    /// Multiprocessors.
+    pub processors: u32,
+    /// Bytes of memory that are free, and that there are.
+    pub memory: [u64; 2],
+}
+
+impl Device {
+    /// The first device.
+    pub(crate) fn open() -> Result<Device, Fault> {
+        // SAFETY: looks for the library alone.
+        if !unsafe { sys::is_culib_present() } {
+            let message = "this machine has no CUDA driver (`libcuda.so.1`)";
+            return Err(Fault::new("R0701", message).help("`--target cpu` runs without one"));
+        }
+        let none = |error| {
+            fault("no GPU can be used", error).help("`treen doctor` tells what this machine has")
+        };
+        let context = CudaContext::new(0).map_err(none)?;
+        let kind = result::stream::StreamKind::NonBlocking;
+        let stream = result::stream::create(kind).map_err(none)?;
+        Ok(Device { context, stream })
+    }
+
+    pub(crate) fn properties(&self) -> Result<Properties, Fault> {
+        let failed = |error| fault("the device does not say what it is", error);
+        let attribute = |which| self.context.attribute(which).map(|it| it as u32);
+        let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+        let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+        let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+        let (free, all) = result::mem_get_info().map_err(failed)?;
+        Ok(Properties {
+            name: self.context.name().map_err(failed)?,
+            capability: 10 * major.map_err(failed)? + minor.map_err(failed)?,
+            processors: processors.map_err(failed)?,
+            memory: [free as u64, all as u64],
+        })
+    }
+
+    /// Waits until everything is done.
+    pub(crate) fn wait(&self) -> Result<(), Fault> {
+        // SAFETY: the stream lives as long as `self`.
+        unsafe { result::stream::synchronize(self.stream) }
+            .map_err(|error| fault("the device failed", error))
+    }
+
+    /// Memory of `bytes` zeros.
+    pub(crate) fn zeros(&self, bytes: u64) -> Result<Memory, Fault> {
+        let size = bytes.max(1) as usize;
+        // SAFETY: the context is current; the memory is freed once, when it is dropped.
+        let address = unsafe { result::malloc_sync(size) };
+        let address = address.map_err(|error| {
+            let message = format!("{bytes} bytes on the device");
+            Fault { code: "R0702", ..fault(&message, error) }
+        })?;
+        let memory = Memory { address, bytes: size as u64 };
+        self.clear(&memory)?;
+        Ok(memory)
+    }
+
+    /// Makes memory zeros.
+    pub(crate) fn clear(&self, memory: &Memory) -> Result<(), Fault> {
+        let Memory { address, bytes } = *memory;
+        // SAFETY: as many bytes as were allocated.
+        unsafe { result::memset_d8_async(address, 0, bytes as usize, self.stream) }
+            .map_err(|error| fault("memory could not be cleared", error))
+    }
+
+    /// Copies `bytes` to the beginning of memory, at once.
+    pub(crate) fn upload(&self, memory: &Memory, bytes: &[u8]) -> Result<(), Fault> {
+        assert!(bytes.len() as u64 <= memory.bytes, "a copy stays inside its memory");
+        self.wait()?;
+        // SAFETY: the memory is as large, and nothing else uses it now.
+        unsafe { result::memcpy_htod_sync(memory.address, bytes) }
+            .map_err(|error| fault("memory could not be written", error))
+    }
+
+    /// Enqueues a copy of the first `bytes` of `from` to memory.
+    pub(crate) fn send(&self, memory: &Memory, from: &Pinned, bytes: u64) -> Result<(), Fault> {
+        let bytes = bytes.min(memory.bytes).min(from.bytes as u64) as usize;
+        // SAFETY: both are as large, and `from` does not move.
+        unsafe { result::memcpy_htod_async(memory.address, &from.get()[..bytes], self.stream) }
+            .map_err(|error| fault("memory could not be written", error))
+    }
+
+    /// Enqueues a copy of the first `bytes` of memory to `to`.
+    pub(crate) fn fetch(&self, to: &Pinned, memory: &Memory, bytes: u64) -> Result<(), Fault> {
+        let bytes = bytes.min(memory.bytes).min(to.bytes as u64) as usize;
+        // SAFETY: both are as large, `to` does not move, and nobody reads it before `wait`.
+        let copied = unsafe {
+            sys::cuMemcpyDtoHAsync_v2(to.data.cast(), memory.address, bytes, self.stream)
+        };
+        copied.result().map_err(|error| fault("memory could not be read", error))
+    }
+
+    /// Memory of this machine that the device copies from and to by itself.
+    pub(crate) fn pinned(&self, bytes: u64) -> Result<Pinned, Fault> {
+        let bytes = bytes.max(1) as usize;
+        // SAFETY: freed once, when it is dropped.
+        let data = unsafe { result::malloc_host(bytes, 0) };
+        let data =
+            data.map_err(|error| Fault { code: "R0401", ..fault("pinned memory", error) })?;
+        let mut pinned = Pinned { data: data.cast(), bytes };
+        pinned.get_mut().fill(0);
+        Ok(pinned)
+    }
+
+    /// A kernel of an image.
+    pub(crate) fn function(&self, image: &[u8], entry: &str) -> Result<Function, Fault> {
+        let failed = |error| fault("a kernel could not be loaded", error);
+        let name =
+            CString::new(entry).map_err(|_| Fault::new("R0201", "a kernel without a name"))?;
+        // SAFETY: a cubin tells its own length; the module stays for as long as the process does.
+        unsafe {
+            let module = result::module::load_data(image.as_ptr().cast()).map_err(failed)?;
+            let function = result::module::get_function(module, name).map_err(failed)?;
+            Ok(Function(function))
+        }
+    }
+
+    /// Lets a kernel use more shared memory than the usual 48 KiB.
+    pub(crate) fn allow_shared(&self, function: &Function, bytes: u32) -> Result<(), Fault> {
+        let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        // SAFETY: the function is loaded.
+        unsafe { result::function::set_function_attribute(function.0, attribute, bytes as i32) }
+            .map_err(|error| fault("a kernel wants more shared memory than there is", error))
+    }
+
+    /// Enqueues a kernel. Where `overlaps`, it may start before the kernel before it has ended, and
+    /// waits for that by itself.
+    pub(crate) fn launch(&self, launch: &Shape, arguments: &mut [Argument]) -> Result<(), Fault> {
+        let mut attributes = Vec::new();
+        if launch.overlaps {
+            let id = LaunchAttribute::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+            let value = sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 };
+            attributes.push(sys::CUlaunchAttribute { id, pad: [0; 4], value });
+        }
+        let config = sys::CUlaunchConfig {
+            gridDimX: launch.blocks,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: launch.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: launch.shared,
+            hStream: self.stream,
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: attributes.len() as u32,
+        };
+        let mut pointers: Vec<*mut c_void> =
+            arguments.iter_mut().map(|it| std::ptr::from_mut(it).cast()).collect();
+        // SAFETY: the arguments are those of the kernel's text, which the same list was printed
+        // from; they live until the call is over.
+        let launched = unsafe {
+            sys::cuLaunchKernelEx(
+                &config,
+                launch.function.0,
+                pointers.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+        launched.result().map_err(|error| fault("a kernel could not be launched", error))
+    }
+
+    /// Records what `enqueue` enqueues, to be run again and again.
+    pub(crate) fn record(
+        &self,
+        enqueue: impl FnOnce() -> Result<(), Fault>,
+    ) -> Result<Graph, Fault> {
+        let failed = |error| fault("a step could not be recorded", error);
+        let mode = CaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream lives; capturing ends below, whatever happens in between.
+        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(failed)?;
+        let enqueued = enqueue();
+        // SAFETY: capturing began above.
+        let graph = unsafe { result::stream::end_capture(self.stream) };
+        enqueued?;
+        let graph = graph.map_err(failed)?;
+        // SAFETY: the graph is there, and is not used after it was instantiated.
+        unsafe {
+            let exec = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
+            let _ = result::graph::destroy(graph);
+            Ok(Graph(exec.map_err(failed)?))
+        }
+    }
+
+    /// Enqueues what was recorded.
+    pub(crate) fn replay(&self, graph: &Graph) -> Result<(), Fault> {
+        // SAFETY: both live.
+        unsafe { result::graph::launch(graph.0, self.stream) }
+            .map_err(|error| fault("a step could not be run", error))
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // SAFETY: nothing is enqueued after this. A failure leaves nobody to be told.
+        let _ = unsafe { result::stream::destroy(self.stream) };
+    }
+}
+
+/// Memory on the device.
+pub(crate) struct Memory {
+    address: u64,
+    bytes: u64,
+}
+
+impl Memory {
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated once. A failure leaves nobody to be told.
+        let _ = unsafe { result::free_sync(self.address) };
+    }
+}
+
+/// Memory of this machine that does not move.
+pub(crate) struct Pinned {
+    data: *mut u8,
+    bytes: usize,
+}
+
+impl Pinned {
+    pub(crate) fn get(&self) -> &[u8] {
+        // SAFETY: as many bytes were allocated, and zeroed.
+        unsafe { std::slice::from_raw_parts(self.data, self.bytes) }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(self.data, self.bytes) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated once. A failure leaves nobody to be told.
+        let _ = unsafe { result::free_host(self.data.cast()) };
+    }
+}
+
+/// A kernel that is loaded.
+#[derive(Clone, Copy)]
+pub(crate) struct Function(sys::CUfunction);
+
+/// How a kernel is launched.
+pub(crate) struct Shape {
+    pub(crate) function: Function,
+    pub(crate) blocks: u32,
+    pub(crate) threads: u32,
+    pub(crate) shared: u32,
+    pub(crate) overlaps: bool,
+}
+
+/// What a kernel is called with.
+pub(crate) type Argument = u64;
+
+/// A step that was recorded.
+pub(crate) struct Graph(sys::CUgraphExec);
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: it was instantiated once. A failure leaves nobody to be told.
+        let _ = unsafe { result::graph::exec_destroy(self.0) };
+    }
+}

@@ -1,0 +1,362 @@
+//! From a plan to kernels and launches: every launch gets its text, and its words become sums.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use ir::{Axis, DType, Extent, Function, Module, Name, StepAxes};
+use kernels_cuda::{Call, Functor, Grid, Instance, Word as Given, template};
+use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Stride, Word};
+
+use crate::loops;
+use crate::program::{self, Blocks, GpuProgram, Kernel, Product, Sum};
+
+/// A function whose code is generated, with what it is called with.
+pub(crate) struct Generated {
+    pub(crate) function: Function,
+    pub(crate) products: usize,
+    pub(crate) words: Vec<LoopWord>,
+}
+
+/// Makes a program of a plan.
+pub(crate) struct Emitter<'a> {
+    module: &'a Module,
+    plan: &'a Plan,
+    generated: &'a BTreeMap<Name, Generated>,
+    /// The formats of weights, slot by slot.
+    formats: &'a [DType],
+    /// The extent that counts positions of earlier steps.
+    past: Option<usize>,
+    program: GpuProgram,
+}
+
+/// The program of `plan`, without images.
+///
+/// # Errors
+///
+/// What no kernel can do, in a sentence.
+pub(crate) fn emit(
+    module: &Module,
+    axes: &StepAxes,
+    plan: &Plan,
+    generated: &BTreeMap<Name, Generated>,
+    formats: &[DType],
+) -> Result<GpuProgram, String> {
+    let past = axes.past.as_ref().and_then(|it| plan.extents.iter().position(|at| at == it));
+    let program = GpuProgram::default();
+    let mut emitter = Emitter { module, plan, generated, formats, past, program };
+    emitter.program.steps = emitter.steps(&plan.steps)?;
+    emitter.program.reader = emitter.program.kernels.len();
+    emitter.program.kernels.push(reader());
+    Ok(emitter.program)
+}
+
+impl Emitter<'_> {
+    fn steps(&mut self, steps: &[plan::Step]) -> Result<Vec<program::Step>, String> {
+        let mut result = Vec::new();
+        for step in steps {
+            result.push(match step {
+                plan::Step::Barrier => continue,
+                plan::Step::Launch(launch) => program::Step::Launch(self.launch(launch)?),
+                plan::Step::Loop { id, axis, reverse, steps } => program::Step::Loop {
+                    id: *id,
+                    size: self.size(std::slice::from_ref(axis)),
+                    reverse: *reverse,
+                    steps: self.steps(steps)?,
+                },
+            });
+        }
+        Ok(result)
+    }
+
+    /// The forms of a launch: one for each choice of formats that layers have.
+    fn launch(&mut self, launch: &plan::Launch) -> Result<Vec<program::Launch>, String> {
+        let mut forms = Vec::new();
+        for (layers, formats) in self.formats_of(launch) {
+            for instance in self.instances(launch, &formats)? {
+                forms.push(self.form(launch, instance, layers.clone())?);
+            }
+        }
+        Ok(forms)
+    }
+
+    /// The bank of weights that a word is the address of, and what counts its layers.
+    fn weight<'w>(&'w self, word: &'w Word) -> Option<(&'w plan::Bank, &'w Option<Counter>)> {
+        match word {
+            Word::Address(Place { base: Base::Weight(bank, counter), .. }) => {
+                Some((&self.plan.banks[*bank], counter))
+            }
+            _ => None,
+        }
+    }
+
+    /// The formats of the weights of a launch, by word, and for which layers they hold.
+    fn formats_of(&self, launch: &plan::Launch) -> Vec<(Layers, Vec<Option<DType>>)> {
+        let counted =
+            launch.words.iter().filter_map(|it| self.weight(it)).find_map(|(bank, it)| match it {
+                Some(Counter::Loop(id)) => Some((*id, bank.layers)),
+                _ => None,
+            });
+        let of_layer = |layer: u64| -> Vec<Option<DType>> {
+            let format = |word: &Word| {
+                let (bank, counter) = self.weight(word)?;
+                let layer = match counter {
+                    Some(Counter::Fixed(at)) => *at,
+                    Some(_) => layer,
+                    None => 0,
+                };
+                Some(self.formats[(bank.first + layer) as usize]).filter(|_| bank.packed)
+            };
+            launch.words.iter().map(format).collect()
+        };
+        let Some((id, layers)) = counted else { return vec![(None, of_layer(0))] };
+        let mut found: Vec<(Vec<u64>, Vec<Option<DType>>)> = Vec::new();
+        for layer in 0..layers {
+            let formats = of_layer(layer);
+            match found.iter_mut().find(|it| it.1 == formats) {
+                Some(same) => same.0.push(layer),
+                None => found.push((vec![layer], formats)),
+            }
+        }
+        let all = found.len() == 1;
+        found.into_iter().map(|(at, it)| ((!all).then_some((id, at)), it)).collect()
+    }
+
+    fn instances(
+        &self,
+        launch: &plan::Launch,
+        formats: &[Option<DType>],
+    ) -> Result<Vec<Instance>, String> {
+        let name = self.plan.callee_name(launch.callee);
+        match launch.callee {
+            Callee::Loop(at) => {
+                let it = &self.generated[&self.plan.loops[at]];
+                let (body, grid) = loops::kernel(self.module, &it.function, &it.words);
+                let (includes, preface) = (vec!["base.cuh"], String::new());
+                let threads = loops::THREADS;
+                Ok(vec![Instance { includes, preface, body, threads, grid, ..Instance::default() }])
+            }
+            Callee::Kernel(_) => {
+                let template = template(name).ok_or_else(|| format!("no CUDA kernel `{name}`"))?;
+                let function = launch.function.as_ref();
+                let function = function.and_then(|it| self.module.function(it.as_str()));
+                let dtypes = |it: Vec<&ir::Type>| it.iter().map(|it| it.dtype).collect();
+                let (operands, results): (Vec<DType>, Vec<DType>) = match function {
+                    Some(it) => (
+                        dtypes(it.params.iter().map(|it| &it.ty).collect()),
+                        dtypes(it.outputs.iter().map(|out| it.ty(out.value)).collect()),
+                    ),
+                    None => Default::default(),
+                };
+                let words = self.given(launch, formats);
+                let call = Call { words: &words, operands: &operands, results: &results };
+                template(&call).map_err(|why| format!("{name}: {why}"))
+            }
+        }
+    }
+
+    /// What is known of each word.
+    fn given(&self, launch: &plan::Launch, formats: &[Option<DType>]) -> Vec<Given> {
+        let word = |(i, word): (usize, &Word)| match word {
+            Word::Address(_) => formats[i].map_or(Given::Given, Given::Weight),
+            Word::Size(axes) => {
+                let sizes = axes.iter().map(|it| self.module.axes.fixed(it));
+                let size = sizes.map(|it| it.map(|it| it as u64)).product::<Option<u64>>();
+                size.map_or(Given::Given, Given::Known)
+            }
+            Word::Bits(bits) => Given::Known(*bits),
+            Word::Code(at) => {
+                let Word::Bits(first) = launch.words[i + 1] else {
+                    unreachable!("the code of a tail comes before the place of its words")
+                };
+                Given::Tail(self.functor(*at, first as usize))
+            }
+            Word::Format(_) | Word::Helper(_) => Given::Known(0),
+            Word::Scratch => Given::Given,
+        };
+        launch.words.iter().enumerate().map(word).collect()
+    }
+
+    fn functor(&self, at: usize, first: usize) -> Functor {
+        let it = &self.generated[&self.plan.loops[at]];
+        loops::functor(self.module, &it.function, it.products, &it.words, first)
+    }
+
+    /// A launch of `instance`, whose kernel is among the program's from now on.
+    fn form(
+        &mut self,
+        launch: &plan::Launch,
+        instance: Instance,
+        layers: Layers,
+    ) -> Result<program::Launch, String> {
+        let name = self.plan.callee_name(launch.callee).to_owned();
+        let mut words = Vec::new();
+        let mut passed = Vec::new();
+        for (i, word) in launch.words.iter().enumerate() {
+            let Some(word) = self.word(word) else { continue };
+            if word.moves {
+                self.check_linear(&word.sum).map_err(|()| {
+                    format!("{name}: a number that grows with the square of the context")
+                })?;
+            }
+            passed.push((i, word.moves));
+            words.push(word);
+        }
+        let blocks = self.blocks(launch, &instance.grid);
+        let rows = instance.rows.map(|(at, most)| (self.factor(launch, at), most));
+        let source = source(&instance, &passed);
+        let same = self.program.kernels.iter().position(|it| it.source == source);
+        let kernel = same.unwrap_or_else(|| {
+            let Instance { threads, shared, .. } = instance;
+            let (entry, images) = ("run".to_owned(), Vec::new());
+            self.program.kernels.push(Kernel { name, entry, source, images, threads, shared });
+            self.program.kernels.len() - 1
+        });
+        Ok(program::Launch { kernel, layers, rows, words, blocks })
+    }
+
+    fn blocks(&self, launch: &plan::Launch, grid: &Grid) -> Blocks {
+        let of = grid.of.iter().map(|&it| self.factor(launch, it)).collect();
+        Blocks { of, each: grid.each, most: grid.most }
+    }
+
+    /// Word `at`, which is a number.
+    fn factor(&self, launch: &plan::Launch, at: usize) -> Sum {
+        match &launch.words[at] {
+            Word::Bits(number) => Sum::number(*number),
+            Word::Size(axes) => self.size(axes),
+            _ => Sum::number(1),
+        }
+    }
+
+    /// What is passed for a word; `None` for one that is known or is code.
+    fn word(&self, word: &Word) -> Option<program::Word> {
+        let (base, sum) = match word {
+            Word::Address(place) => self.address(place),
+            Word::Size(axes) => {
+                let fixed = axes.iter().all(|it| self.module.axes.fixed(it).is_some());
+                (program::Base::Zero, (!fixed).then(|| self.size(axes))?)
+            }
+            Word::Scratch => (program::Base::Scratch, Sum::default()),
+            Word::Bits(_) | Word::Format(_) | Word::Helper(_) | Word::Code(_) => return None,
+        };
+        let moves = self.past.is_some_and(|it| sum.has(it));
+        Some(program::Word { base, sum, moves })
+    }
+
+    /// Refuses what is not a number plus a number for each position of the past.
+    fn check_linear(&self, sum: &Sum) -> Result<(), ()> {
+        let past = |it: &&program::Counter| {
+            self.past.is_some_and(|past| **it == program::Counter::Extent(past))
+        };
+        let powers = sum.0.iter().map(|it| it.factors.iter().filter(past).count());
+        if powers.max() <= Some(1) { Ok(()) } else { Err(()) }
+    }
+
+    fn address(&self, place: &Place) -> (program::Base, Sum) {
+        let (base, mut sum) = match &place.base {
+            Base::Arena(at) => (program::Base::Arena, Sum::number(self.plan.buffers[*at].offset)),
+            Base::Weight(bank, layer) => {
+                let layer = layer.as_ref().map(|it| self.counter(it));
+                (program::Base::Weight(self.plan.banks[*bank].first, layer), Sum::default())
+            }
+            Base::Constant(at) => (program::Base::Constants, Sum::number(*at)),
+            Base::State(at) => (program::Base::State(*at), Sum::default()),
+            Base::Input(at) => (program::Base::Input(*at), Sum::default()),
+            Base::Output(at) => (program::Base::Output(*at), Sum::default()),
+        };
+        for term in &place.terms {
+            let counter = Product { number: 1, factors: vec![self.counter(&term.index)] };
+            sum = sum.plus(Sum(vec![counter]).times(&self.stride(&term.stride)));
+        }
+        (base, sum)
+    }
+
+    fn counter(&self, counter: &Counter) -> program::Counter {
+        match counter {
+            Counter::Loop(id) => program::Counter::Loop(*id),
+            Counter::Fixed(at) => program::Counter::Fixed(*at),
+            Counter::Extent(name) => program::Counter::Extent(self.extent(name.as_str())),
+        }
+    }
+
+    fn stride(&self, stride: &Stride) -> Sum {
+        match stride {
+            Stride::Elements(bytes, axes) => Sum::number(*bytes).times(&self.size(axes)),
+            Stride::Bank(at) => {
+                let state = &self.plan.states[*at];
+                let capacity = program::Counter::Extent(self.extent(plan::CAPACITY));
+                let grown = Product { number: state.position_bytes, factors: vec![capacity] };
+                Sum::number(state.fixed_bytes).plus(Sum(vec![grown]))
+            }
+        }
+    }
+
+    fn extent(&self, name: &str) -> usize {
+        self.plan.extents.iter().position(|it| *it == name).expect("a run-time extent")
+    }
+
+    /// The product of the extents of `axes`.
+    fn size(&self, axes: &[Axis]) -> Sum {
+        axes.iter().fold(Sum::number(1), |product, axis| product.times(&self.extent_of(axis)))
+    }
+
+    fn extent_of(&self, axis: &Axis) -> Sum {
+        if let Some(size) = self.module.axes.fixed(axis) {
+            return Sum::number(size as u64);
+        }
+        let atom = |atom: &Name| match self.module.axes.get(atom.as_str()).map(|it| &it.extent) {
+            Some(Extent::Fixed { size, .. }) => Sum::number(*size as u64),
+            _ => {
+                let extent = program::Counter::Extent(self.extent(atom.as_str()));
+                Sum(vec![Product { number: 1, factors: vec![extent] }])
+            }
+        };
+        let segment =
+            |it: &Vec<Name>| it.iter().fold(Sum::number(1), |product, it| product.times(&atom(it)));
+        let resolved = self.module.axes.resolve(axis);
+        resolved.segments().iter().map(segment).fold(Sum::default(), Sum::plus)
+    }
+}
+
+/// The kernel that measures how fast memory is read.
+fn reader() -> Kernel {
+    let instance = Instance {
+        includes: vec!["ceilings.cuh"],
+        body: "read_all<512>((const uint4*)w0, w1, (unsigned*)w2);".to_owned(),
+        threads: 512,
+        ..Instance::default()
+    };
+    let source = source(&instance, &[(0, false), (1, false), (2, false)]);
+    let (name, entry) = ("read".to_owned(), "run".to_owned());
+    Kernel { name, entry, source, threads: instance.threads, ..Kernel::default() }
+}
+
+/// The loop that counts layers, and those for which something holds; all where there is none.
+type Layers = Option<(usize, Vec<u64>)>;
+
+/// The whole text of a kernel, to which words are `passed`: by place, and whether they move.
+fn source(instance: &Instance, passed: &[(usize, bool)]) -> String {
+    let mut text = String::new();
+    for include in &instance.includes {
+        let _ = writeln!(text, "#include \"{include}\"");
+    }
+    text += "\n";
+    text += &instance.preface;
+    let parameter = |&(i, moves): &(usize, bool)| match moves {
+        true => format!(", long a{i}, long b{i}"),
+        false => format!(", long w{i}"),
+    };
+    let parameters: String = passed.iter().map(parameter).collect();
+    let _ = writeln!(
+        text,
+        "extern \"C\" __global__ void __launch_bounds__({}) run(const long* past{parameters}) {{",
+        instance.threads
+    );
+    for (i, _) in passed.iter().filter(|it| it.1) {
+        let _ = writeln!(text, "  const long w{i} = a{i} + b{i} * *past;");
+    }
+    text += "  wait_for_earlier();\n  let_next_start();\n";
+    let body = instance.body.trim_start();
+    let _ = writeln!(text, "  {}\n}}", body.trim_end());
+    text
+}

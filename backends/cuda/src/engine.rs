@@ -1,0 +1,354 @@
+//! Runs a program on a GPU.
+//!
+//! Everything has its address before the first step. A step of one position is recorded once and
+//! replayed; what it has to know of how many positions are past stands in the device's memory. Longer
+//! steps are enqueued launch by launch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use runtime::{Ceilings, Engine, ExtentRole, Fault, Opened, Pages, Port, Program};
+
+use crate::driver::{Argument, Device, Function, Graph, Memory, Pinned, Shape};
+use crate::program::{Base, Blocks, Counter, GpuProgram, Launch, Step, Word};
+
+/// A program in the memory of a GPU.
+struct Gpu {
+    name: String,
+    overlaps: bool,
+    program: GpuProgram,
+    functions: Vec<Function>,
+    weights: Memory,
+    /// Where each weight begins.
+    slots: Vec<u64>,
+    constants: Memory,
+    arena: Memory,
+    scratch: Memory,
+    states: Vec<Memory>,
+    inputs: Vec<Shared>,
+    outputs: Vec<Shared>,
+    /// How many positions are past.
+    past: Shared,
+    /// Its place among the extents.
+    past_at: Option<usize>,
+    new_at: Option<usize>,
+    capacity: u64,
+    graphs: BTreeMap<Vec<u64>, Graph>,
+    weight_bytes: u64,
+    /// The last to go: all of the above is its.
+    device: Device,
+}
+
+/// An input or output: on the device and here.
+struct Shared {
+    there: Memory,
+    here: Pinned,
+    port: Port,
+}
+
+impl Shared {
+    fn new(device: &Device, port: Port, rows: u64) -> Result<Shared, Fault> {
+        let bytes = rows.checked_mul(port.row).and_then(|it| it.checked_mul(port.element_bytes));
+        let bytes = bytes.ok_or_else(uncountable)?;
+        Ok(Shared { there: device.zeros(bytes)?, here: device.pinned(bytes)?, port })
+    }
+
+    /// Bytes in a step with these extents.
+    fn bytes(&self, extents: &[u64]) -> u64 {
+        let rows = self.port.rows.map_or(1, |it| extents[it]);
+        rows * self.port.row * self.port.element_bytes
+    }
+}
+
+fn uncountable() -> Fault {
+    Fault::new("R0702", "the program wants more memory than can be counted")
+}
+
+/// Makes a program ready to run on the first GPU of this machine.
+///
+/// # Errors
+///
+/// When there is none, none that it was compiled for, or not enough memory on it.
+pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, capacity: u64) -> Opened {
+    let gpu = GpuProgram::from_bytes(code)?;
+    let device = Device::open()?;
+    let properties = device.properties()?;
+    let image = choose(&gpu, properties.capability)?;
+    check_room(program, &gpu, weights.len() as u64, capacity, properties.memory[0])?;
+    let functions: Vec<Function> = gpu
+        .kernels
+        .iter()
+        .map(|it| {
+            let function = device.function(&it.images[image], &it.entry)?;
+            if 0 < it.shared {
+                device.allow_shared(&function, it.shared)?;
+            }
+            Ok(function)
+        })
+        .collect::<Result<_, Fault>>()?;
+    let shared = |port: &Port| {
+        let rows = port.rows.map_or(1, |it| program.extents[it].max);
+        Shared::new(&device, port.clone(), rows)
+    };
+    let at = |role| program.extents.iter().position(|it| it.role == role);
+    let past = Port { row: 1, element_bytes: 8, ..Port::default() };
+    let on_device = device.zeros(weights.len() as u64)?;
+    device.upload(&on_device, &weights)?;
+    let constants = device.zeros(program.constants.len() as u64)?;
+    device.upload(&constants, &program.constants)?;
+    let state = |it: &runtime::StateSlot| device.zeros(it.bytes(capacity).ok_or_else(uncountable)?);
+    Ok(Box::new(Gpu {
+        name: properties.name,
+        overlaps: 90 <= properties.capability,
+        functions,
+        slots: program.weights.iter().map(|it| it.offset).collect(),
+        weights: on_device,
+        constants,
+        arena: device.zeros(program.arena_bytes)?,
+        scratch: device.zeros(gpu.scratch_bytes)?,
+        states: program.states.iter().map(state).collect::<Result<_, _>>()?,
+        inputs: program.inputs.iter().map(shared).collect::<Result<_, _>>()?,
+        outputs: program.outputs.iter().map(shared).collect::<Result<_, _>>()?,
+        past: Shared::new(&device, past, 1)?,
+        past_at: at(ExtentRole::Past),
+        new_at: at(ExtentRole::New),
+        capacity,
+        graphs: BTreeMap::new(),
+        weight_bytes: weights.len() as u64,
+        program: gpu,
+        device,
+    }))
+}
+
+/// The images that a device of that capability runs: those of its own architecture, or the newest of
+/// older ones, where that is allowed.
+fn choose(program: &GpuProgram, capability: u32) -> Result<usize, Fault> {
+    let number = |it: &String| it.trim_start_matches("sm_").trim_end_matches('a').parse::<u32>();
+    let runs = |it: &&(usize, &String)| match number(it.1) {
+        // The instructions of `a` architectures are of that one alone.
+        Ok(made_for) if it.1.ends_with('a') => made_for == capability,
+        Ok(made_for) => made_for <= capability && made_for / 10 == capability / 10,
+        Err(_) => false,
+    };
+    let mut all: Vec<(usize, &String)> = program.architectures.iter().enumerate().collect();
+    all.reverse();
+    all.iter().find(runs).map(|it| it.0).ok_or_else(|| {
+        let made_for = program.architectures.join(", ");
+        let message =
+            format!("the model was compiled for {made_for}, and the GPU is sm_{capability}");
+        Fault::new("R0704", message).help("compile it with another `--target cuda:..`")
+    })
+}
+
+/// Refuses, before anything is allocated, what does not fit.
+fn check_room(
+    program: &Program,
+    gpu: &GpuProgram,
+    weights: u64,
+    capacity: u64,
+    free: u64,
+) -> Result<(), Fault> {
+    let mut parts = vec![weights, program.arena_bytes, gpu.scratch_bytes];
+    for state in &program.states {
+        parts.push(state.bytes(capacity).ok_or_else(uncountable)?);
+    }
+    let wanted = parts.iter().try_fold(0u64, |sum, it| sum.checked_add(*it));
+    let wanted = wanted.ok_or_else(uncountable)?;
+    if wanted <= free {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+    let message = format!("the model wants {:.1} GiB, and {:.1} are free", gib(wanted), gib(free));
+    Err(Fault::new("R0702", message)
+        .help("a smaller `--context`, `--cache bf16`, or a smaller `--precision`"))
+}
+
+impl Gpu {
+    /// Enqueues a step: what it takes, its launches, what it gives.
+    fn enqueue(&self, extents: &[u64]) -> Result<(), Fault> {
+        self.device.send(&self.past.there, &self.past.here, 8)?;
+        for input in &self.inputs {
+            self.device.send(&input.there, &input.here, input.bytes(extents))?;
+        }
+        let mut loops = Vec::new();
+        let mut first = true;
+        self.steps(&self.program.steps, extents, &mut loops, &mut first)?;
+        for output in &self.outputs {
+            self.device.fetch(&output.here, &output.there, output.bytes(extents))?;
+        }
+        Ok(())
+    }
+
+    fn steps(
+        &self,
+        steps: &[Step],
+        extents: &[u64],
+        loops: &mut Vec<u64>,
+        first: &mut bool,
+    ) -> Result<(), Fault> {
+        for step in steps {
+            match step {
+                Step::Launch(forms) => {
+                    let fits = |it: &&Launch| match &it.layers {
+                        Some((id, layers)) => layers.contains(&loops[*id]),
+                        None => true,
+                    } && it.rows.as_ref().is_none_or(|(rows, most)| {
+                        rows.value(extents, loops) <= *most
+                    });
+                    let form = forms
+                        .iter()
+                        .find(fits)
+                        .ok_or_else(|| Fault::new("R0201", "no form of a launch fits its layer"))?;
+                    self.launch(form, extents, loops, std::mem::take(first))?;
+                }
+                Step::Loop { id, size, reverse, steps } => {
+                    let size = size.value(extents, loops);
+                    loops.resize(loops.len().max(id + 1), 0);
+                    for at in 0..size {
+                        loops[*id] = if *reverse { size - 1 - at } else { at };
+                        self.steps(steps, extents, loops, first)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(
+        &self,
+        launch: &Launch,
+        extents: &[u64],
+        loops: &[u64],
+        first: bool,
+    ) -> Result<(), Fault> {
+        let blocks = self.blocks(&launch.blocks, extents, loops);
+        if blocks == 0 {
+            return Ok(());
+        }
+        let kernel = &self.program.kernels[launch.kernel];
+        let mut arguments: Vec<Argument> = vec![self.past.there.address()];
+        for word in &launch.words {
+            self.argument(word, extents, loops, &mut arguments);
+        }
+        let shape = Shape {
+            function: self.functions[launch.kernel],
+            blocks,
+            threads: kernel.threads,
+            shared: kernel.shared,
+            // The copies before the first kernel do not know of kernels that wait by themselves.
+            overlaps: self.overlaps && !first,
+        };
+        self.device.launch(&shape, &mut arguments)
+    }
+
+    /// The blocks of a launch, as if as many positions were past as there is room for.
+    fn blocks(&self, blocks: &Blocks, extents: &[u64], loops: &[u64]) -> u32 {
+        let extents = self.with_past(extents, self.capacity);
+        let factors = blocks.of.iter().map(|it| it.value(&extents, loops));
+        let work = factors.fold(1, u64::saturating_mul);
+        let wanted = if blocks.of.is_empty() { blocks.most } else { work.div_ceil(blocks.each) };
+        wanted.min(blocks.most) as u32
+    }
+
+    fn with_past(&self, extents: &[u64], past: u64) -> Vec<u64> {
+        let mut extents = extents.to_vec();
+        self.past_at.into_iter().for_each(|at| extents[at] = past);
+        extents
+    }
+
+    fn argument(&self, word: &Word, extents: &[u64], loops: &[u64], into: &mut Vec<Argument>) {
+        let base = match &word.base {
+            Base::Zero => 0,
+            Base::Arena => self.arena.address(),
+            Base::Weight(first, layer) => {
+                let layer = layer.as_ref().map_or(0, |it| match it {
+                    Counter::Loop(id) => loops[*id],
+                    Counter::Fixed(at) => *at,
+                    Counter::Extent(at) => extents[*at],
+                });
+                self.weights.address() + self.slots[(first + layer) as usize]
+            }
+            Base::Constants => self.constants.address(),
+            Base::State(at) => self.states[*at].address(),
+            Base::Input(at) => self.inputs[*at].there.address(),
+            Base::Output(at) => self.outputs[*at].there.address(),
+            Base::Scratch => self.scratch.address(),
+        };
+        if !word.moves {
+            into.push(base + word.sum.value(extents, loops));
+            return;
+        }
+        let at = |past| word.sum.value(&self.with_past(extents, past), loops);
+        into.extend([base + at(0), at(1) - at(0)]);
+    }
+}
+
+impl Gpu {
+    /// Bytes a second at which the weights are read.
+    fn bandwidth(&self) -> Result<f64, Fault> {
+        const PASSES: u64 = 8;
+        let kernel = &self.program.kernels[self.program.reader];
+        let words = self.weight_bytes / 16;
+        let shape = Shape {
+            function: self.functions[self.program.reader],
+            blocks: 1056,
+            threads: kernel.threads,
+            shared: 0,
+            overlaps: false,
+        };
+        let mut arguments =
+            vec![self.past.there.address(), self.weights.address(), words, self.arena.address()];
+        self.device.launch(&shape, &mut arguments)?;
+        self.device.wait()?;
+        let start = Instant::now();
+        for _ in 0..PASSES {
+            self.device.launch(&shape, &mut arguments)?;
+        }
+        self.device.wait()?;
+        Ok((PASSES * 16 * words) as f64 / start.elapsed().as_secs_f64())
+    }
+}
+
+impl Engine for Gpu {
+    fn input(&mut self, at: usize) -> &mut [u8] {
+        self.inputs[at].here.get_mut()
+    }
+
+    fn output(&self, at: usize) -> &[u8] {
+        self.outputs[at].here.get()
+    }
+
+    fn clear(&mut self, state: usize) -> Result<(), Fault> {
+        self.device.clear(&self.states[state])
+    }
+
+    fn run(&mut self, extents: &[u64]) -> Result<(), Fault> {
+        let past = self.past_at.map_or(0, |it| extents[it]);
+        self.past.here.get_mut().copy_from_slice(&past.to_ne_bytes());
+        let is_short = self.new_at.is_some_and(|it| extents[it] == 1);
+        if !is_short {
+            self.enqueue(extents)?;
+            return self.device.wait();
+        }
+        let key = self.with_past(extents, 0);
+        if !self.graphs.contains_key(&key) {
+            let graph = self.device.record(|| self.enqueue(extents))?;
+            self.graphs.insert(key.clone(), graph);
+        }
+        self.device.replay(&self.graphs[&key])?;
+        self.device.wait()
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn device(&self) -> Option<String> {
+        Some(self.name.clone())
+    }
+
+    fn ceilings(&mut self) -> Result<Ceilings, Fault> {
+        Ok(Ceilings { bandwidth: self.bandwidth()?, ..Ceilings::default() })
+    }
+}

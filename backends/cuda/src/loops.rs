@@ -1,0 +1,180 @@
+//! Generated loops and tails as CUDA C++.
+
+use std::fmt::Write;
+
+use ir::{Axis, DType, Function, Module, Op, Value};
+use kernels_cuda::{Functor, Grid};
+use plan::{LoopWord, loop_extents};
+
+use crate::element::{Element, extent_name, size, stored};
+
+/// Threads of a block of a generated loop.
+pub(crate) const THREADS: u32 = 256;
+
+/// Reductions of as many terms are shared by a warp.
+const SHARED: usize = 32;
+
+/// What the code of `function` is called with, whose first parameters are `products` of a kernel.
+///
+/// # Errors
+///
+/// Element types that are not computed with.
+pub(crate) fn words(
+    module: &Module,
+    function: &Function,
+    products: usize,
+) -> Result<Vec<LoopWord>, String> {
+    for value in function.values() {
+        let ty = function.ty(value);
+        let is_computed = matches!(ty.dtype, DType::F32 | DType::I32 | DType::Bool);
+        if !is_computed && !is_read(function, value) && rounded(function, value).is_none() {
+            return Err(format!("loops compute in f32, i32 and bool, not {ty}"));
+        }
+    }
+    let mut words = vec![LoopWord::Output];
+    words.extend((products..function.params.len()).map(LoopWord::Operand));
+    words.extend(loop_extents(module, function));
+    Ok(words)
+}
+
+/// Whether `value` lies in memory as 16 bits, or is a view of what does.
+fn is_read(function: &Function, value: Value) -> bool {
+    let is_view = function.maker(value).is_none_or(|it| {
+        let views = ["rename", "split", "merge", "transpose", "slice"];
+        views.contains(&it.op.rules().name())
+    });
+    matches!(function.ty(value).dtype, DType::F16 | DType::BF16) && is_view
+}
+
+/// What `value` rounds to 16 bits, if it is the output of `function` and does.
+fn rounded(function: &Function, value: Value) -> Option<Value> {
+    let is_output = function.outputs.iter().all(|it| it.value == value);
+    let node = function.maker(value).filter(|it| is_output && matches!(it.op, Op::Cast(_)))?;
+    let wide = node.operands[0];
+    (function.ty(wide).dtype == DType::F32).then_some(wide)
+}
+
+/// The body of the kernel for a loop over all elements of the output of `function`, and its grid.
+/// Word `i` is a `long` named `wi`.
+pub(crate) fn kernel(module: &Module, function: &Function, words: &[LoopWord]) -> (String, Grid) {
+    let output = function.outputs[0].value;
+    let ty = function.ty(output);
+    let by_warp = is_shared(module, function);
+    let mut text = Element::new(module, function, 0, by_warp);
+    bind(&mut text, function, words, "w");
+    let sizes: Vec<String> = ty.axes.iter().map(|it| size(module, it)).collect();
+    let total =
+        if sizes.is_empty() { "1".to_owned() } else { format!("(long){}", sizes.join(" * ")) };
+    let each = if by_warp { 32 } else { 1 };
+    text.line(&format!("const long total = {total};"));
+    text.line(&format!(
+        "for (long at = ((long)blockIdx.x * {THREADS} + threadIdx.x) / {each}; at < total; \
+         at += (long)gridDim.x * {THREADS} / {each}) {{"
+    ));
+    let index = if ty.axes.is_empty() { Vec::new() } else { text.divide(&ty.axes, "(int)at") };
+    let value = text.element(output, &index);
+    let put = match ty.dtype {
+        DType::Bool => format!("out[at] = -(int){value};"),
+        DType::I32 => format!("out[at] = {value};"),
+        _ => format!("put(out + at, {value});"),
+    };
+    let first = if by_warp { "if (threadIdx.x % 32 == 0) " } else { "" };
+    text.line(&format!("{first}{put}"));
+    text.line("}");
+    let bound = ty.axes.iter().map(|it| module.axes.bound(it).unwrap_or(usize::MAX));
+    let bound = bound.fold(1, usize::saturating_mul) as u64;
+    let blocks = bound.saturating_mul(each).div_ceil(u64::from(THREADS));
+    (text.finish(), Grid { of: Vec::new(), each: 1, most: blocks.clamp(1, kernels_cuda::MANY) })
+}
+
+/// Names operands and extents as the text of elements does.
+fn bind(text: &mut Element<'_>, function: &Function, words: &[LoopWord], prefix: &str) {
+    for (i, word) in words.iter().enumerate() {
+        let line = match word {
+            LoopWord::Output => {
+                let ty = stored(function.ty(function.outputs[0].value).dtype);
+                format!("{ty}* out = ({ty}*){prefix}{i};")
+            }
+            LoopWord::Operand(at) => {
+                let ty = stored(function.params[*at].ty.dtype);
+                format!("const {ty}* p{at} = (const {ty}*){prefix}{i};")
+            }
+            LoopWord::Extent(name) => {
+                format!("const int {} = (int){prefix}{i};", extent_name(name))
+            }
+            LoopWord::Helper(_) => continue,
+        };
+        text.line(&line);
+    }
+}
+
+/// The functor for `function`, the first of whose parameters are `products`; its own words begin at
+/// word `first` of the call.
+pub(crate) fn functor(
+    module: &Module,
+    function: &Function,
+    products: usize,
+    words: &[LoopWord],
+    first: usize,
+) -> Functor {
+    let output = function.outputs[0].value;
+    let axes = &function.ty(output).axes;
+    let mut text = Element::new(module, function, products, false);
+    text.line("");
+    bind_members(&mut text, function, words);
+    let (_, rows) = axes.split_last().expect("columns");
+    let mut index = match rows {
+        [] => Vec::new(),
+        _ => text.divide(rows, "row"),
+    };
+    index.push("column".to_owned());
+    let value = text.element(output, &index);
+    text.line(&format!("return {value};"));
+    let name = function.name.as_str().replace(|it: char| !it.is_ascii_alphanumeric(), "_");
+    let used: Vec<usize> = (1..words.len()).collect();
+    let mut definition = format!("struct {name} {{\n");
+    for it in &used {
+        let _ = writeln!(definition, "  long t{it};");
+    }
+    let products: Vec<String> = (0..products).map(|it| format!("float q{it}")).collect();
+    let _ = writeln!(
+        definition,
+        "  __device__ float operator()(int row, int column, {}) const {{{}  }}\n}};",
+        products.join(", "),
+        text.finish()
+    );
+    let made: Vec<String> = used.iter().map(|it| format!("w{}", first + it)).collect();
+    Functor { make: format!("{name}{{{}}}", made.join(", ")), name, text: definition }
+}
+
+/// The same as [`bind`] for the members of a functor, which has no output.
+fn bind_members(text: &mut Element<'_>, function: &Function, words: &[LoopWord]) {
+    let inner: Vec<LoopWord> =
+        words.iter().filter(|it| **it != LoopWord::Output).cloned().collect();
+    for (i, word) in inner.iter().enumerate() {
+        let member = i + 1;
+        let line = match word {
+            LoopWord::Operand(at) => {
+                let ty = stored(function.params[*at].ty.dtype);
+                format!("const {ty}* p{at} = (const {ty}*)t{member};")
+            }
+            LoopWord::Extent(name) => format!("const int {} = (int)t{member};", extent_name(name)),
+            LoopWord::Output | LoopWord::Helper(_) => continue,
+        };
+        text.line(&line);
+    }
+}
+
+/// Whether elements are sums of so many terms that a warp shares one.
+fn is_shared(module: &Module, function: &Function) -> bool {
+    let size = |axes: &[Axis]| {
+        let sizes = axes.iter().map(|it| module.axes.bound(it).unwrap_or(usize::MAX));
+        sizes.fold(1, usize::saturating_mul)
+    };
+    function.nodes().iter().any(|node| match &node.op {
+        Op::Reduce(it) => SHARED <= size(&it.over),
+        Op::Contract(it) => SHARED <= size(&it.over),
+        Op::ArgMax(it) => SHARED <= size(std::slice::from_ref(&it.axis)),
+        _ => false,
+    })
+}

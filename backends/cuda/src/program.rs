@@ -1,0 +1,219 @@
+//! What the engine runs: images, and launches with expressions for their arguments.
+
+use std::fmt;
+
+use runtime::Fault;
+use serde::{Deserialize, Serialize};
+
+/// A compiled model for GPUs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GpuProgram {
+    /// The architectures, such as `sm_90a`, in the order of [`Kernel::images`].
+    pub architectures: Vec<String>,
+    /// The kernels.
+    pub kernels: Vec<Kernel>,
+    /// What a step runs.
+    pub steps: Vec<Step>,
+    /// Bytes of scratch memory.
+    pub scratch_bytes: u64,
+    /// The kernel that measures how fast memory is read.
+    pub reader: usize,
+}
+
+impl GpuProgram {
+    /// It as bytes, for [`runtime::Program::code`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).unwrap_or_default()
+    }
+
+    /// What [`GpuProgram::to_bytes`] gave.
+    ///
+    /// # Errors
+    ///
+    /// When it is something else, or contradicts itself.
+    pub fn from_bytes(bytes: &[u8]) -> Result<GpuProgram, Fault> {
+        let damaged = || Fault::new("R0103", "the kernels of the model can not be read");
+        let program: GpuProgram = postcard::from_bytes(bytes).map_err(|_| damaged())?;
+        let compiled = |it: &Kernel| it.images.len() == program.architectures.len();
+        let is_whole = program.kernels.iter().all(compiled)
+            && program.reader < program.kernels.len()
+            && are_known(&program.steps, program.kernels.len());
+        is_whole.then_some(program).ok_or_else(damaged)
+    }
+}
+
+impl fmt::Display for GpuProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, kernel) in self.kernels.iter().enumerate() {
+            writeln!(f, "// {i}: {}, {} threads", kernel.name, kernel.threads)?;
+            writeln!(f, "{}", kernel.source)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether every launch has a kernel.
+fn are_known(steps: &[Step], kernels: usize) -> bool {
+    steps.iter().all(|step| match step {
+        Step::Launch(forms) => forms.iter().all(|it| it.kernel < kernels),
+        Step::Loop { steps, .. } => are_known(steps, kernels),
+    })
+}
+
+/// A kernel: one entry point, compiled for each architecture.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// What it is called in tables.
+    pub name: String,
+    /// The name of its function.
+    pub entry: String,
+    /// CUDA C++.
+    pub source: String,
+    /// Cubins.
+    pub images: Vec<Vec<u8>>,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Bytes of shared memory that a launch gives each block.
+    pub shared: u32,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Step {
+    /// A launch in one of several forms: the first that takes as many rows.
+    Launch(Vec<Launch>),
+    /// Steps for each place along an axis.
+    Loop {
+        /// Its number.
+        id: usize,
+        /// How many places.
+        size: Sum,
+        /// Whether it counts down.
+        reverse: bool,
+        /// What runs.
+        steps: Vec<Step>,
+    },
+}
+
+/// A launch of a kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Which kernel.
+    pub kernel: usize,
+    /// Layers for whose formats it is made, by the loop that counts them; all if there are none.
+    pub layers: Option<(usize, Vec<u64>)>,
+    /// The most rows that it is made for, and what counts them.
+    pub rows: Option<(Sum, u64)>,
+    /// Its words. A word that moves is passed as its value where nothing is past, and what each
+    /// position adds.
+    pub words: Vec<Word>,
+    /// Blocks: the product of these sums over `each`, at most `most`.
+    pub blocks: Blocks,
+}
+
+/// How many blocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Blocks {
+    /// Factors.
+    pub of: Vec<Sum>,
+    /// How much of their product one block does.
+    pub each: u64,
+    /// No more than so many.
+    pub most: u64,
+}
+
+/// An argument.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Word {
+    /// Where it begins.
+    pub base: Base,
+    /// What is added.
+    pub sum: Sum,
+    /// Whether it depends on how many positions are past, which is read on the device.
+    pub moves: bool,
+}
+
+/// The beginning of a piece of memory, or 0 for a number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Base {
+    /// A number.
+    Zero,
+    /// Intermediate values.
+    Arena,
+    /// A weight by its slot, and the loop that counts its layers.
+    Weight(u64, Option<Counter>),
+    /// Tables.
+    Constants,
+    /// A state.
+    State(usize),
+    /// An input.
+    Input(usize),
+    /// An output.
+    Output(usize),
+    /// Scratch memory.
+    Scratch,
+}
+
+/// What counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Counter {
+    /// The steps of a loop.
+    Loop(usize),
+    /// Always the same.
+    Fixed(u64),
+    /// A run-time extent.
+    Extent(usize),
+}
+
+/// A sum of products.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sum(pub Vec<Product>);
+
+/// A number times extents and counters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Product {
+    /// The number.
+    pub number: u64,
+    /// What it is multiplied by.
+    pub factors: Vec<Counter>,
+}
+
+impl Sum {
+    /// A number.
+    pub fn number(number: u64) -> Sum {
+        Sum(vec![Product { number, factors: Vec::new() }])
+    }
+
+    /// Both added.
+    pub fn plus(mut self, other: Sum) -> Sum {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// Both multiplied.
+    pub fn times(&self, other: &Sum) -> Sum {
+        let product = |a: &Product, b: &Product| Product {
+            number: a.number.saturating_mul(b.number),
+            factors: a.factors.iter().chain(&b.factors).cloned().collect(),
+        };
+        Sum(self.0.iter().flat_map(|a| other.0.iter().map(move |b| product(a, b))).collect())
+    }
+
+    /// Whether extent `at` is in it.
+    pub fn has(&self, at: usize) -> bool {
+        self.0.iter().any(|it| it.factors.contains(&Counter::Extent(at)))
+    }
+
+    /// Its value.
+    pub fn value(&self, extents: &[u64], loops: &[u64]) -> u64 {
+        let factor = |it: &Counter| match it {
+            Counter::Loop(id) => loops.get(*id).copied().unwrap_or(0),
+            Counter::Fixed(at) => *at,
+            Counter::Extent(at) => extents.get(*at).copied().unwrap_or(0),
+        };
+        let product = |it: &Product| {
+            it.factors.iter().fold(it.number, |value, it| value.saturating_mul(factor(it)))
+        };
+        self.0.iter().fold(0, |sum, it| sum.saturating_add(product(it)))
+    }
+}

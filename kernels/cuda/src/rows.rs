@@ -1,0 +1,62 @@
+//! Norms, softmax, look-ups and copies: `rows.cuh`.
+
+use crate::{Call, Grid, Instance, Word, element, matmul::weight};
+
+const THREADS: u32 = 256;
+
+fn by_row(body: String, rows: usize) -> Vec<Instance> {
+    let grid = Grid::over(&[rows], 1);
+    let includes = vec!["rows.cuh", "naive.cuh"];
+    vec![Instance { includes, body, threads: THREADS, grid, ..Instance::default() }]
+}
+
+/// Words: y, its stride, x, its stride, weight, rows, width, eps.
+pub(crate) fn rms_norm(call: &Call<'_>) -> Result<Vec<Instance>, String> {
+    let [x, y] = [call.operands[0], call.results[0]].map(element);
+    let (width, n, eps) = (call.fixed(6)?, call.text(5), call.real(7)?);
+    let (to, from) = (call.pointer(0, y), call.pointer(2, x));
+    let weight = call.pointer(4, "const float");
+    let body = format!("rms_norm<{width}, {THREADS}>({to}, {from}, {weight}, {n}, {eps});");
+    Ok(by_row(body, 5))
+}
+
+/// Words: y, its stride, x, its stride, weight, bias, rows, width, eps.
+pub(crate) fn layer_norm(call: &Call<'_>) -> Result<Vec<Instance>, String> {
+    let [x, y] = [call.operands[0], call.results[0]].map(element);
+    let (width, n, eps) = (call.fixed(7)?, call.text(6), call.real(8)?);
+    let (to, from) = (call.pointer(0, y), call.pointer(2, x));
+    let [weight, bias] = [4, 5].map(|it| call.pointer(it, "const float"));
+    let body =
+        format!("layer_norm<{width}, {THREADS}>({to}, {from}, {weight}, {bias}, {n}, {eps});");
+    Ok(by_row(body, 6))
+}
+
+/// Words: y, its stride, x, its stride, rows, width.
+pub(crate) fn softmax(call: &Call<'_>) -> Result<Vec<Instance>, String> {
+    let [to, from] = [0, 2].map(|it| call.pointer(it, "float"));
+    let body = format!("softmax<{THREADS}>({to}, {from}, {}, {});", call.text(4), call.text(5));
+    Ok(by_row(body, 4))
+}
+
+/// Words: y, its stride, table, format, rows, width, index, how many.
+pub(crate) fn gather(call: &Call<'_>) -> Result<Vec<Instance>, String> {
+    let table = weight(call, 2, call.fixed(5)?)?;
+    let (to, index) = (call.pointer(0, "float"), call.pointer(6, "const int"));
+    let [rows, width, n] = [4, 5, 7].map(|it| call.text(it));
+    let body = format!("gather<{THREADS}>({to}, {table}, {index}, {n}, {rows}, {width});");
+    Ok(by_row(body, 7))
+}
+
+/// Words: to, from, elements, bytes of one.
+pub(crate) fn copy(call: &Call<'_>) -> Result<Vec<Instance>, String> {
+    let ty = if call.words[3] == Word::Known(2) { "short" } else { "int" };
+    let [to, from] = [0, 1].map(|it| call.pointer(it, ty));
+    let body = format!(
+        "for (long i = (long)blockIdx.x * {THREADS} + threadIdx.x; i < {n}; \
+         i += (long)gridDim.x * {THREADS}) ({to})[i] = ({from})[i];",
+        n = call.text(2)
+    );
+    let grid = Grid::over(&[2], u64::from(THREADS));
+    let includes = vec!["base.cuh"];
+    Ok(vec![Instance { includes, body, threads: THREADS, grid, ..Instance::default() }])
+}
