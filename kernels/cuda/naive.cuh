@@ -2,6 +2,7 @@
 // hardware.
 #pragma once
 #include "base.cuh"
+#include "norm.cuh"
 
 // Weights as rows of plain numbers.
 template <class T>
@@ -55,6 +56,7 @@ template <int THREADS, int P, int PV, class Y, class Q, class C>
 __device__ void attention(Y* out, const Q* q, const C* k, const C* v, int rows, int all, int heads,
                           int group, float scale, bool causal, int window) {
   constexpr int EACH = (PV + THREADS - 1) / THREADS;
+  __shared__ float shared[THREADS / 32];
   for (long i = blockIdx.x; i < (long)rows * heads * group; i += gridDim.x) {
     int head = i / group % heads, row = i / group / heads;
     int at = all - rows + row;
@@ -67,7 +69,7 @@ __device__ void attention(Y* out, const Q* q, const C* k, const C* v, int rows, 
       const C* key = k + ((long)t * heads + head) * P;
       float score = 0;
       for (int p = threadIdx.x; p < P; p += THREADS) score += wide(query[p]) * wide(key[p]);
-      score = block_sum<THREADS>(score) * scale;
+      score = block_sum<THREADS>(score, shared) * scale;
       float now = fmaxf(most, score), keep = expf(most - now), e = expf(score - now);
       most = now;
       total = total * keep + e;

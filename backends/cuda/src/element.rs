@@ -1,8 +1,8 @@
 //! The text of one element of a value: CUDA C++ for whatever no kernel claims.
 //!
 //! From an output towards the parameters, as on the CPU: a view changes the index, arithmetic
-//! becomes an expression, a reduction a loop. Places along axes are `int`, addresses `long` where an
-//! operand may have that many elements.
+//! becomes an expression, a reduction a loop. Places along axes are `int`, addresses `long` where
+//! an operand may have that many elements.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -40,7 +40,7 @@ fn register(dtype: DType) -> &'static str {
 pub(crate) fn stored(dtype: DType) -> &'static str {
     match dtype {
         DType::F16 => "__half",
-        DType::BF16 => "__nv_bfloat16",
+        DType::BF16 => "bf16",
         DType::I32 | DType::Bool => "int",
         _ => "float",
     }

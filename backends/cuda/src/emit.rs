@@ -355,7 +355,7 @@ fn source(instance: &Instance, passed: &[(usize, bool)]) -> String {
     for (i, _) in passed.iter().filter(|it| it.1) {
         let _ = writeln!(text, "  const long w{i} = a{i} + b{i} * *past;");
     }
-    text += "  wait_for_earlier();\n  let_next_start();\n";
+    text += "  wait_for_earlier();\n  let_later_start();\n";
     let body = instance.body.trim_start();
     let _ = writeln!(text, "  {}\n}}", body.trim_end());
     text

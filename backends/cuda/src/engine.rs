@@ -1,8 +1,8 @@
 //! Runs a program on a GPU.
 //!
 //! Everything has its address before the first step. A step of one position is recorded once and
-//! replayed; what it has to know of how many positions are past stands in the device's memory. Longer
-//! steps are enqueued launch by launch.
+//! replayed; what it has to know of how many positions are past stands in the device's memory.
+//! Longer steps are enqueued launch by launch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -121,8 +121,8 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, capacity: u64) 
     }))
 }
 
-/// The images that a device of that capability runs: those of its own architecture, or the newest of
-/// older ones, where that is allowed.
+/// The images that a device of that capability runs: those of its own architecture, or the newest
+/// of older ones, where that is allowed.
 fn choose(program: &GpuProgram, capability: u32) -> Result<usize, Fault> {
     let number = |it: &String| it.trim_start_matches("sm_").trim_end_matches('a').parse::<u32>();
     let runs = |it: &&(usize, &String)| match number(it.1) {

@@ -15,10 +15,32 @@ use ir::DType;
 
 /// Every header, by the name under which others include it.
 pub const HEADERS: &[(&str, &str)] = &[
+    ("argmax.cuh", include_str!("../argmax.cuh")),
+    ("attention_hopper.cuh", include_str!("../attention_hopper.cuh")),
+    ("attention_prompt.cuh", include_str!("../attention_prompt.cuh")),
+    ("attention_token.cuh", include_str!("../attention_token.cuh")),
     ("base.cuh", include_str!("../base.cuh")),
     ("ceilings.cuh", include_str!("../ceilings.cuh")),
+    ("conv_prompt.cuh", include_str!("../conv_prompt.cuh")),
+    ("conv_token.cuh", include_str!("../conv_token.cuh")),
+    ("fragments.cuh", include_str!("../fragments.cuh")),
+    ("gather.cuh", include_str!("../gather.cuh")),
+    ("gemm.cuh", include_str!("../gemm.cuh")),
+    ("gemm_small.cuh", include_str!("../gemm_small.cuh")),
+    ("hopper.cuh", include_str!("../hopper.cuh")),
+    ("last.cuh", include_str!("../last.cuh")),
+    ("ldmatrix.cuh", include_str!("../ldmatrix.cuh")),
     ("naive.cuh", include_str!("../naive.cuh")),
+    ("norm.cuh", include_str!("../norm.cuh")),
+    ("numbers.cuh", include_str!("../numbers.cuh")),
+    ("ptx.cuh", include_str!("../ptx.cuh")),
+    ("results.cuh", include_str!("../results.cuh")),
     ("rows.cuh", include_str!("../rows.cuh")),
+    ("skinny.cuh", include_str!("../skinny.cuh")),
+    ("softmax.cuh", include_str!("../softmax.cuh")),
+    ("ssd_prompt.cuh", include_str!("../ssd_prompt.cuh")),
+    ("ssd_token.cuh", include_str!("../ssd_token.cuh")),
+    ("weights.cuh", include_str!("../weights.cuh")),
 ];
 
 /// Prints the instances of a kernel for a call, the fastest first.

@@ -34,7 +34,8 @@ pub(crate) fn layer_norm(call: &Call<'_>) -> Result<Vec<Instance>, String> {
 /// Words: y, its stride, x, its stride, rows, width.
 pub(crate) fn softmax(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let [to, from] = [0, 2].map(|it| call.pointer(it, "float"));
-    let body = format!("softmax<{THREADS}>({to}, {from}, {}, {});", call.text(4), call.text(5));
+    let body =
+        format!("softmax_rows<{THREADS}>({to}, {from}, {}, {});", call.text(4), call.text(5));
     Ok(by_row(body, 4))
 }
 
