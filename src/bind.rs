@@ -5,13 +5,13 @@ use std::{
     sync::Mutex,
 };
 
-use plan::Bank;
 use frontend::{ParamRule, TensorSource, WeightMap};
 use import::{Checkpoint, Metadata};
 use ir::storage::Encoding;
 use ir::{Axis, DType, Module, Name, Tensor, Type};
 use kernels_cuda::pack;
 use passes::Formats;
+use plan::Bank;
 use runtime::{Pages, Target, WeightSlot};
 
 use crate::{Error, Loaded, Loader, Lowered, costs, tensors::taken_type};

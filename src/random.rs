@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cpu::plan::Bank;
 use ir::{DType, Module, Name, Param, Role, Tensor};
+use plan::Bank;
 use runtime::Pages;
 
 use crate::{

@@ -27,6 +27,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("gather.cuh", include_str!("../gather.cuh")),
     ("gemm.cuh", include_str!("../gemm.cuh")),
     ("gemm_small.cuh", include_str!("../gemm_small.cuh")),
+    ("gemm_split.cuh", include_str!("../gemm_split.cuh")),
     ("hopper.cuh", include_str!("../hopper.cuh")),
     ("last.cuh", include_str!("../last.cuh")),
     ("ldmatrix.cuh", include_str!("../ldmatrix.cuh")),
