@@ -13,6 +13,8 @@
 // end at once, so that one launch serves every length. In a warp, LANES lanes take a position, 8
 // numbers each, and keep a softmax of their own; a block adds those of its lanes up, and the last
 // block those of the parts, always in the same order.
+//
+// `length` is read before earlier kernels have ended: none of the same graph may write it.
 #pragma once
 #include "last.cuh"
 #include "numbers.cuh"
@@ -22,19 +24,18 @@ struct AttentionToken {
   static constexpr int S = S_, HEADS = HEADS_, GROUP = GROUP_, P = P_, PV = PV_;
   static constexpr bool CAUSAL = CAUSAL_;
   static constexpr int WINDOW = WINDOW_, PARTS = PARTS_;
-  static constexpr int WARPS = 4, THREADS = 32 * WARPS;
+  static constexpr int WARPS = 8, THREADS = 32 * WARPS;
   static constexpr int WIDE = P > PV ? P : PV;
   static constexpr int LANES = WIDE > 128 ? 32 : WIDE > 64 ? 16 : WIDE > 32 ? 8 : WIDE > 16 ? 4 : 2;
   static constexpr int AT_ONCE = 32 / LANES, UNROLLED = 4, POSITIONS = AT_ONCE * UNROLLED;
-  static constexpr int QUERIES = S * GROUP < 8 ? S * GROUP : 8;
+  static constexpr int FIT = WIDE > 128 ? 4 : 8, QUERIES = S * GROUP < FIT ? S * GROUP : FIT;
   static constexpr int SETS = (S * GROUP + QUERIES - 1) / QUERIES;
-  static constexpr int STATES = WARPS * AT_ONCE;
-  // A part is at least two rounds of the block.
-  static constexpr int PART_MIN = 2 * WARPS * POSITIONS;
+  // A part is at least a round of the block.
+  static constexpr int PART_MIN = WARPS * POSITIONS;
 
-  static constexpr int BLOCKS = HEADS * SETS * PARTS;
+  static constexpr int BLOCKS = HEADS * SETS * PARTS, LEFT = BLOCKS * QUERIES;
   // What a launch needs besides: floats of scratch, and counters that are zero.
-  static constexpr int SCRATCH = BLOCKS * QUERIES * (PV + 2), COUNTERS = HEADS * SETS;
+  static constexpr int SCRATCH = LEFT * (PV + 2), COUNTERS = HEADS * SETS;
 };
 
 // 8 numbers of a cache.
@@ -60,6 +61,19 @@ struct Eight {
 template <int QUERIES>
 struct Softmaxes {
   float top[QUERIES], sum[QUERIES], value[QUERIES][8];
+};
+
+// The same of one query, with four of the values.
+struct Four {
+  float top = -1e30f, sum = 0;
+  float4 value = {0, 0, 0, 0};
+
+  __device__ __forceinline__ void add(float2 its, float4 v) {
+    float most = fmaxf(top, its.x), less = exp2f(top - most), factor = exp2f(its.x - most);
+    top = most, sum = less * sum + factor * its.y;
+    value = {less * value.x + factor * v.x, less * value.y + factor * v.y,
+             less * value.z + factor * v.z, less * value.w + factor * v.w};
+  }
 };
 
 template <class A, class Q, class C, class Out>
@@ -114,8 +128,13 @@ struct AttentionTokenBlock {
 #pragma unroll
     for (int i = 0; i < A::QUERIES; ++i) {
 #pragma unroll
-      for (int j = 0; j < 8; ++j)
-        to[i][j] = own < A::P ? to_float(q[row_of(query(i)) * A::P + own + j]) * scale * LOG2_E : 0;
+      for (int j = 0; j < 8; j += 4) {
+        const Q* from = q + row_of(query(i)) * A::P + (own < A::P ? own + j : 0);
+        float4 v = load_4(from);
+        float factor = own < A::P ? scale * LOG2_E : 0;
+        to[i][j] = v.x * factor, to[i][j + 1] = v.y * factor;
+        to[i][j + 2] = v.z * factor, to[i][j + 3] = v.w * factor;
+      }
     }
   }
 
@@ -194,75 +213,89 @@ struct AttentionTokenBlock {
     }
   }
 
-  __device__ __forceinline__ float* left(int part, int i) const {
-    u64 row = ((u64)(head * A::SETS + set) * A::PARTS + part) * A::QUERIES + i;
-    return scratch + row * (A::PV + 2);
+  // What a part leaves of query i: four values, and (top, sum).
+  __device__ __forceinline__ int left(int part, int i) const {
+    return ((head * A::SETS + set) * A::PARTS + part) * A::QUERIES + i;
+  }
+  __device__ __forceinline__ float4* values_left(int part, int i, int d) const {
+    return (float4*)(scratch + (u64)left(part, i) * A::PV + d);
+  }
+  __device__ __forceinline__ float2* sums_left(int part, int i) const {
+    return (float2*)(scratch + (u64)A::LEFT * A::PV) + left(part, i);
   }
 
-  __device__ __forceinline__ void store(int i, int d, float value) const {
-    if (set * A::QUERIES + i < A::S * A::GROUP)
-      y[row_of(query(i)) * A::PV + d] = from_float<Out>(value);
+  __device__ __forceinline__ void store(int i, int d, const Four& four) const {
+    if (set * A::QUERIES + i >= A::S * A::GROUP) return;
+    Out* to = y + row_of(query(i)) * A::PV + d;
+    float4 v = four.value;
+    to[0] = from_float<Out>(v.x / four.sum), to[1] = from_float<Out>(v.y / four.sum);
+    to[2] = from_float<Out>(v.z / four.sum), to[3] = from_float<Out>(v.w / four.sum);
   }
 
-  // Adds up the softmaxes of the block's lanes; stores the result, or leaves it if there are more
-  // parts.
+  // Adds up the softmaxes of a warp's positions, in every lane.
+  static __device__ __forceinline__ void add_lanes(Softmaxes<A::QUERIES>& all) {
+#pragma unroll
+    for (int step = A::LANES; step < 32; step *= 2) {
+#pragma unroll
+      for (int i = 0; i < A::QUERIES; ++i) {
+        float other = __shfl_xor_sync(ALL_LANES, all.top[i], step), top = fmaxf(all.top[i], other);
+        float own = exp2f(all.top[i] - top), its = exp2f(other - top);
+        all.top[i] = top;
+        all.sum[i] = own * all.sum[i] + its * __shfl_xor_sync(ALL_LANES, all.sum[i], step);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+          float value = __shfl_xor_sync(ALL_LANES, all.value[i][j], step);
+          all.value[i][j] = own * all.value[i][j] + its * value;
+        }
+      }
+    }
+  }
+
+  // Adds up the block's softmaxes; stores the result, or leaves it if there are more parts.
   __device__ __forceinline__ void leave(const Softmaxes<A::QUERIES>& all, int parts) const {
-    __shared__ float tops[A::STATES][A::QUERIES], sums[A::STATES][A::QUERIES];
-    __shared__ float values[A::STATES][A::QUERIES][A::PV];
-    int state = warp * A::AT_ONCE + lane / A::LANES;
+    __shared__ float2 sums[A::WARPS][A::QUERIES];
+    __shared__ float4 values[A::WARPS][A::QUERIES][A::PV / 4];
 #pragma unroll
     for (int i = 0; i < A::QUERIES; ++i) {
-      if (own == 0) tops[state][i] = all.top[i], sums[state][i] = all.sum[i];
-#pragma unroll
-      for (int j = 0; j < 8; ++j)
-        if (own < A::PV) values[state][i][own + j] = all.value[i][j];
+      if (lane == 0) sums[warp][i] = {all.top[i], all.sum[i]};
+      const float* v = all.value[i];
+      if (lane < A::LANES && own < A::PV) {
+        values[warp][i][own / 4] = {v[0], v[1], v[2], v[3]};
+        values[warp][i][own / 4 + 1] = {v[4], v[5], v[6], v[7]};
+      }
     }
     __syncthreads();
-    for (int at = threadIdx.x; at < A::QUERIES * A::PV; at += A::THREADS) {
+    for (int at = threadIdx.x * 4; at < A::QUERIES * A::PV; at += A::THREADS * 4) {
       int i = at / A::PV, d = at % A::PV;
-      float top = tops[0][i], sum = 0, value = 0;
-      for (int s = 1; s < A::STATES; ++s) top = fmaxf(top, tops[s][i]);
-      for (int s = 0; s < A::STATES; ++s) {
-        float factor = exp2f(tops[s][i] - top);
-        sum += factor * sums[s][i], value += factor * values[s][i][d];
-      }
+      Four four;
+#pragma unroll
+      for (int w = 0; w < A::WARPS; ++w) four.add(sums[w][i], values[w][i][d / 4]);
       if (parts == 1) {
-        store(i, d, value / sum);
+        store(i, d, four);
       } else {
-        left(part, i)[d] = value;
-        if (d == 0) left(part, i)[A::PV] = top, left(part, i)[A::PV + 1] = sum;
+        *values_left(part, i, d) = four.value;
+        if (d == 0) *sums_left(part, i) = {four.top, four.sum};
       }
     }
   }
 
   // Adds up the parts.
   __device__ __forceinline__ void combine(int parts) const {
-    __shared__ float factors[A::QUERIES][A::PARTS];
-    if (threadIdx.x < A::QUERIES) {
-      int i = threadIdx.x;
-      float top = __ldcg(left(0, i) + A::PV), sum = 0;
-      for (int p = 1; p < parts; ++p) top = fmaxf(top, __ldcg(left(p, i) + A::PV));
-      for (int p = 0; p < parts; ++p) {
-        factors[i][p] = exp2f(__ldcg(left(p, i) + A::PV) - top);
-        sum += factors[i][p] * __ldcg(left(p, i) + A::PV + 1);
-      }
-      for (int p = 0; p < parts; ++p) factors[i][p] /= sum;
-    }
-    __syncthreads();
-    for (int at = threadIdx.x; at < A::QUERIES * A::PV; at += A::THREADS) {
+    for (int at = threadIdx.x * 4; at < A::QUERIES * A::PV; at += A::THREADS * 4) {
       int i = at / A::PV, d = at % A::PV;
-      float value = 0;
-#pragma unroll 8
-      for (int p = 0; p < parts; ++p) value += factors[i][p] * __ldcg(left(p, i) + d);
-      store(i, d, value);
+      Four four;
+#pragma unroll 16
+      for (int p = 0; p < parts; ++p)
+        four.add(__ldcg(sums_left(p, i)), __ldcg(values_left(p, i, d)));
+      store(i, d, four);
     }
   }
 
   __device__ __forceinline__ void run() const {
-    prefetch_part(span());
+    Span mine = span();
+    prefetch_part(mine);
     let_later_start();
     wait_for_earlier();
-    Span mine = span();
     if (part >= mine.parts) return;
     Softmaxes<A::QUERIES> all;
 #pragma unroll
@@ -272,6 +305,7 @@ struct AttentionTokenBlock {
       for (int j = 0; j < 8; ++j) all.value[i][j] = 0;
     }
     walk(all, mine);
+    add_lanes(all);
     leave(all, mine.parts);
     if (mine.parts > 1 && is_last_block(counters + head * A::SETS + set, mine.parts))
       combine(mine.parts);

@@ -39,9 +39,11 @@ __device__ __forceinline__ void let_later_start() {
 #endif
 }
 
-// Copies 16 bytes to shared memory in the background, past the L1 cache.
+// Copies 16 bytes to shared memory in the background, past the L1 cache; L2 fetches the 256 bytes
+// around them, which are asked for next.
 __device__ __forceinline__ void copy_16_once(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from)
+  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(shared_address(to)),
+               "l"(from)
                : "memory");
 }
 
@@ -74,15 +76,6 @@ __device__ __forceinline__ float power_of_2(float x) {
 // Fetches the line of an address to L2.
 __device__ __forceinline__ void prefetch(const void* p) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
-}
-
-// 16 bytes which nothing writes while the kernel runs and which are read once.
-__device__ __forceinline__ uint4 load_once(const void* p) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(p));
-  return v;
 }
 
 // A product of matrix units, d += a b, with f32 sums: a is 16 x 16, b is 16 x 8. Lane 4 g + t

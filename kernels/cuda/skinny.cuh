@@ -1,11 +1,16 @@
 // Products with few rows: y[m, n] = tail(m, n, sum over k of x[m, k] w[n, k]), with f32 sums.
 //
 // What counts is to read the weights once at the memory's speed. A block takes tiles of 16 rows of
-// w (`block`, `block` + `blocks`, ...); its warps share a tile's columns, a step of W::STEP each in
-// turn. A lane copies its own part of the weights to a ring of STAGES steps in shared memory, which
-// it alone reads back: loads run ahead without waiting for other lanes, across tiles. Matrix units
+// w (`block`, `block` + `blocks`, ...); its warps take the tiles' steps of W::STEP columns in turn.
+// A lane copies its own part of the weights to a ring of STAGES steps in shared memory, which it
+// alone reads back: loads run ahead without waiting for other lanes, across tiles. Matrix units
 // multiply a tile, as the 16 rows, by up to 8 rows of x, as the 8 columns. The sums of the warps
-// are added in order.
+// are added in order, for ROUND tiles at a time.
+//
+// A multiprocessor takes one block, which asks for more than half of the shared memory: of two
+// blocks of a launch on one of them, another would go without. So `blocks` is at most their number.
+// When its last loads are under way, a block lets the next kernel start, whose first loads fill the
+// gap.
 //
 // x is f32 or bf16. With PARTS = 2, a number of x is the sum of two bf16 (16 bits of fraction),
 // each with columns of its own; with PARTS = 1 it is rounded to bf16. If X_STAYS, all of x is
@@ -69,12 +74,15 @@ struct Skinny {
   static constexpr int PIECE = W::CHUNKS * 512 + W::EXTRA * 32;
   static constexpr int SLOT = PRODUCTS * PIECE + (X_STAYS ? 0 : HALVES * UNITS * 512);
   static constexpr int RING = WARPS * STAGES * SLOT;
-  static constexpr int SUMS = WARPS * PRODUCTS * COLUMNS * 16;  // floats; twice, in turn
-  static constexpr int SQUARES = WARPS * MAX;                   // floats
+  static constexpr int SUMS = WARPS * PRODUCTS * COLUMNS * 16;  // floats a tile
+  static constexpr int FIT = 4096 / SUMS, ROUND = FIT < 1 ? 1 : FIT > 4 ? 4 : FIT;
+  static constexpr int SQUARES = WARPS * MAX;  // floats
 
-  // Bytes of dynamic shared memory of a launch.
-  static constexpr int SHARED_BYTES =
-      RING + (2 * SUMS + SQUARES) * 4 + (X_STAYS ? COLUMNS * X_STRIDE * 2 : 0);
+  // Bytes of dynamic shared memory of a launch. Sums are there twice, in turn.
+  static constexpr int NEEDED = RING + (2 * ROUND * SUMS + SQUARES) * 4 +
+                                (X_STAYS ? COLUMNS * X_STRIDE * 2 : 0);
+  static constexpr int ALONE = 116 * 1024;
+  static constexpr int SHARED_BYTES = NEEDED < ALONE ? ALONE : NEEDED;
 };
 
 // Where a warp is in its sequence of tiles and steps.
@@ -82,11 +90,12 @@ template <class S>
 struct SkinnyCursor {
   int tile, step, blocks;
   __device__ __forceinline__ SkinnyCursor(int block, int blocks, int warp)
-      : tile(warp < S::W::STEPS ? block : S::TILES), step(warp), blocks(blocks) {}
+      : tile(block), step(warp - S::WARPS), blocks(blocks) {
+    advance();
+  }
   __device__ __forceinline__ bool inside() const { return tile < S::TILES; }
-  __device__ __forceinline__ void advance(int warp) {
-    step += S::WARPS;
-    if (step >= S::W::STEPS) step = warp, tile += blocks;
+  __device__ __forceinline__ void advance() {
+    for (step += S::WARPS; step >= S::W::STEPS; step -= S::W::STEPS) tile += blocks;
   }
 };
 
@@ -105,7 +114,7 @@ struct SkinnyBlock {
     return shared + (warp * S::STAGES + stage) * S::SLOT;
   }
   __device__ __forceinline__ float* sums(int turn) const {
-    return (float*)(shared + S::RING) + turn * S::SUMS;
+    return (float*)(shared + S::RING) + turn * S::ROUND * S::SUMS;
   }
   __device__ __forceinline__ float* squares() const { return sums(2); }
   __device__ __forceinline__ bf16* staged() const { return (bf16*)(squares() + S::SQUARES); }
@@ -272,34 +281,39 @@ struct SkinnyBlock {
     }
   }
 
-  // Stores a tile's results. Warps take turns in being the first, since one is enough for two rows.
-  __device__ __forceinline__ void finish(const float* from, int tile, int first) const {
-    for (int i = (warp + first) % S::WARPS * 32 + lane; i < 16 * rows; i += S::THREADS) {
-      int row = i / 16, n = tile * 16 + i % 16;
+  // Stores the results of a round of tiles from `first` on.
+  __device__ __forceinline__ void finish(const float* from, int first) const {
+    for (int i = threadIdx.x; i < S::ROUND * 16 * rows; i += S::THREADS) {
+      int turn = i / (16 * rows), row = i / 16 % rows;
+      int n = (first + turn * blocks) * 16 + i % 16;
       if (n >= W::ROWS) continue;
       float factor = norm(row), p[S::PRODUCTS];
 #pragma unroll
       for (int q = 0; q < S::PRODUCTS; ++q)
-        p[q] = total(from, q, row, i % 16) * weights[q].scale(n) * factor;
+        p[q] = total(from + turn * S::SUMS, q, row, i % 16) * weights[q].scale(n) * factor;
       y[(u64)row * stride + n] = from_float<Out>(tail(row, n, p[0], p[S::PRODUCTS - 1]));
     }
+  }
+
+  // Lets the next kernel start when nothing is left to load here: its first loads fill the gap.
+  __device__ __forceinline__ void let_later_start_after(const SkinnyCursor<S>& ahead) const {
+    if (!ahead.inside()) let_later_start();
   }
 
   __device__ __forceinline__ void start(SkinnyCursor<S>& ahead) const {
     SkinnyCursor<S> again = ahead;
 #pragma unroll
-    for (int stage = 0; stage < S::STAGES - 1; ++stage) {
+    for (int stage = 0; stage < S::STAGES - 1; ++stage, ahead.advance()) {
       fetch(ahead, stage);
       copies_end();
-      ahead.advance(warp);
     }
-    let_later_start();
+    let_later_start_after(ahead);
     wait_for_earlier();
     if constexpr (S::X_STAYS) {
       stage_x();
       __syncthreads();
     } else {
-      for (int stage = 0; stage < S::STAGES - 1; ++stage, again.advance(warp))
+      for (int stage = 0; stage < S::STAGES - 1; ++stage, again.advance())
         fetch_x(again, stage);
       copies_end();
       copies_wait<0>();
@@ -309,22 +323,28 @@ struct SkinnyBlock {
   __device__ __forceinline__ void run() const {
     SkinnyCursor<S> ahead(block, blocks, warp);
     start(ahead);
-    int stage = 0, freed = S::STAGES - 1, turn = 0;
-    for (int tile = block; tile < S::TILES; tile += blocks, ++turn) {
-      Sums sum = {};
-      for (int step = warp; step < W::STEPS; step += S::WARPS) {
-        copies_wait<S::STAGES - 2>();
-        fetch(ahead, freed);
-        fetch_x(ahead, freed);
-        copies_end();
-        ahead.advance(warp);
-        add_step(sum, stage, step);
-        freed = stage;
-        stage = stage + 1 == S::STAGES ? 0 : stage + 1;
+    int stage = 0, freed = S::STAGES - 1, step = warp, tile = block;
+    for (int turn = 0; tile < S::TILES; turn ^= 1) {
+      int first = tile;
+      for (int i = 0; i < S::ROUND && tile < S::TILES; ++i, tile += blocks, step -= W::STEPS) {
+        Sums sum = {};
+        for (; step < W::STEPS; step += S::WARPS) {
+          copies_wait<S::STAGES - 2>();
+          if (ahead.inside()) {
+            fetch(ahead, freed);
+            fetch_x(ahead, freed);
+            ahead.advance();
+            let_later_start_after(ahead);
+          }
+          copies_end();
+          add_step(sum, stage, step);
+          freed = stage;
+          stage = stage + 1 == S::STAGES ? 0 : stage + 1;
+        }
+        leave(sum, sums(turn) + i * S::SUMS);
       }
-      leave(sum, sums(turn % 2));
       __syncthreads();
-      finish(sums(turn % 2), tile, turn);
+      finish(sums(turn), first);
     }
   }
 };

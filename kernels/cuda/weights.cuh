@@ -80,10 +80,12 @@ struct Rows {
   };
   const T* w;
 
+  __device__ __forceinline__ const T* at(int row, int step, int lane) const {
+    return w + (u64)min(row + lane / 4, N - 1) * K + step * STEP + lane % 4 * 8;
+  }
+
   __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane) const {
-    int row = tile * 16 + lane / 4, column = step * STEP + lane % 4 * 8;
-    const T* top = w + (u64)min(row, N - 1) * K + column;
-    const T* bottom = w + (u64)min(row + 8, N - 1) * K + column;
+    const T *top = at(tile * 16, step, lane), *bottom = at(tile * 16 + 8, step, lane);
 #pragma unroll
     for (int i = 0; i < WIDE; ++i) {
       copy_16_once(slot + i * 512 + lane * 16, top + i * 4);
