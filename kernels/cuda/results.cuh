@@ -31,6 +31,20 @@ __device__ __forceinline__ Result<2, N, STRIDE, Weights, Out, Tail> result(const
   return {w0, w1, y, tail};
 }
 
+// A tail of single columns, as the kernels for few rows take them: `float tail(row, col, p0, p1)`.
+template <class Tail>
+struct Pairs {
+  Tail tail;
+  __device__ __forceinline__ float2 operator()(int row, int col, float2 p0, float2 p1) const {
+    return make_float2(tail(row, col, p0.x, p1.x), tail(row, col + 1, p0.y, p1.y));
+  }
+};
+
+template <class Tail>
+__device__ __forceinline__ Pairs<Tail> pairs(Tail tail) {
+  return {tail};
+}
+
 // Tiles side by side that a result takes.
 template <int WIDTH, class R>
 constexpr int tiles_of = (R::N * R::PRODUCTS + WIDTH - 1) / WIDTH;

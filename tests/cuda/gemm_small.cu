@@ -3,7 +3,7 @@
 #include "gemm_small.cuh"
 
 struct Plain {
-  __device__ float2 operator()(int, int, float2 p, float2) const { return p; }
+  __device__ float operator()(int, int, float p, float) const { return p; }
 };
 struct Product {
   __device__ float2 operator()(int, int, float2 a, float2 b) const { return make_float2(a.x * b.x, a.y * b.y); }
@@ -12,7 +12,7 @@ struct Product {
 template <class X, class T, int K, int N0, int N1>
 __global__ void __launch_bounds__(SMALL_THREADS)
     instance(const X* x, int rows, const T* w0, const T* w1, const T* w2, float* y0, T* y1) {
-  gemm_small<T, K>(x, rows, result<N0, N0>(w0, y0, Plain{}), result<N1, N1>(w1, w2, y1, Product{}));
+  gemm_small<T, K>(x, rows, result<N0, N0>(w0, y0, pairs(Plain{})), result<N1, N1>(w1, w2, y1, Product{}));
 }
 
 template <class X, class T, int K, int N0, int N1>
