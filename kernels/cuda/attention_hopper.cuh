@@ -2,8 +2,8 @@
 // numbers in bf16.
 //
 // q and y are [S, KH, G, P] in f32, bf16 (y also f16), caches k and v [T, KH, P] in bf16. A block has 128
-// rows of the S * G that share a head of keys, 64 for each of two warpgroups, and walks over 128 keys at a
-// time from the last that it sees to the first. One thread copies keys and values (TMA), two steps
+// rows of the S * G that share a head of keys (192 where heads are of 64 numbers), 64 for each of two (or
+// three) warpgroups, and walks over 128 keys at a time from the last that it sees to the first. One thread copies keys and values (TMA), two steps
 // ahead. While `wgmma` adds the values of a step by the weights in registers, the scores of the next are
 // turned into weights.
 //
@@ -14,18 +14,26 @@
 #include "hopper.cuh"
 #include "results.cuh"
 
-constexpr int FLASH_ROWS = 128, FLASH_KEYS = 128, FLASH_STAGES = 2, FLASH_THREADS = 384;
+constexpr int FLASH_KEYS = 128, FLASH_STAGES = 2;
+
+// Warpgroups that compute, rows of a block, and its threads.
+template <int P>
+constexpr int flash_groups = P == 64 ? 3 : 2;
+template <int P>
+constexpr int flash_rows = 64 * flash_groups<P>;
+template <int P>
+constexpr int flash_threads = 128 * (flash_groups<P> + 1);
 
 // Bytes of dynamic shared memory of a launch.
 template <int P>
-constexpr int flash_shared = (FLASH_ROWS + 2 * FLASH_STAGES * FLASH_KEYS) * P * 2;
+constexpr int flash_shared = (flash_rows<P> + 2 * FLASH_STAGES * FLASH_KEYS) * P * 2;
 
 // A ring of buffers, each of one step's keys or values.
 struct FlashRing {
   Barrier full[FLASH_STAGES], empty[FLASH_STAGES];
 
-  __device__ __forceinline__ void start() {
-    for (int i = 0; i < FLASH_STAGES; ++i) barrier_init(&full[i], 1), barrier_init(&empty[i], 2);
+  __device__ __forceinline__ void start(int groups) {
+    for (int i = 0; i < FLASH_STAGES; ++i) barrier_init(&full[i], 1), barrier_init(&empty[i], groups);
   }
   __device__ __forceinline__ void wait_full(int step) {
     barrier_wait(&full[step % FLASH_STAGES], step / FLASH_STAGES % 2);
@@ -40,7 +48,7 @@ struct FlashRing {
 
 template <int P>
 struct FlashShared {
-  bf16 q[FLASH_ROWS * P], k[FLASH_STAGES][FLASH_KEYS * P], v[FLASH_STAGES][FLASH_KEYS * P];
+  bf16 q[flash_rows<P> * P], k[FLASH_STAGES][FLASH_KEYS * P], v[FLASH_STAGES][FLASH_KEYS * P];
 };
 
 // The state of a warpgroup: 64 rows, of which a thread has one and the eighth after.
@@ -56,7 +64,7 @@ struct FlashRows {
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < P / 16; ++i) {
-      const bf16* left = q + i / 4 * FLASH_ROWS * 64 + i % 4 * 16;
+      const bf16* left = q + i / 4 * flash_rows<P> * 64 + i % 4 * 16;
       const bf16* right = k + i / 4 * FLASH_KEYS * 64 + i % 4 * 16;
       wgmma_bf16(s, tile(left), tile(right), i > 0);
     }
@@ -152,7 +160,7 @@ __device__ __forceinline__ void flash_queries(bf16* to, const Q* q, int head, in
   for (int i = threadIdx.x % 128; i < 64 * P / 8; i += 128) {
     const int row = part + i / (P / 8), word = i % (P / 8), at = min(top + row, all - 1);
     const Q* from = q + ((size_t)(at / G * KH + head) * G + at % G) * P + word * 8;
-    bf16* tile = to + word / 8 * FLASH_ROWS * 64;
+    bf16* tile = to + word / 8 * flash_rows<P> * 64;
     *(uint4*)(tile + row * 64 + (word % 8 ^ row % 8) * 8) = eight_of(to, from);
   }
   fence_async();
@@ -177,30 +185,31 @@ __device__ __forceinline__ void flash_copy(FlashShared<P>& s, FlashRing& keys, F
   }
 }
 
-// One launch: FLASH_THREADS threads, along x a block for each of KH heads of keys, along y one for each
-// FLASH_ROWS of S * G rows; flash_shared<P> bytes of `shared`.
+// One launch: flash_threads<P> threads, along x a block for each of KH heads of keys, along y one for each
+// flash_rows<P> of S * G rows; flash_shared<P> bytes of `shared`.
 template <int KH, int G, int P, bool CAUSAL, int WINDOW, class Q, class Y>
 __device__ __forceinline__ void attention_hopper(u8* shared, const Q* q, const TensorMap& k, const TensorMap& v,
                                                  Y* y, int rows, int past, int keys, float scale) {
+  constexpr int ROWS = flash_rows<P>, GROUPS = flash_groups<P>;
   __shared__ FlashRing ring[2];
   FlashShared<P>& s = *(FlashShared<P>*)shared;
   const AttentionMask<CAUSAL, WINDOW> mask{keys};
-  const int head = blockIdx.x, top = (gridDim.y - 1 - blockIdx.y) * FLASH_ROWS, all = rows * G;
-  const int low = past + top / G, high = past + min(top + FLASH_ROWS - 1, all - 1) / G;
+  const int head = blockIdx.x, top = (gridDim.y - 1 - blockIdx.y) * ROWS, all = rows * G;
+  const int low = past + top / G, high = past + min(top + ROWS - 1, all - 1) / G;
   const int first = mask.first(low) / FLASH_KEYS * FLASH_KEYS;
   const int steps = (mask.last(high) - first + FLASH_KEYS - 1) / FLASH_KEYS;
   if (threadIdx.x == 0) {
-    ring[0].start(), ring[1].start();
+    ring[0].start(GROUPS), ring[1].start(GROUPS);
     barrier_init_fence();
   }
   __syncthreads();
   wait_for_earlier();
-  if (threadIdx.x >= 256) {
-    give_registers<40>();
-    if (threadIdx.x == 256) flash_copy(s, ring[0], ring[1], k, v, head, first, steps);
+  if (threadIdx.x >= 128 * GROUPS) {
+    give_registers<GROUPS == 3 ? 32 : 40>();
+    if (threadIdx.x == 128 * GROUPS) flash_copy(s, ring[0], ring[1], k, v, head, first, steps);
     return;
   }
-  take_registers<232>();
+  take_registers<GROUPS == 3 ? 160 : 232>();
   flash_queries<KH, G, P>(s.q, q, head, top, all);
   const int mine = threadIdx.x / 128 * 64, row = top + mine + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
   const int at[2] = {past + row / G, past + (row + 8) / G};

@@ -3,7 +3,7 @@
 #include "attention_hopper.cuh"
 
 template <class Case, class Q, class Y>
-__global__ void __launch_bounds__(FLASH_THREADS, 1)
+__global__ void __launch_bounds__(flash_threads<Case::P>, 1)
     instance(const Q* q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, Y* y, int rows,
              int past, int keys, float scale) {
   SHARED(u8, shared);
@@ -14,9 +14,9 @@ __global__ void __launch_bounds__(FLASH_THREADS, 1)
 template <class Case, class Q, class Y>
 void test(int rows, int past, int keys) {
   attention_case<Case, Q, bf16, Y>(rows, past, keys, [&](const Q* q, const bf16* k, const bf16* v, Y* y, float scale) {
-    const dim3 grid(Case::KH, (rows * Case::G + FLASH_ROWS - 1) / FLASH_ROWS);
+    const dim3 grid(Case::KH, (rows * Case::G + flash_rows<Case::P> - 1) / flash_rows<Case::P>);
     const auto map = [&](const bf16* cache) { return tensor_map(cache, keys, Case::KH * Case::P, FLASH_KEYS); };
-    launch(instance<Case, Q, Y>, grid, FLASH_THREADS, flash_shared<Case::P>, q, map(k), map(v), y, rows, past, keys,
+    launch(instance<Case, Q, Y>, grid, flash_threads<Case::P>, flash_shared<Case::P>, q, map(k), map(v), y, rows, past, keys,
            scale);
   });
 }
