@@ -1,9 +1,9 @@
 // Attention of many rows to a cache on Hopper: what attention_prompt.cuh computes, for heads of 64 or 128
 // numbers in bf16.
 //
-// q and y are [S, KH, G, P] in f32, bf16 (y also f16), caches k and v [T, KH, P] in bf16. A block has 128
-// rows of the S * G that share a head of keys (192 where heads are of 64 numbers), 64 for each of two (or
-// three) warpgroups, and walks over 128 keys at a time from the last that it sees to the first. One thread copies keys and values (TMA), two steps
+// q and y are [S, KH, G, P] in f32, bf16 (y also f16), caches k and v [T, KH, P] in bf16. A block has 64
+// rows of the S * G that share a head of keys for each of its GROUPS warpgroups, two or, the best for heads
+// of 64 numbers, three, and walks over 128 keys at a time from the last that it sees to the first. One thread copies keys and values (TMA), two steps
 // ahead. While `wgmma` adds the values of a step by the weights in registers, the scores of the next are
 // turned into weights.
 //
@@ -16,17 +16,13 @@
 
 constexpr int FLASH_KEYS = 128, FLASH_STAGES = 2;
 
-// Warpgroups that compute, rows of a block, and its threads.
-template <int P>
-constexpr int flash_groups = P == 64 ? 3 : 2;
-template <int P>
-constexpr int flash_rows = 64 * flash_groups<P>;
-template <int P>
-constexpr int flash_threads = 128 * (flash_groups<P> + 1);
-
-// Bytes of dynamic shared memory of a launch.
-template <int P>
-constexpr int flash_shared = (flash_rows<P> + 2 * FLASH_STAGES * FLASH_KEYS) * P * 2;
+// Rows of a block, its threads, and bytes of its dynamic shared memory.
+template <int GROUPS = 2>
+constexpr int flash_rows = 64 * GROUPS;
+template <int GROUPS = 2>
+constexpr int flash_threads = 128 * (GROUPS + 1);
+template <int P, int GROUPS = 2>
+constexpr int flash_shared = (flash_rows<GROUPS> + 2 * FLASH_STAGES * FLASH_KEYS) * P * 2;
 
 // A ring of buffers, each of one step's keys or values.
 struct FlashRing {
@@ -46,13 +42,13 @@ struct FlashRing {
   }
 };
 
-template <int P>
+template <int P, int GROUPS>
 struct FlashShared {
-  bf16 q[flash_rows<P> * P], k[FLASH_STAGES][FLASH_KEYS * P], v[FLASH_STAGES][FLASH_KEYS * P];
+  bf16 q[flash_rows<GROUPS> * P], k[FLASH_STAGES][FLASH_KEYS * P], v[FLASH_STAGES][FLASH_KEYS * P];
 };
 
 // The state of a warpgroup: 64 rows, of which a thread has one and the eighth after.
-template <int P>
+template <int P, int GROUPS>
 struct FlashRows {
   static constexpr int PARTS = P / 64, SCORES = FLASH_KEYS / 2;
   float out[P / 2];
@@ -64,7 +60,7 @@ struct FlashRows {
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < P / 16; ++i) {
-      const bf16* left = q + i / 4 * flash_rows<P> * 64 + i % 4 * 16;
+      const bf16* left = q + i / 4 * flash_rows<GROUPS> * 64 + i % 4 * 16;
       const bf16* right = k + i / 4 * FLASH_KEYS * 64 + i % 4 * 16;
       wgmma_bf16(s, tile(left), tile(right), i > 0);
     }
@@ -154,13 +150,13 @@ struct FlashRows {
 };
 
 // Rows of q as the tiles of `scores`, by the threads that will read them.
-template <int KH, int G, int P, class Q>
+template <int KH, int G, int P, int GROUPS, class Q>
 __device__ __forceinline__ void flash_queries(bf16* to, const Q* q, int head, int top, int all) {
   const int part = threadIdx.x / 128 * 64;  // a warpgroup's own rows
   for (int i = threadIdx.x % 128; i < 64 * P / 8; i += 128) {
     const int row = part + i / (P / 8), word = i % (P / 8), at = min(top + row, all - 1);
     const Q* from = q + ((size_t)(at / G * KH + head) * G + at % G) * P + word * 8;
-    bf16* tile = to + word / 8 * flash_rows<P> * 64;
+    bf16* tile = to + word / 8 * flash_rows<GROUPS> * 64;
     *(uint4*)(tile + row * 64 + (word % 8 ^ row % 8) * 8) = eight_of(to, from);
   }
   fence_async();
@@ -168,8 +164,8 @@ __device__ __forceinline__ void flash_queries(bf16* to, const Q* q, int head, in
 }
 
 // Copies keys and values of `steps` steps, the last of which begins at `first`.
-template <int P>
-__device__ __forceinline__ void flash_copy(FlashShared<P>& s, FlashRing& keys, FlashRing& values,
+template <int P, int GROUPS>
+__device__ __forceinline__ void flash_copy(FlashShared<P, GROUPS>& s, FlashRing& keys, FlashRing& values,
                                            const TensorMap& k, const TensorMap& v, int head, int first,
                                            int steps) {
   const auto box = [&](bf16* to, const TensorMap& map, Barrier* b, int key) {
@@ -185,14 +181,15 @@ __device__ __forceinline__ void flash_copy(FlashShared<P>& s, FlashRing& keys, F
   }
 }
 
-// One launch: flash_threads<P> threads, along x a block for each of KH heads of keys, along y one for each
-// flash_rows<P> of S * G rows; flash_shared<P> bytes of `shared`.
-template <int KH, int G, int P, bool CAUSAL, int WINDOW, class Q, class Y>
+// One launch: flash_threads<GROUPS> threads, along x a block for each of KH heads of keys, along y one for each
+// flash_rows<GROUPS> of S * G rows; flash_shared<P, GROUPS> bytes of `shared`.
+template <int KH, int G, int P, bool CAUSAL, int WINDOW, int GROUPS = 2, class Q, class Y>
 __device__ __forceinline__ void attention_hopper(u8* shared, const Q* q, const TensorMap& k, const TensorMap& v,
                                                  Y* y, int rows, int past, int keys, float scale) {
-  constexpr int ROWS = flash_rows<P>, GROUPS = flash_groups<P>;
+  constexpr int ROWS = flash_rows<GROUPS>;
   __shared__ FlashRing ring[2];
-  FlashShared<P>& s = *(FlashShared<P>*)shared;
+  using Shared = FlashShared<P, GROUPS>;
+  Shared& s = *(Shared*)shared;
   const AttentionMask<CAUSAL, WINDOW> mask{keys};
   const int head = blockIdx.x, top = (gridDim.y - 1 - blockIdx.y) * ROWS, all = rows * G;
   const int low = past + top / G, high = past + min(top + ROWS - 1, all - 1) / G;
@@ -210,11 +207,11 @@ __device__ __forceinline__ void attention_hopper(u8* shared, const Q* q, const T
     return;
   }
   take_registers<GROUPS == 3 ? 160 : 232>();
-  flash_queries<KH, G, P>(s.q, q, head, top, all);
+  flash_queries<KH, G, P, GROUPS>(s.q, q, head, top, all);
   const int mine = threadIdx.x / 128 * 64, row = top + mine + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
   const int at[2] = {past + row / G, past + (row + 8) / G};
   const float base_2 = scale * 1.4426950408889634f;
-  FlashRows<P> state;
+  FlashRows<P, GROUPS> state;
   for (int n = 0; n < steps; ++n) {
     const int key = first + (steps - 1 - n) * FLASH_KEYS;
     float score[FLASH_KEYS / 2];
