@@ -5,12 +5,14 @@ mod build;
 mod check;
 mod doctor;
 mod eval;
+mod folder;
 mod inspect;
 mod list;
 mod opt;
 mod plan;
 mod precision;
 mod prune;
+mod quantize;
 mod reduce;
 mod reproducer;
 mod rules;
@@ -82,6 +84,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Make a smaller model that keeps what matters most on a text
     Prune(Box<prune::PruneArgs>),
+    /// Write a checkpoint with weights in fewer bits
+    Quantize(quantize::QuantizeArgs),
     /// Show the memory and the work of a model before anything runs
     Plan(plan::PlanArgs),
     /// Say what this machine can do and what it lacks
@@ -285,6 +289,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(args) => args.execute(out),
         Command::Inspect(args) => args.execute(out),
         Command::Prune(args) => args.execute(out),
+        Command::Quantize(args) => args.execute(out),
         Command::Plan(args) => args.execute(out),
         Command::Doctor(args) => args.execute(out),
         Command::WhyNot(args) => args.execute(out),

@@ -19,10 +19,11 @@ pub use request::{PRESETS, Preset, Request, Rounding};
 pub use search::{Measure, search};
 
 use frontend::WeightMap;
-use ir::storage::Encoding;
+use ir::DType;
+use ir::storage::{self, Encoding};
 use passes::Formats;
 
-use crate::{Lowered, Options};
+use crate::{Loaded, Lowered, Options};
 
 /// A weight that products are made with, in all its layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +86,31 @@ impl Assignment {
         Options { formats, rounded, ..options }
     }
 
+    /// A layer of a parameter as it is to be stored, of which `given` is what there is. `None` where
+    /// it stays.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be stored so.
+    pub fn stored(
+        &self,
+        param: &str,
+        layer: usize,
+        given: &Loaded<'_>,
+    ) -> Result<Option<(DType, Vec<u8>)>, String> {
+        let Some(format) = self.formats.of(param, layer) else { return Ok(None) };
+        let columns = given.shape.last().copied().unwrap_or(1);
+        let bytes = match self.rounded.get(param, layer, format) {
+            _ if format.dtype == given.dtype => given.bytes.to_vec(),
+            Some(bytes) => bytes.to_vec(),
+            None => {
+                let written = storage::encode(format, columns, &given.decode()?);
+                written.map_err(|why| why.to_string())?
+            }
+        };
+        Ok(Some((format.dtype, bytes)))
+    }
+
     /// The first format of `request` wherever it may be.
     pub fn uniform(request: &Request, contractions: &[Contraction]) -> Assignment {
         let first = request.formats.first().copied();
@@ -123,8 +149,8 @@ fn fitting(format: Option<Encoding>, columns: usize) -> Result<Option<Encoding>,
     let Some(format) = format.filter(|it| !it.fits(columns)) else { return Ok(format) };
     let named = |name| Encoding::from_name(name).filter(|it| it.fits(columns));
     let other = match format.dtype {
-        ir::DType::F8Block => named("fp8-row"),
-        ir::DType::Q4K => named("q4_0"),
+        DType::F8Block => named("fp8-row"),
+        DType::Q4K => named("q4_0"),
         _ => None,
     };
     let block = format.dtype.block_len();

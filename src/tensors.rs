@@ -149,7 +149,7 @@ impl<'a> Loader<'a> {
             TensorSource::Tensor(name) => {
                 let tensor = self.checkpoint.tensor(name).map_err(|it| it.message)?;
                 let (dtype, shape) = (tensor.dtype, tensor.shape.to_vec());
-                Ok(Loaded { dtype, shape, bytes: Cow::Borrowed(tensor.bytes) })
+                Ok(Loaded { dtype, shape, bytes: tensor.bytes })
             }
             TensorSource::Rows(of, from, to) => {
                 let mut loaded = self.load(of)?;

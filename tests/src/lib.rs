@@ -29,6 +29,8 @@ mod patterns;
 #[cfg(test)]
 mod products;
 #[cfg(test)]
+mod quantised;
+#[cfg(test)]
 mod recurrences;
 #[cfg(test)]
 mod reports;

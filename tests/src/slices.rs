@@ -176,11 +176,11 @@ fn cut_weights_can_be_written() {
         let small = sliced.spec.compile().unwrap_or_else(|why| panic!("{name}: {why}"));
         let target = small.weights.iter().find(|it| it.format == "hf").expect("a map");
         let maps = &sliced.compiled.weights;
-        let tensors = export::tensors(&small.module, maps, target, &checkpoint);
+        let tensors = export::tensors(&small.module, maps, target, &checkpoint, None);
         let tensors = tensors.unwrap_or_else(|why| panic!("{name}: {why}"));
         let path =
             std::env::temp_dir().join(format!("treen-cut-{}.safetensors", std::process::id()));
-        export::write(&path, &tensors).expect("a temporary file");
+        export::write(&path, &tensors.tensors).expect("a temporary file");
         let written = Checkpoint::open(&path);
         std::fs::remove_file(&path).expect("the file just written");
         let written = written.expect("a checkpoint");

@@ -4,9 +4,12 @@ use crate::entry::{Entry, Stored};
 use crate::error::Error;
 use crate::gguf::{Gguf, Value};
 use crate::map::Map;
+use crate::quantised::{self, Parts};
 use crate::safetensors;
 use ir::DType;
 use serde_json::Map as Json;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A checkpoint whose files are mapped into memory. Nothing of a tensor is read before it is used.
@@ -17,6 +20,8 @@ pub struct Checkpoint {
     files: Vec<Map>,
     /// In the order of the names, each with the index of its file.
     entries: Vec<(usize, Entry)>,
+    /// What tensors that are kept in several parts are made of, by name.
+    parts: BTreeMap<String, Parts>,
 }
 
 /// What a checkpoint says about itself.
@@ -31,7 +36,7 @@ pub enum Metadata {
 }
 
 /// A tensor of a checkpoint.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Tensor<'a> {
     /// The name in the file.
     pub name: &'a str,
@@ -40,7 +45,7 @@ pub struct Tensor<'a> {
     /// Extents, outermost first.
     pub shape: &'a [usize],
     /// The stored elements, of exactly the length that type and shape ask for.
-    pub bytes: &'a [u8],
+    pub bytes: Cow<'a, [u8]>,
 }
 
 impl Checkpoint {
@@ -111,14 +116,22 @@ impl Checkpoint {
                     .help("convert the model to a type such as BF16, Q8_0 or Q4_K"));
             }
         };
-        let bytes = &file.bytes()[entry.range.clone()];
+        let bytes = match self.parts.get(name) {
+            Some(parts) => {
+                let bytes = |it: &(usize, Entry)| &self.files[it.0].bytes()[it.1.range.clone()];
+                quantised::assemble((dtype, &entry.shape), parts, bytes).into()
+            }
+            None => file.bytes()[entry.range.clone()].into(),
+        };
         Ok(Tensor { name: &entry.name, dtype, shape: &entry.shape, bytes })
     }
 
     /// Gives back the memory that holds a tensor's bytes, which are read again when they are used
     /// again. It keeps the high-water mark of a walk over all tensors at the largest of them.
     pub fn forget(&self, name: &str) {
-        if let Some((file, entry)) = self.position(name) {
+        if let Some(parts) = self.parts.get(name) {
+            parts.all().for_each(|it| self.files[it.0].forget(it.1.range.clone()));
+        } else if let Some((file, entry)) = self.position(name) {
             file.forget(entry.range.clone());
         }
     }
@@ -135,6 +148,7 @@ fn open_gguf(path: &Path, file: Map) -> Result<Checkpoint, Error> {
     Ok(Checkpoint {
         path: path.to_owned(),
         metadata: Metadata::Gguf(gguf.metadata),
+        parts: BTreeMap::new(),
         files: vec![file],
         entries: gguf.tensors.into_iter().map(|entry| (0, entry)).collect(),
     })
@@ -264,7 +278,8 @@ impl Shards {
             )));
         }
         let Shards { files, entries } = self;
-        Ok(Checkpoint { path: path.to_owned(), metadata, files, entries })
+        let (entries, parts) = quantised::merge(entries);
+        Ok(Checkpoint { path: path.to_owned(), metadata, files, entries, parts })
     }
 }
 

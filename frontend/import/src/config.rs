@@ -7,6 +7,7 @@
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::error::Error;
 use crate::gguf::Value;
+use crate::quantised;
 use serde_json::Map as Json;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -203,7 +204,8 @@ impl<'a> Config<'a> {
     /// `T0311`, with the key's name.
     pub fn finish(self) -> Result<(), Error> {
         let read = self.read.borrow();
-        match self.keys().into_iter().find(|key| !read.contains(*key) && !is_harmless(key)) {
+        let is_known = |key: &str| read.contains(key) || is_harmless(key) || self.is_read(key);
+        match self.keys().into_iter().find(|key| !is_known(key)) {
             Some(key) => Err(Error::new(
                 "T0311",
                 format!("the setting `{}{key}` is not understood", self.prefix),
@@ -211,6 +213,13 @@ impl<'a> Config<'a> {
             .help("the importer of this family does not know it; write the model as a .tn spec")),
             None => Ok(()),
         }
+    }
+
+    /// Whether `key` tells of a way to store weights that is known from their names and types.
+    fn is_read(&self, key: &str) -> bool {
+        let Source::Json(map) = self.source else { return false };
+        let method = map.get(key).and_then(|it| it.get("quant_method")?.as_str());
+        key == "quantization_config" && method.is_some_and(|it| quantised::METHODS.contains(&it))
     }
 
     /// The keys that hold something, without the prefix.

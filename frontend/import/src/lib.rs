@@ -11,6 +11,7 @@ mod error;
 pub mod families;
 pub mod gguf;
 mod map;
+pub mod quantised;
 pub mod safetensors;
 mod tokenizer;
 

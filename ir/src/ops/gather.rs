@@ -2,8 +2,8 @@
 
 use super::{Variants, accumulator, offset, strides_along};
 use crate::{
-    Axes, Axis, Cost, DType, Example, Function, Mismatch, Node, Rules, Run, Scope, Tensor, Type,
-    Value, Visit,
+    Axes, Axis, Cost, DType, Example, Function, Mismatch, Node, Param, Role, Rules, Run, Scope,
+    Tensor, Type, Value, Visit,
     grad::Grad,
     op::bytes_moved,
     ops::{Op, ScatterAdd},
@@ -28,7 +28,11 @@ impl Gather {
         let Op::Constant(place) = &function.maker(index)?.op else { return None };
         let ty = function.ty(table);
         let is_first = place.axes.is_empty() && ty.axes.first() == Some(&gather.axis);
-        let same_type = function.ty(node.result()).dtype == ty.dtype;
+        // A weight is read as it is stored, whatever its elements are read as.
+        let is_weight =
+            |(value, param): (Value, &Param)| value == table && param.role == Role::Weight;
+        let same_type = function.ty(node.result()).dtype == ty.dtype
+            || function.param_values().zip(&function.params).any(is_weight);
         let place = place.values.first()?.0;
         let within = 0.0 <= place && place < axes.fixed(&gather.axis)? as f64;
         (is_first && same_type && within).then_some(place as u64)

@@ -1,27 +1,16 @@
 //! What `prune` leaves: a spec, its weights, and where they stood in the whole model.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 
-use ir::DType;
 use passes::Links;
 use serde_json::{Value, json};
-use treen::export::{self, Tensor, Tensors};
+use treen::export::{self, Dtype, Tensor, Tensors};
 use treen::slices::{ORDER, Sliced};
 use treen::{Error, Ranking};
 
 use super::{Pruned, Whole, config};
-use crate::cli::file_error;
-
-/// Files of a checkpoint's folder that are the same for the cut model.
-const SAME: [&str; 5] = [
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
-];
+use crate::cli::folder::{self, Folder};
 
 /// Writes the orders, and the cut model if there is one.
 pub(super) fn write(
@@ -31,16 +20,8 @@ pub(super) fn write(
     ranking: &Ranking,
     sliced: Option<&Sliced>,
 ) -> Result<(), Error> {
-    let save = |name: &str, bytes: &[u8]| {
-        let path = folder.join(name);
-        fs::write(&path, bytes).map_err(|error| file_error(&path, &error))
-    };
-    fs::create_dir_all(folder).map_err(|error| file_error(folder, &error))?;
-    let tensors = |name: &str, tensors: &Tensors| {
-        let path = folder.join(name);
-        export::write(&path, tensors).map_err(|error| file_error(&path, &error))
-    };
-    tensors("orders.safetensors", &orders(whole, ranking))?;
+    let folder = Folder::create(folder)?;
+    folder.tensors("orders.safetensors", &orders(whole, ranking))?;
     let Some(sliced) = sliced else { return Ok(()) };
     let small = sliced.spec.compile()?;
     let target = small.weights.iter().find(|it| it.format == "hf").ok_or_else(|| {
@@ -48,23 +29,17 @@ pub(super) fn write(
     })?;
     let checkpoint = whole.checkpoint()?;
     let maps = &sliced.compiled.weights;
-    tensors("model.safetensors", &export::tensors(&small.module, maps, target, &checkpoint)?)?;
-    save("model.tn", sliced.spec.text()?.as_bytes())?;
-    save("weight-map.json", format!("{}\n", weight_map(whole, best, ranking)).as_bytes())?;
-    let source = whole.spec.weights.as_deref().filter(|it| it.is_dir());
-    let config = source.and_then(|it| fs::read(it.join("config.json")).ok());
-    let config = config.and_then(|it| serde_json::from_slice(&it).ok()).unwrap_or_default();
+    let exported = export::tensors(&small.module, maps, target, &checkpoint, None)?;
+    folder.tensors("model.safetensors", &exported.tensors)?;
+    folder.save("model.tn", sliced.spec.text()?.as_bytes())?;
+    folder.save("weight-map.json", format!("{}\n", weight_map(whole, best, ranking)).as_bytes())?;
+    let config = folder::config(&whole.spec);
     let stack = treen::Stack::of(&whole.spec, &whole.compiled.module);
     let n_layers = stack.as_ref().map_or(0, treen::Stack::n_layers);
     let kept = stack.map_or(Vec::new(), |it| it.kept(&best.choice.skipped));
     let config = Value::Object(config::cut(config, &small.module, n_layers, &kept));
-    save("config.json", format!("{config:#}\n").as_bytes())?;
-    for name in SAME {
-        if let Some(Ok(bytes)) = source.map(|it| fs::read(it.join(name))) {
-            save(name, &bytes)?;
-        }
-    }
-    Ok(())
+    folder.save("config.json", format!("{config:#}\n").as_bytes())?;
+    folder.copy_same(&whole.spec)
 }
 
 /// Orders as tensors of places.
@@ -73,7 +48,7 @@ fn orders(whole: &Whole<'_>, ranking: &Ranking) -> Tensors {
     let links = Links::of(module);
     let tensor = |shape: Vec<usize>, places: &[usize]| {
         let places = places.iter().map(|it| i32::try_from(*it).unwrap_or(i32::MAX));
-        Tensor { dtype: DType::I32, shape, bytes: places.flat_map(i32::to_le_bytes).collect() }
+        Tensor { dtype: Dtype::I32, shape, bytes: places.flat_map(i32::to_le_bytes).collect() }
     };
     let mut tensors = Tensors::new();
     for class in links.classes() {

@@ -4,6 +4,7 @@ use crate::support::{self, Pair, Row, f32, gguf_bytes, safetensors_bytes, text, 
 use import::gguf::{Gguf, List, Value};
 use import::{Checkpoint, Error, Metadata, Settings, Stored, settings};
 use ir::DType;
+use ir::storage::decode_rows;
 use std::path::{Path, PathBuf};
 
 /// A folder of this test's own, with these files.
@@ -46,9 +47,12 @@ fn gguf_tensors_are_outermost_first_and_in_the_order_of_names() {
     let names: Vec<&str> = checkpoint.tensors().map(|entry| entry.name.as_str()).collect();
     assert_eq!(names, ["block", "foreign", "plain"]);
     let block = checkpoint.tensor("block").expect("it is there");
-    assert_eq!((block.dtype, block.shape, block.bytes), (DType::Q8_0, &[4, 32][..], &[2; 136][..]));
+    assert_eq!(
+        (block.dtype, block.shape, &*block.bytes),
+        (DType::Q8_0, &[4, 32][..], &[2; 136][..])
+    );
     checkpoint.forget("block");
-    assert_eq!(checkpoint.tensor("block").expect("it is there").bytes, &[2; 136]);
+    assert_eq!(checkpoint.tensor("block").expect("it is there").bytes[..], [2; 136]);
     let foreign = checkpoint.tensor("foreign").unwrap_err();
     assert_eq!((foreign.code, &*foreign.message), ("T0307", "the tensor is stored as Q2_K"));
     assert_eq!(checkpoint.tensor("other").unwrap_err().code, "T0306");
@@ -69,7 +73,10 @@ fn a_safetensors_file_alone() {
     let checkpoint = Checkpoint::open(&path).expect("it is well made");
     assert!(matches!(checkpoint.metadata(), Metadata::None));
     let matrix = checkpoint.tensor("matrix").expect("it is there");
-    assert_eq!((matrix.dtype, matrix.shape, matrix.bytes), (DType::F32, &[2, 3][..], &[1; 24][..]));
+    assert_eq!(
+        (matrix.dtype, matrix.shape, &*matrix.bytes),
+        (DType::F32, &[2, 3][..], &[1; 24][..])
+    );
     let ids = checkpoint.find("position_ids").expect("it is there");
     assert_eq!(ids.stored, Stored::Foreign("I64".into()));
     assert_eq!(checkpoint.tensor("position_ids").unwrap_err().code, "T0307");
@@ -217,4 +224,27 @@ fn what_a_gguf_llama_is_not_is_refused_by_name() {
     assert!(yarn.unwrap_err().message.contains("llama.rope.scaling.type"));
     let wild = llama_gguf("gguf-wild", vec![], vec![frequencies(&[2.0, 3.0])]);
     assert_eq!(wild.unwrap_err().code, "T0311");
+}
+
+/// Made by `tests/fixtures/quantised.py`: tensors in parts, and the values that PyTorch computes.
+#[test]
+fn tensors_in_parts_have_the_values_of_torch() {
+    for convention in ["modelopt", "compressed-tensors"] {
+        let name = format!("tests/fixtures/quantised/{convention}.safetensors");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let checkpoint = Checkpoint::open(&path).expect("it can be read");
+        let names: Vec<&str> = checkpoint.tensors().map(|it| it.name.as_str()).collect();
+        let layers: Vec<&str> = names.iter().filter_map(|it| it.strip_suffix(".weight")).collect();
+        assert!(5 <= layers.len() && names.len() == 2 * layers.len(), "{names:?}");
+        for layer in layers {
+            let found = checkpoint.tensor(&format!("{layer}.weight")).expect("it is there");
+            let wanted = checkpoint.tensor(&format!("{layer}.values")).expect("it is there");
+            assert_eq!(found.shape, wanted.shape, "{layer}");
+            assert!(found.dtype != DType::F32 || layer == "ragged");
+            let mut values = vec![0.0; found.shape.iter().product()];
+            decode_rows(found.dtype, found.shape[1], &found.bytes, &mut values).expect("blocks");
+            let bytes: Vec<u8> = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+            assert!(bytes == *wanted.bytes, "{convention} {layer}");
+        }
+    }
 }
