@@ -86,8 +86,8 @@ impl Assignment {
         Options { formats, rounded, ..options }
     }
 
-    /// A layer of a parameter as it is to be stored, of which `given` is what there is. `None` where
-    /// it stays.
+    /// A layer of a parameter as it is to be stored, of which `given` is what there is. `None`
+    /// where it stays.
     ///
     /// # Errors
     ///

@@ -3,10 +3,10 @@
 //!
 //! With `h` the second moments of what the matrix is multiplied with, the error of a row `e` costs
 //! `e h e'`. Of `h = u d u'` with `u` unit upper triangular, that is the sum of `d[k]` times the
-//! squares of `e[k] + sum over j < k of e[j] u[j][k]`. Columns are rounded one after the other; each
-//! time to the number nearest to the weight plus that sum (GPTQ, arXiv 2210.17323, in the form
-//! without an inverse of QuIP, arXiv 2307.13304). What is used most comes first. Scales are settled
-//! before, by the squares of the errors weighted with the diagonal of `h`.
+//! squares of `e[k] + sum over j < k of e[j] u[j][k]`. Columns are rounded one after the other,
+//! each to the number nearest to the weight plus that sum (GPTQ, arXiv 2210.17323, in the form
+//! without an inverse of QuIP, arXiv 2307.13304). What is used most comes first. Scales are
+//! settled before, by the squares of the errors weighted with the diagonal of `h`.
 
 use ir::storage::{Encoding, Mismatch, encode_weighted, put};
 

@@ -10,7 +10,7 @@
 //! | either | `weight_scale` E8M0 `[n, k/32]` | MXFP4 |
 //! | `X.weight` E4M3 `[n, k]` | `weight_scale` E8M0 `[n, k/32]` | MXFP8 |
 //! | `X.weight` E4M3 or E5M2 `[n, k]` | `weight_scale` of one number or of one for each row | FP8 |
-//! | `X.weight` E4M3 `[n, k]` | `weight_scale` or `_scale_inv` of each 128 x 128 or 1 x 128 | FP8_BLOCK |
+//! | the same, E4M3 | `weight_scale` or `weight_scale_inv`, 128 x 128 or 1 x 128 | FP8_BLOCK |
 //!
 //! Scales of activations and of keys and values belong to arithmetic in few bits, which is not done
 //! here: they are left out.
