@@ -23,6 +23,12 @@ __device__ __forceinline__ u32 shared_address(const void* p) {
   return (u32)__cvta_generic_to_shared(p);
 }
 
+// The same number, which the compiler keeps in a register rather than computing it again.
+__device__ __forceinline__ int kept(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 // Waits until the kernels that this one depends on have ended and what they wrote can be read. With
 // programmatic dependent launch, only what no earlier kernel writes may be read before; every block
 // of every kernel calls it, so that a kernel which has ended implies all the earlier ones have.

@@ -56,33 +56,42 @@ struct NormedRows {
   }
 };
 
-// How a result is computed: MAX rows of x at most (1, 2, 4, 8 or 16), blocks of WARPS warps.
-template <class Weights, int PRODUCTS_, int MAX_, int PARTS_, int WARPS_, int STAGES_,
-          bool X_STAYS_>
+// Dynamic shared memory of a launch, whatever it needs of it, in bytes.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int SKINNY_SHARED = 160 * 1024;
+#else
+constexpr int SKINNY_SHARED = 213 * 1024;
+#endif
+
+// How a result is computed: MAX rows of x at most (1, 2, 4, 8 or 16), blocks of WARPS warps: 16, a
+// half of them for 8 rows and more, a quarter for two products with weights in f32.
+template <class Weights, int PRODUCTS_, int MAX_, int PARTS_, bool X_STAYS_,
+          int WARPS_ = 16 / (MAX_ > 4 ? 2 : 1) / (PRODUCTS_ * Weights::CHUNKS > 4 ? 4 : 1),
+          int STAGES_MAX = 96 / WARPS_>
 struct Skinny {
   using W = Weights;
-  static constexpr int PRODUCTS = PRODUCTS_, MAX = MAX_, PARTS = PARTS_;
-  static constexpr int WARPS = WARPS_, STAGES = STAGES_;
+  static constexpr int PRODUCTS = PRODUCTS_, MAX = MAX_, PARTS = PARTS_, WARPS = WARPS_;
   static constexpr bool X_STAYS = X_STAYS_;
   static_assert(X_STAYS || PARTS == 1, "x in parts is made in shared memory");
 
   static constexpr int THREADS = 32 * WARPS, TILES = (W::ROWS + 15) / 16;
   static constexpr int COLUMNS = MAX * PARTS, UNITS = (COLUMNS + 7) / 8;
-  static constexpr int HALVES = W::STEP / 32, DEPTH = W::STEPS * W::STEP;
+  static constexpr int RUNS = W::STEP / 32, DEPTH = W::STEPS * W::STEP;
   // Rows of x start 64 bytes apart modulo 128, so that eight lanes read 128 different bytes.
   static constexpr int X_STRIDE = DEPTH + (DEPTH % 64 == 0 ? 32 : 0);
-  static constexpr int PIECE = W::CHUNKS * 512 + W::EXTRA * 32;
-  static constexpr int SLOT = PRODUCTS * PIECE + (X_STAYS ? 0 : HALVES * UNITS * 512);
-  static constexpr int RING = WARPS * STAGES * SLOT;
+  static constexpr int X_BYTES = X_STAYS ? COLUMNS * X_STRIDE * 2 : 0;
   static constexpr int SUMS = WARPS * PRODUCTS * COLUMNS * 16;  // floats a tile
   static constexpr int FIT = 4096 / SUMS, ROUND = FIT < 1 ? 1 : FIT > 4 ? 4 : FIT;
   static constexpr int SQUARES = WARPS * MAX;  // floats
+  // Sums are there twice, in turn.
+  static constexpr int OTHERS = X_BYTES + (2 * ROUND * SUMS + SQUARES) * 4;
 
-  // Bytes of dynamic shared memory of a launch. Sums are there twice, in turn.
-  static constexpr int NEEDED = RING + (2 * ROUND * SUMS + SQUARES) * 4 +
-                                (X_STAYS ? COLUMNS * X_STRIDE * 2 : 0);
-  static constexpr int ALONE = 116 * 1024;
-  static constexpr int SHARED_BYTES = NEEDED < ALONE ? ALONE : NEEDED;
+  static constexpr int PIECE = W::CHUNKS * 512 + W::EXTRA * 32;
+  static constexpr int SLOT = PRODUCTS * PIECE + (X_STAYS ? 0 : RUNS * UNITS * 512);
+  static constexpr int THAT_FIT = (SKINNY_SHARED - OTHERS) / (WARPS * SLOT);
+  static constexpr int STAGES = THAT_FIT < STAGES_MAX ? THAT_FIT : STAGES_MAX;
+  static constexpr int RING = WARPS * STAGES * SLOT;
+  static_assert(OTHERS < SKINNY_SHARED && STAGES > 1, "x is too large to stay in shared memory");
 };
 
 // Where a warp is in its sequence of tiles and steps.
@@ -90,12 +99,15 @@ template <class S>
 struct SkinnyCursor {
   int tile, step, blocks;
   __device__ __forceinline__ SkinnyCursor(int block, int blocks, int warp)
-      : tile(block), step(warp - S::WARPS), blocks(blocks) {
-    advance();
-  }
+      : tile(block + warp / S::W::STEPS * blocks), step(warp % S::W::STEPS), blocks(blocks) {}
   __device__ __forceinline__ bool inside() const { return tile < S::TILES; }
   __device__ __forceinline__ void advance() {
-    for (step += S::WARPS; step >= S::W::STEPS; step -= S::W::STEPS) tile += blocks;
+    step += S::WARPS;
+    if constexpr (S::WARPS <= S::W::STEPS) {
+      if (step >= S::W::STEPS) step -= S::W::STEPS, tile += blocks;
+    } else {
+      tile += step / S::W::STEPS * blocks, step %= S::W::STEPS;
+    }
   }
 };
 
@@ -108,37 +120,36 @@ struct SkinnyBlock {
   Out* y;
   int stride, rows, block, blocks;
   u8* shared;
-  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int warp = kept(threadIdx.x / 32), lane = kept(threadIdx.x % 32);
 
-  __device__ __forceinline__ u8* slot(int stage) const {
-    return shared + (warp * S::STAGES + stage) * S::SLOT;
-  }
+  // This warp's ring: STAGES slots.
+  __device__ __forceinline__ u8* ring() const { return shared + warp * (S::STAGES * S::SLOT); }
   __device__ __forceinline__ float* sums(int turn) const {
     return (float*)(shared + S::RING) + turn * S::ROUND * S::SUMS;
   }
   __device__ __forceinline__ float* squares() const { return sums(2); }
   __device__ __forceinline__ bf16* staged() const { return (bf16*)(squares() + S::SQUARES); }
 
-  __device__ __forceinline__ void fetch(const SkinnyCursor<S>& at, int stage) const {
+  __device__ __forceinline__ void fetch(const SkinnyCursor<S>& at, u8* slot) const {
     if (!at.inside()) return;
 #pragma unroll
     for (int p = 0; p < S::PRODUCTS; ++p)
-      weights[p].fetch(slot(stage) + p * S::PIECE, at.tile, at.step, lane);
+      weights[p].fetch(slot + p * S::PIECE, at.tile, at.step, lane);
   }
 
   // This lane's pieces of x for a step, after the weights. Columns past the last row repeat it.
-  __device__ __forceinline__ void fetch_x(const SkinnyCursor<S>& at, int stage) const {
+  __device__ __forceinline__ void fetch_x(const SkinnyCursor<S>& at, u8* slot) const {
     if constexpr (!S::X_STAYS) {
       if (!at.inside()) return;
-      u8* to = slot(stage) + S::PRODUCTS * S::PIECE + lane * 16;
+      u8* to = slot + S::PRODUCTS * S::PIECE + lane * 16;
 #pragma unroll
       for (int u = 0; u < S::UNITS; ++u) {
         const bf16* row = in.x + (u64)min(u * 8 + lane / 4, rows - 1) * in.stride;
 #pragma unroll
-        for (int half = 0; half < S::HALVES; ++half) {
-          int k = at.step * W::STEP + half * 32 + lane % 4 * 8;
+        for (int run = 0; run < S::RUNS; ++run) {
+          int k = at.step * W::STEP + run * 32 + lane % 4 * 8;
           // Past the last column the weights are zeros: any number will do.
-          copy<16>(to + (half * S::UNITS + u) * 512, row + (k < W::COLUMNS ? k : 0));
+          copy<16>(to + (run * S::UNITS + u) * 512, row + (k < W::COLUMNS ? k : 0));
         }
       }
     }
@@ -185,14 +196,14 @@ struct SkinnyBlock {
   }
 
   // The eight numbers of x that belong to this lane's weights, for unit u of columns.
-  __device__ __forceinline__ uint4 x_words(int stage, int step, int half, int u) const {
+  __device__ __forceinline__ uint4 x_words(const u8* slot, int step, int run, int u) const {
     if constexpr (S::X_STAYS) {
       int column = (u * 8 + lane / 4) % S::COLUMNS;
-      int k = step * W::STEP + half * 32 + lane % 4 * 8;
-      return *(const uint4*)(staged() + column * S::X_STRIDE + k);
+      return *(const uint4*)(staged() + column * S::X_STRIDE + lane % 4 * 8 + step * W::STEP +
+                             run * 32);
     } else {
-      const u8* x = slot(stage) + S::PRODUCTS * S::PIECE + lane * 16;
-      return *(const uint4*)(x + (half * S::UNITS + u) * 512);
+      const u8* x = slot + S::PRODUCTS * S::PIECE + lane * 16;
+      return *(const uint4*)(x + (run * S::UNITS + u) * 512);
     }
   }
 
@@ -205,40 +216,40 @@ struct SkinnyBlock {
   }
 
   // Adds the products of 32 columns that have a scale, and perhaps a minimum, of their own.
-  static __device__ __forceinline__ void fold(float (&to)[4], const typename W::Raw& raw, int half,
+  static __device__ __forceinline__ void fold(float (&to)[4], const typename W::Raw& raw, int run,
                                               const uint4& x) {
     float part[4] = {0, 0, 0, 0};
-    multiply(part, W::unpack(raw, half, 0), x);
-    RowPair scale = W::scales(raw, half);
+    multiply(part, W::unpack(raw, run, 0), x);
+    RowPair scale = W::scales(raw, run);
     to[0] += scale.top * part[0], to[1] += scale.top * part[1];
     to[2] += scale.bottom * part[2], to[3] += scale.bottom * part[3];
     if constexpr (W::HAS_MINIMA) {
       constexpr u32 ONES = 0x3f803f80;
       float total[4] = {0, 0, 0, 0};
       multiply(total, {{ONES, ONES, ONES, ONES}, {ONES, ONES, ONES, ONES}}, x);
-      RowPair minimum = W::minima(raw, half);
+      RowPair minimum = W::minima(raw, run);
       to[0] += minimum.top * total[0], to[1] += minimum.top * total[1];
       to[2] += minimum.bottom * total[2], to[3] += minimum.bottom * total[3];
     }
   }
 
-  __device__ __forceinline__ void add_step(Sums& sum, int stage, int step) const {
+  __device__ __forceinline__ void add_step(Sums& sum, const u8* slot, int step) const {
     typename W::Raw raw[S::PRODUCTS];
 #pragma unroll
-    for (int p = 0; p < S::PRODUCTS; ++p) raw[p] = W::load(slot(stage) + p * S::PIECE, lane);
+    for (int p = 0; p < S::PRODUCTS; ++p) raw[p] = W::load(slot + p * S::PIECE, lane);
 #pragma unroll
-    for (int half = 0; half < S::HALVES; ++half) {
+    for (int run = 0; run < S::RUNS; ++run) {
 #pragma unroll
       for (int u = 0; u < S::UNITS; ++u) {
-        uint4 x = x_words(stage, step, half, u);
+        uint4 x = x_words(slot, step, run, u);
 #pragma unroll
         for (int p = 0; p < S::PRODUCTS; ++p) {
           if constexpr (W::FOLDS) {
-            fold(sum[p][u], raw[p], half, x);
+            fold(sum[p][u], raw[p], run, x);
           } else {
 #pragma unroll
             for (int part = 0; part < W::PARTS; ++part)
-              multiply(sum[p][u], W::unpack(raw[p], half, part), x);
+              multiply(sum[p][u], W::unpack(raw[p], run, part), x);
           }
         }
       }
@@ -304,7 +315,7 @@ struct SkinnyBlock {
     SkinnyCursor<S> again = ahead;
 #pragma unroll
     for (int stage = 0; stage < S::STAGES - 1; ++stage, ahead.advance()) {
-      fetch(ahead, stage);
+      fetch(ahead, ring() + stage * S::SLOT);
       copies_end();
     }
     let_later_start_after(ahead);
@@ -314,7 +325,7 @@ struct SkinnyBlock {
       __syncthreads();
     } else {
       for (int stage = 0; stage < S::STAGES - 1; ++stage, again.advance())
-        fetch_x(again, stage);
+        fetch_x(again, ring() + stage * S::SLOT);
       copies_end();
       copies_wait<0>();
     }
@@ -323,7 +334,9 @@ struct SkinnyBlock {
   __device__ __forceinline__ void run() const {
     SkinnyCursor<S> ahead(block, blocks, warp);
     start(ahead);
-    int stage = 0, freed = S::STAGES - 1, step = warp, tile = block;
+    u8 *const first_slot = ring(), *const last_slot = first_slot + (S::STAGES - 1) * S::SLOT;
+    u8 *slot = first_slot, *freed = last_slot;
+    int step = warp, tile = block;
     for (int turn = 0; tile < S::TILES; turn ^= 1) {
       int first = tile;
       for (int i = 0; i < S::ROUND && tile < S::TILES; ++i, tile += blocks, step -= W::STEPS) {
@@ -337,9 +350,9 @@ struct SkinnyBlock {
             let_later_start_after(ahead);
           }
           copies_end();
-          add_step(sum, stage, step);
-          freed = stage;
-          stage = stage + 1 == S::STAGES ? 0 : stage + 1;
+          add_step(sum, slot, step);
+          freed = slot;
+          slot = slot == last_slot ? first_slot : slot + S::SLOT;
         }
         leave(sum, sums(turn) + i * S::SUMS);
       }

@@ -7,12 +7,12 @@
 // the lower half.
 //
 // `Rows` reads bf16, f16 or f32 in rows of K numbers, K a multiple of 32: STEP is 32. All the
-// others are packed, with STEP = 64: missing columns and rows are zeros, tiles follow each other
-// along K, then along N, each a record of CHUNKS x 512 bytes and of extras. Chunk c holds 16 bytes
-// a lane, in order of lanes. The 8 numbers of a row of a lane take one word (4 bits) or two (8
-// bits), w and w':
-//   4 bits, chunk 0:  w of (top, columns 0-31), (bottom, 0-31), (top, 32-63), (bottom, 32-63)
-//   8 bits, chunk c:  w, w' of (top, columns 32 c to 32 c + 31), then w, w' of bottom
+// others are packed, with a STEP of 64 (8 bits) or 128 (4 bits): missing columns and rows are
+// zeros, tiles follow each other along K, then along N. Each is a record of two chunks of 512
+// bytes and of extras. A chunk holds 16 bytes a lane, in order of lanes. The 8 numbers of a row of
+// a lane take one word (4 bits) or two (8 bits), w and w':
+//   4 bits, chunk c:  w of top, of bottom (columns 64 c to 64 c + 31), the same of the next 32
+//   8 bits, chunk c:  w, w' of top, w, w' of bottom (columns 32 c to 32 c + 31)
 // and are ordered within a word as follows, from the lowest bits up:
 //   Fp8, Fp8Blocks  bytes e2 e0 e3 e1 | e6 e4 e7 e5, E4M3
 //   Q8_0            bytes e0 e2 e1 e3 | e4 e6 e5 e7, signed
@@ -20,16 +20,18 @@
 //   Nvfp4           even numbers in the lower 16 bits and odd ones in the upper, alike. With bits
 //                   s b a m of E2M1 (sign, exponent b a, fraction m), from bit 0: e4's m a b,
 //                   e2's m a b, e0's m a b, e4's s, e6's m a, e2's s, e6's b, e6's s, e0's s.
-// Extras, g from 0 to 7 and T for top, B for bottom; what is no byte is little-endian:
+// Extras, g from 0 to 7, T for top and B for bottom, columns counted in the record; what is no byte
+// is little-endian:
 //   Fp8             none; `scales` has an f32 for each of the N rows
-//   Fp8Blocks       f32 scales of T and B for each g: 64 bytes (the block of K they stand for may
-//                   be longer than 64 columns: then it repeats them)
-//   Nvfp4           one byte a scale of 16 columns: for each g, for h = 0, 1: T of columns 16 h, B
-//                   of 16 h, T of 32 + 16 h, B of 32 + 16 h: 64 bytes. A scale 2^e (1 + m / 8) of
-//                   E4M3, be it normal there or not (e from -9 to 8), has byte 8 (e + 9) + m. Where
-//                   it is zero, byte and numbers are zero. `matrix_scale` is the matrix's own.
-//   Q8_0, Q4_0      f16 scales, for each g: T and B of columns 0-31, T and B of 32-63: 64 bytes
-//   Q4_1            for each g: 8 bytes of scales as those, then 8 alike of minima: 128 bytes
+//   Fp8Blocks       for each g, f32 scales of T and B (the block of K they stand for may be longer
+//                   than 64 columns: then it repeats them)
+//   Nvfp4           one byte a scale of 16 columns: for each g, for h = 0, 1, for the columns from
+//                   0, 32, 64 and 96 on: of T, of B, for the 16 that start 16 h further. A scale
+//                   2^e (1 + m / 8) of E4M3, be it normal there or not (e from -9 to 8), has byte
+//                   8 (e + 9) + m. Where it is zero, byte and numbers are zero. `matrix_scale` is
+//                   the matrix's own.
+//   Q8_0, Q4_0      f16 scales: for each g, for each 32 columns: of T, of B
+//   Q4_1            for each g: as many scales as Q4_0, then minima alike
 #pragma once
 #include "numbers.cuh"
 
@@ -110,35 +112,47 @@ struct Rows {
   __device__ __forceinline__ float scale(int) const { return 1; }
 };
 
-// What the packed formats share: CHUNKS of 16 bytes a lane and step, and EXTRA bytes for SHARE
-// lanes.
-template <int N, int K, int CHUNKS_, int EXTRA_, int SHARE>
+// What the packed formats share: EXTRA bytes of a record belong to SHARE lanes, BITS to a number.
+template <int N, int K, int BITS, int EXTRA_, int SHARE>
 struct Packed {
-  static constexpr int ROWS = N, COLUMNS = K, STEP = 64, STEPS = (K + 63) / 64, PARTS = 1;
-  static constexpr int CHUNKS = CHUNKS_, EXTRA = EXTRA_;
+  static constexpr int ROWS = N, COLUMNS = K, STEP = 512 / BITS, STEPS = (K + STEP - 1) / STEP;
+  static constexpr int PARTS = 1, CHUNKS = 2, EXTRA = EXTRA_;
   static constexpr int RECORD = CHUNKS * 512 + 32 / SHARE * EXTRA;
   struct Raw {
     uint4 v[CHUNKS];
-    u32 extra[EXTRA / 4 + 1];
+    alignas(16) u32 extra[EXTRA / 4 + 1];
+
+    // The word of 4-bit numbers of the top row, or of the bottom row, for the 32 columns `at`.
+    __device__ __forceinline__ u32 word(int at, int bottom) const {
+      const uint4& chunk = v[at / 2];
+      return at % 2 == 0 ? bottom ? chunk.y : chunk.x : bottom ? chunk.w : chunk.z;
+    }
   };
   const u8* w;
 
   __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane) const {
+    constexpr int PIECE = EXTRA < 16 ? EXTRA : 16;
     const u8* record = w + ((u64)tile * STEPS + step) * RECORD;
 #pragma unroll
     for (int i = 0; i < CHUNKS; ++i)
       copy_16_once(slot + i * 512 + lane * 16, record + i * 512 + lane * 16);
-    if constexpr (EXTRA > 0)
-      copy<EXTRA>(slot + CHUNKS * 512 + lane * EXTRA, record + CHUNKS * 512 + lane / SHARE * EXTRA);
+    u8* to = slot + CHUNKS * 512 + lane * EXTRA;
+    const u8* from = record + CHUNKS * 512 + lane / SHARE * EXTRA;
+#pragma unroll
+    for (int i = 0; i < EXTRA; i += 16) copy<PIECE>(to + i, from + i);
   }
 
   static __device__ __forceinline__ Raw load(const u8* slot, int lane) {
     Raw raw;
 #pragma unroll
     for (int i = 0; i < CHUNKS; ++i) raw.v[i] = *(const uint4*)(slot + i * 512 + lane * 16);
-    const u32* extra = (const u32*)(slot + CHUNKS * 512 + lane * EXTRA);
+    const u8* extra = slot + CHUNKS * 512 + lane * EXTRA;
+    if constexpr (EXTRA == 8) {
+      *(uint2*)raw.extra = *(const uint2*)extra;
+    } else {
 #pragma unroll
-    for (int i = 0; i < EXTRA / 4; ++i) raw.extra[i] = extra[i];
+      for (int i = 0; i < EXTRA; i += 16) *(uint4*)(raw.extra + i / 4) = *(const uint4*)(extra + i);
+    }
     return raw;
   }
 };
@@ -162,25 +176,25 @@ __device__ __forceinline__ Fragment unpack_fp8(const uint4& v) {
 
 // E4M3 with a scale for each row.
 template <int N, int K>
-struct Fp8 : Packed<N, K, 2, 0, 4> {
-  using Base = Packed<N, K, 2, 0, 4>;
+struct Fp8 : Packed<N, K, 8, 0, 4> {
+  using Base = Packed<N, K, 8, 0, 4>;
   static constexpr bool FOLDS = false, HAS_MINIMA = false;
   const float* scales;
 
-  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
-    return unpack_fp8(raw.v[half]);
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
+    return unpack_fp8(raw.v[at]);
   }
   __device__ __forceinline__ float scale(int n) const { return scales[n]; }
 };
 
 // E4M3 with a scale for each row and block of a multiple of 64 columns.
 template <int N, int K>
-struct Fp8Blocks : Packed<N, K, 2, 8, 4> {
-  using Base = Packed<N, K, 2, 8, 4>;
+struct Fp8Blocks : Packed<N, K, 8, 8, 4> {
+  using Base = Packed<N, K, 8, 8, 4>;
   static constexpr bool FOLDS = true, HAS_MINIMA = false;
 
-  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
-    return unpack_fp8(raw.v[half]);
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
+    return unpack_fp8(raw.v[at]);
   }
   static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int) {
     return {__uint_as_float(raw.extra[0]), __uint_as_float(raw.extra[1])};
@@ -192,8 +206,8 @@ struct Fp8Blocks : Packed<N, K, 2, 8, 4> {
 // but for a factor of 2^126; a byte of scale makes bf16 of the scale times 2^119, by which numbers
 // are multiplied without rounding. That leaves 2^-7.
 template <int N, int K>
-struct Nvfp4 : Packed<N, K, 1, 4, 2> {
-  using Base = Packed<N, K, 1, 4, 2>;
+struct Nvfp4 : Packed<N, K, 4, 8, 2> {
+  using Base = Packed<N, K, 4, 8, 2>;
   static constexpr bool FOLDS = false, HAS_MINIMA = false;
   const float* matrix_scale;
 
@@ -207,11 +221,11 @@ struct Nvfp4 : Packed<N, K, 1, 4, 2> {
     to[3] = bf16_multiply(low | high | sign, scale);
   }
 
-  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
     Fragment f;
-    u32 bytes = raw.extra[0] >> 16 * half;
-    unpack_row(f.top, half == 0 ? raw.v[0].x : raw.v[0].z, bytes & 0xff);
-    unpack_row(f.bottom, half == 0 ? raw.v[0].y : raw.v[0].w, bytes >> 8 & 0xff);
+    u32 bytes = raw.extra[at / 2] >> 16 * (at % 2);
+    unpack_row(f.top, raw.word(at, 0), bytes & 0xff);
+    unpack_row(f.bottom, raw.word(at, 1), bytes >> 8 & 0xff);
     return f;
   }
   __device__ __forceinline__ float scale(int) const { return *matrix_scale * 128; }
@@ -231,21 +245,21 @@ __device__ __forceinline__ u32 bf16_subtract(u32 a, u32 b) {
 // GGUF's blocks of 32 signed bytes and a scale. bf16 has 128 + q for seven bits q in its fraction;
 // the eighth makes what is taken off 256.
 template <int N, int K>
-struct Q8_0 : Packed<N, K, 2, 8, 4> {
-  using Base = Packed<N, K, 2, 8, 4>;
+struct Q8_0 : Packed<N, K, 8, 8, 4> {
+  using Base = Packed<N, K, 8, 8, 4>;
   static constexpr bool FOLDS = true, HAS_MINIMA = false;
 
   static __device__ __forceinline__ u32 signed_pair(u32 v) {
     constexpr u32 ONE_TWO_EIGHT = 0x43004300;
     return bf16_subtract((v & 0x007f007f) | ONE_TWO_EIGHT, (v & 0x00800080) | ONE_TWO_EIGHT);
   }
-  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
-    const uint4& v = raw.v[half];
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
+    const uint4& v = raw.v[at];
     return {{signed_pair(v.x), signed_pair(v.x >> 8), signed_pair(v.y), signed_pair(v.y >> 8)},
             {signed_pair(v.z), signed_pair(v.z >> 8), signed_pair(v.w), signed_pair(v.w >> 8)}};
   }
-  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int half) {
-    return f16_halves(raw.extra[half]);
+  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int at) {
+    return f16_halves(raw.extra[at]);
   }
   __device__ __forceinline__ float scale(int) const { return 1; }
 };
@@ -260,39 +274,39 @@ __device__ __forceinline__ void unpack_nibbles(u32 (&to)[4], u32 v) {
 
 // GGUF's blocks of 32: four bits q and a scale for q - 8.
 template <int N, int K>
-struct Q4_0 : Packed<N, K, 1, 8, 4> {
-  using Base = Packed<N, K, 1, 8, 4>;
+struct Q4_0 : Packed<N, K, 4, 16, 4> {
+  using Base = Packed<N, K, 4, 16, 4>;
   static constexpr bool FOLDS = true, HAS_MINIMA = false;
 
-  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
     Fragment f;
-    unpack_nibbles<0x43084308>(f.top, half == 0 ? raw.v[0].x : raw.v[0].z);
-    unpack_nibbles<0x43084308>(f.bottom, half == 0 ? raw.v[0].y : raw.v[0].w);
+    unpack_nibbles<0x43084308>(f.top, raw.word(at, 0));
+    unpack_nibbles<0x43084308>(f.bottom, raw.word(at, 1));
     return f;
   }
-  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int half) {
-    return f16_halves(raw.extra[half]);
+  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int at) {
+    return f16_halves(raw.extra[at]);
   }
   __device__ __forceinline__ float scale(int) const { return 1; }
 };
 
 // GGUF's blocks of 32: four bits q, a scale for q and a minimum to add.
 template <int N, int K>
-struct Q4_1 : Packed<N, K, 1, 16, 4> {
-  using Base = Packed<N, K, 1, 16, 4>;
+struct Q4_1 : Packed<N, K, 4, 32, 4> {
+  using Base = Packed<N, K, 4, 32, 4>;
   static constexpr bool FOLDS = true, HAS_MINIMA = true;
 
-  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int half, int) {
+  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
     Fragment f;
-    unpack_nibbles<0x43004300>(f.top, half == 0 ? raw.v[0].x : raw.v[0].z);
-    unpack_nibbles<0x43004300>(f.bottom, half == 0 ? raw.v[0].y : raw.v[0].w);
+    unpack_nibbles<0x43004300>(f.top, raw.word(at, 0));
+    unpack_nibbles<0x43004300>(f.bottom, raw.word(at, 1));
     return f;
   }
-  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int half) {
-    return f16_halves(raw.extra[half]);
+  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int at) {
+    return f16_halves(raw.extra[at]);
   }
-  static __device__ __forceinline__ RowPair minima(const typename Base::Raw& raw, int half) {
-    return f16_halves(raw.extra[2 + half]);
+  static __device__ __forceinline__ RowPair minima(const typename Base::Raw& raw, int at) {
+    return f16_halves(raw.extra[4 + at]);
   }
   __device__ __forceinline__ float scale(int) const { return 1; }
 };
