@@ -7,10 +7,10 @@
 // multiply a tile, as the 16 rows, by up to 8 rows of x, as the 8 columns. The sums of the warps
 // are added in order, for ROUND tiles at a time.
 //
-// A multiprocessor takes one block, which asks for more than half of the shared memory: of two
-// blocks of a launch on one of them, another would go without. So `blocks` is at most their number.
-// When its last loads are under way, a block lets the next kernel start, whose first loads fill the
-// gap.
+// A launch has S::THREADS threads, SKINNY_SHARED bytes of shared memory, and as many blocks as
+// there are multiprocessors, or fewer. It takes most of the shared memory so that a multiprocessor
+// takes one block: of two on one of them, another would go without. When its last loads are under
+// way, a block lets the next kernel start, whose first loads fill the gap.
 //
 // x is f32 or bf16. With PARTS = 2, a number of x is the sum of two bf16 (16 bits of fraction),
 // each with columns of its own; with PARTS = 1 it is rounded to bf16. If X_STAYS, all of x is
@@ -64,10 +64,10 @@ constexpr int SKINNY_SHARED = 213 * 1024;
 #endif
 
 // How a result is computed: MAX rows of x at most (1, 2, 4, 8 or 16), blocks of WARPS warps: 16, a
-// half of them for 8 rows and more, a quarter for two products with weights in f32.
+// half of them for 8 rows and more, and a half for two products with weights in f32 or Q4_1.
 template <class Weights, int PRODUCTS_, int MAX_, int PARTS_, bool X_STAYS_,
-          int WARPS_ = 16 / (MAX_ > 4 ? 2 : 1) / (PRODUCTS_ * Weights::CHUNKS > 4 ? 4 : 1),
-          int STAGES_MAX = 96 / WARPS_>
+          int WARPS_ = 16 / (MAX_ > 4 ? 2 : 1) / (PRODUCTS_ * Weights::PIECE > 3072 ? 2 : 1),
+          int STAGES_MAX = Weights::AHEAD * 16 / WARPS_>
 struct Skinny {
   using W = Weights;
   static constexpr int PRODUCTS = PRODUCTS_, MAX = MAX_, PARTS = PARTS_, WARPS = WARPS_;
@@ -86,8 +86,7 @@ struct Skinny {
   // Sums are there twice, in turn.
   static constexpr int OTHERS = X_BYTES + (2 * ROUND * SUMS + SQUARES) * 4;
 
-  static constexpr int PIECE = W::CHUNKS * 512 + W::EXTRA * 32;
-  static constexpr int SLOT = PRODUCTS * PIECE + (X_STAYS ? 0 : RUNS * UNITS * 512);
+  static constexpr int SLOT = PRODUCTS * W::PIECE + (X_STAYS ? 0 : RUNS * UNITS * 512);
   static constexpr int THAT_FIT = (SKINNY_SHARED - OTHERS) / (WARPS * SLOT);
   static constexpr int STAGES = THAT_FIT < STAGES_MAX ? THAT_FIT : STAGES_MAX;
   static constexpr int RING = WARPS * STAGES * SLOT;
@@ -134,14 +133,14 @@ struct SkinnyBlock {
     if (!at.inside()) return;
 #pragma unroll
     for (int p = 0; p < S::PRODUCTS; ++p)
-      weights[p].fetch(slot + p * S::PIECE, at.tile, at.step, lane);
+      weights[p].fetch(slot + p * W::PIECE, at.tile, at.step, lane);
   }
 
   // This lane's pieces of x for a step, after the weights. Columns past the last row repeat it.
   __device__ __forceinline__ void fetch_x(const SkinnyCursor<S>& at, u8* slot) const {
     if constexpr (!S::X_STAYS) {
       if (!at.inside()) return;
-      u8* to = slot + S::PRODUCTS * S::PIECE + lane * 16;
+      u8* to = slot + S::PRODUCTS * W::PIECE + lane * 16;
 #pragma unroll
       for (int u = 0; u < S::UNITS; ++u) {
         const bf16* row = in.x + (u64)min(u * 8 + lane / 4, rows - 1) * in.stride;
@@ -202,7 +201,7 @@ struct SkinnyBlock {
       return *(const uint4*)(staged() + column * S::X_STRIDE + lane % 4 * 8 + step * W::STEP +
                              run * 32);
     } else {
-      const u8* x = slot + S::PRODUCTS * S::PIECE + lane * 16;
+      const u8* x = slot + S::PRODUCTS * W::PIECE + lane * 16;
       return *(const uint4*)(x + (run * S::UNITS + u) * 512);
     }
   }
@@ -236,7 +235,7 @@ struct SkinnyBlock {
   __device__ __forceinline__ void add_step(Sums& sum, const u8* slot, int step) const {
     typename W::Raw raw[S::PRODUCTS];
 #pragma unroll
-    for (int p = 0; p < S::PRODUCTS; ++p) raw[p] = W::load(slot + p * S::PIECE, lane);
+    for (int p = 0; p < S::PRODUCTS; ++p) raw[p] = W::load(slot + p * W::PIECE, lane);
 #pragma unroll
     for (int run = 0; run < S::RUNS; ++run) {
 #pragma unroll

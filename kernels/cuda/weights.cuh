@@ -75,7 +75,7 @@ struct Rows {
   static_assert(K % 32 == 0, "rows are read 32 columns at a time");
   static constexpr int ROWS = N, COLUMNS = K, STEP = 32, STEPS = K / 32;
   static constexpr int PARTS = bf16_holds(T()) ? 1 : 2;
-  static constexpr int WIDE = sizeof(T) / 2, CHUNKS = 2 * WIDE, EXTRA = 0;
+  static constexpr int WIDE = sizeof(T) / 2, CHUNKS = 2 * WIDE, PIECE = CHUNKS * 512, AHEAD = 8;
   static constexpr bool FOLDS = false, HAS_MINIMA = false;
   struct Raw {
     uint4 v[CHUNKS];
@@ -113,11 +113,14 @@ struct Rows {
 };
 
 // What the packed formats share: EXTRA bytes of a record belong to SHARE lanes, BITS to a number.
+// A step takes PIECE bytes of a warp's ring, which is AHEAD steps deep.
 template <int N, int K, int BITS, int EXTRA_, int SHARE>
 struct Packed {
   static constexpr int ROWS = N, COLUMNS = K, STEP = 512 / BITS, STEPS = (K + STEP - 1) / STEP;
-  static constexpr int PARTS = 1, CHUNKS = 2, EXTRA = EXTRA_;
+  static constexpr int PARTS = 1, CHUNKS = 2, EXTRA = EXTRA_, PIECE = CHUNKS * 512 + EXTRA * 32;
   static constexpr int RECORD = CHUNKS * 512 + 32 / SHARE * EXTRA;
+  // The loads of a deeper ring would delay x, which comes after them.
+  static constexpr int AHEAD = BITS == 8 ? 6 : 3;
   struct Raw {
     uint4 v[CHUNKS];
     alignas(16) u32 extra[EXTRA / 4 + 1];
@@ -131,7 +134,7 @@ struct Packed {
   const u8* w;
 
   __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane) const {
-    constexpr int PIECE = EXTRA < 16 ? EXTRA : 16;
+    constexpr int AT_ONCE = EXTRA < 16 ? EXTRA : 16;
     const u8* record = w + ((u64)tile * STEPS + step) * RECORD;
 #pragma unroll
     for (int i = 0; i < CHUNKS; ++i)
@@ -139,7 +142,7 @@ struct Packed {
     u8* to = slot + CHUNKS * 512 + lane * EXTRA;
     const u8* from = record + CHUNKS * 512 + lane / SHARE * EXTRA;
 #pragma unroll
-    for (int i = 0; i < EXTRA; i += 16) copy<PIECE>(to + i, from + i);
+    for (int i = 0; i < EXTRA; i += 16) copy<AT_ONCE>(to + i, from + i);
   }
 
   static __device__ __forceinline__ Raw load(const u8* slot, int lane) {
