@@ -164,6 +164,11 @@ T __ldg(const T* p) {
   return *p;
 }
 
+template <class T>
+T __ldcg(const T* p) {
+  return *p;
+}
+
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
