@@ -1,14 +1,14 @@
-// Attention of many rows to a cache on Hopper: what attention_prompt.cuh computes, for heads of 64 or 128
-// numbers in bf16.
+// Attention of many rows to a cache on Hopper: what attention_prompt.cuh computes, for heads of 64
+// or 128 numbers in bf16.
 //
-// q and y are [S, KH, G, P] in f32, bf16 (y also f16), caches k and v [T, KH, P] in bf16. A block has 64
-// rows of the S * G that share a head of keys for each of its GROUPS warpgroups, two or, the best for heads
-// of 64 numbers, three, and walks over 128 keys at a time from the last that it sees to the first. One thread copies keys and values (TMA), two steps
-// ahead. While `wgmma` adds the values of a step by the weights in registers, the scores of the next are
-// turned into weights.
+// q and y are [S, KH, G, P] in f32, bf16 (y also f16), caches k and v [T, KH, P] in bf16. A block
+// has 64 rows of the S * G that share a head of keys for each of its GROUPS warpgroups, two or, the
+// best for heads of 64 numbers, three, and walks over 128 keys at a time from the last that it sees
+// to the first. One thread copies keys and values (TMA), two steps ahead. While `wgmma` adds the
+// values of a step by the weights in registers, the scores of the next are turned into weights.
 //
-// Tensor maps of k and v: bf16, {KH * P, T}, boxes of 64 by 128, 128-byte swizzle, zeros out of bounds. They
-// may have more rows than T, which hold finite numbers.
+// Tensor maps of k and v: bf16, {KH * P, T}, boxes of 64 by 128, 128-byte swizzle, zeros out of
+// bounds. They may have more rows than T, which hold finite numbers.
 #pragma once
 #include "attention_prompt.cuh"
 #include "hopper.cuh"
@@ -29,7 +29,8 @@ struct FlashRing {
   Barrier full[FLASH_STAGES], empty[FLASH_STAGES];
 
   __device__ __forceinline__ void start(int groups) {
-    for (int i = 0; i < FLASH_STAGES; ++i) barrier_init(&full[i], 1), barrier_init(&empty[i], groups);
+    for (int i = 0; i < FLASH_STAGES; ++i)
+      barrier_init(&full[i], 1), barrier_init(&empty[i], groups);
   }
   __device__ __forceinline__ void wait_full(int step) {
     barrier_wait(&full[step % FLASH_STAGES], step / FLASH_STAGES % 2);
@@ -72,14 +73,16 @@ struct FlashRows {
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < FLASH_KEYS / 16; ++i) {
-      wgmma_across_bf16(out, weights[i], tile_across(v + i * 16 * 64, FLASH_KEYS * 128), i > 0 || add);
+      wgmma_across_bf16(out, weights[i], tile_across(v + i * 16 * 64, FLASH_KEYS * 128),
+                        i > 0 || add);
     }
     wgmma_commit();
   }
 
   // Keys from `key` on that row h does not see get no score.
   template <class Mask>
-  static __device__ __forceinline__ void mask(float (&s)[SCORES], const Mask& m, const int (&at)[2], int key) {
+  static __device__ __forceinline__ void mask(float (&s)[SCORES], const Mask& m, const int (&at)[2],
+                                              int key) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int first = m.first(at[h]) - key, last = m.last(at[h]) - key;
@@ -94,7 +97,8 @@ struct FlashRows {
     }
   }
 
-  // Turns scores into weights relative to the largest so far; `less` is what that makes of earlier ones.
+  // Turns scores into weights relative to the largest so far; `less` is what that makes of earlier
+  // ones.
   __device__ __forceinline__ void weigh(float (&s)[SCORES], float scale) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -165,9 +169,9 @@ __device__ __forceinline__ void flash_queries(bf16* to, const Q* q, int head, in
 
 // Copies keys and values of `steps` steps, the last of which begins at `first`.
 template <int P, int GROUPS>
-__device__ __forceinline__ void flash_copy(FlashShared<P, GROUPS>& s, FlashRing& keys, FlashRing& values,
-                                           const TensorMap& k, const TensorMap& v, int head, int first,
-                                           int steps) {
+__device__ __forceinline__ void flash_copy(FlashShared<P, GROUPS>& s, FlashRing& keys,
+                                           FlashRing& values, const TensorMap& k,
+                                           const TensorMap& v, int head, int first, int steps) {
   const auto box = [&](bf16* to, const TensorMap& map, Barrier* b, int key) {
     barrier_expect(b, FLASH_KEYS * P * 2);
     for (int i = 0; i < P; i += 64) load_box(to + i * FLASH_KEYS, map, b, head * P + i, key);
@@ -181,11 +185,12 @@ __device__ __forceinline__ void flash_copy(FlashShared<P, GROUPS>& s, FlashRing&
   }
 }
 
-// One launch: flash_threads<GROUPS> threads, along x a block for each of KH heads of keys, along y one for each
-// flash_rows<GROUPS> of S * G rows; flash_shared<P, GROUPS> bytes of `shared`.
+// One launch: flash_threads<GROUPS> threads, along x a block for each of KH heads of keys, along y
+// one for each flash_rows<GROUPS> of S * G rows; flash_shared<P, GROUPS> bytes of `shared`.
 template <int KH, int G, int P, bool CAUSAL, int WINDOW, int GROUPS = 2, class Q, class Y>
-__device__ __forceinline__ void attention_hopper(u8* shared, const Q* q, const TensorMap& k, const TensorMap& v,
-                                                 Y* y, int rows, int past, int keys, float scale) {
+__device__ __forceinline__ void attention_hopper(u8* shared, const Q* q, const TensorMap& k,
+                                                 const TensorMap& v, Y* y, int rows, int past,
+                                                 int keys, float scale) {
   constexpr int ROWS = flash_rows<GROUPS>;
   __shared__ FlashRing ring[2];
   using Shared = FlashShared<P, GROUPS>;
@@ -208,7 +213,8 @@ __device__ __forceinline__ void attention_hopper(u8* shared, const Q* q, const T
   }
   take_registers<GROUPS == 3 ? 160 : 232>();
   flash_queries<KH, G, P, GROUPS>(s.q, q, head, top, all);
-  const int mine = threadIdx.x / 128 * 64, row = top + mine + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
+  const int mine = threadIdx.x / 128 * 64,
+            row = top + mine + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
   const int at[2] = {past + row / G, past + (row + 8) / G};
   const float base_2 = scale * 1.4426950408889634f;
   FlashRows<P, GROUPS> state;
@@ -225,7 +231,8 @@ __device__ __forceinline__ void attention_hopper(u8* shared, const Q* q, const T
       wgmma_wait<0>();
     }
     ring[0].release(n);
-    if (key < mask.first(high) || key + FLASH_KEYS > mask.last(low)) state.mask(score, mask, at, key);
+    if (key < mask.first(high) || key + FLASH_KEYS > mask.last(low))
+      state.mask(score, mask, at, key);
     state.weigh(score, base_2);
     if (n > 0) {
       wgmma_wait<0>();

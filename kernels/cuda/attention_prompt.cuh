@@ -1,14 +1,15 @@
 // Attention of many rows to a cache, on every architecture: softmax(scale q k + mask) v without the
 // scores in memory, by `mma.sync` with f32 sums.
 //
-// q and y are [S, KH, G, P] and [S, KH, G, PV] in f32, bf16 or f16; the caches k [T, KH, P] and
-// v [T, KH, PV] are bf16 or f16, and q and the weights of the mean are rounded to their type. P and PV
-// are multiples of 8. Row s is at position past + s. With CAUSAL, it sees what is up to itself, with a
-// WINDOW above 0 what is less than WINDOW away.
+// q and y are [S, KH, G, P] and [S, KH, G, PV] in f32, bf16 or f16; the caches k [T, KH, P] and v
+// [T, KH, PV] are bf16 or f16, and q and the weights of the mean are rounded to their type. P and
+// PV are multiples of 8. Row s is at position past + s. With CAUSAL, it sees what is up to itself,
+// with a WINDOW above 0 what is less than WINDOW away.
 //
-// The G heads that share keys are packed: row i of a block's 64 is head i % G of position i / G. A block
-// of four warps, 16 rows each, walks over the keys it sees, ATTENTION_KEYS at a time, of which the next
-// are copied in the background. Sums and the largest score of a row stay in registers.
+// The G heads that share keys are packed: row i of a block's 64 is head i % G of position i / G. A
+// block of four warps, 16 rows each, walks over the keys it sees, ATTENTION_KEYS at a time, of
+// which the next are copied in the background. Sums and the largest score of a row stay in
+// registers.
 #pragma once
 #include "fragments.cuh"
 
@@ -31,7 +32,8 @@ struct AttentionMask {
 template <int P, int PV>
 constexpr int attention_keys = P > 128 || PV > 128 ? 32 : 64;
 
-// Rows in shared memory are padded to a multiple of 16, and by 16 bytes more against bank conflicts.
+// Rows in shared memory are padded to a multiple of 16, and by 16 bytes more against bank
+// conflicts.
 template <int P>
 constexpr int attention_stride = (P + 15) / 16 * 16 + 8;
 
@@ -41,8 +43,8 @@ constexpr int attention_shared =
     2 * (ATTENTION_ROWS * attention_stride<P> +
          2 * attention_keys<P, PV> * (attention_stride<P> + attention_stride<PV>));
 
-// Copies ROWS rows of W numbers of a cache, STRIDE apart, from `first` on; beyond the last row it is
-// copied again.
+// Copies ROWS rows of W numbers of a cache, STRIDE apart, from `first` on; beyond the last row it
+// is copied again.
 template <int ROWS, int W, int STRIDE, class T>
 __device__ __forceinline__ void attention_load(T* to, const T* from, int first, int rows) {
   constexpr int WORDS = (W + 15) / 16 * 2;
@@ -84,7 +86,8 @@ struct AttentionWarp {
 
   // Keys from `key` on that row h does not see get no score.
   template <class Mask>
-  static __device__ __forceinline__ void mask(float (&s)[KEYS / 8][4], const Mask& m, const int (&at)[2], int key) {
+  static __device__ __forceinline__ void mask(float (&s)[KEYS / 8][4], const Mask& m,
+                                              const int (&at)[2], int key) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int first = m.first(at[h]), last = m.last(at[h]);
@@ -99,7 +102,8 @@ struct AttentionWarp {
     }
   }
 
-  // Turns scores into weights relative to the largest so far, and what was summed before to the same.
+  // Turns scores into weights relative to the largest so far, and what was summed before to the
+  // same.
   __device__ __forceinline__ void weigh(float (&s)[KEYS / 8][4], float scale) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -130,7 +134,7 @@ struct AttentionWarp {
     constexpr int STRIDE = attention_stride<PV>;
 #pragma unroll
     for (int j = 0; j < KEYS / 16; ++j) {
-      const float(&a)[4] = s[2 * j], (&b)[4] = s[2 * j + 1];
+      const float (&a)[4] = s[2 * j], (&b)[4] = s[2 * j + 1];
       const u32 left[4] = {pair_of(v, a[0], a[1]), pair_of(v, a[2], a[3]), pair_of(v, b[0], b[1]),
                            pair_of(v, b[2], b[3])};
 #pragma unroll
@@ -161,12 +165,12 @@ struct AttentionWarp {
   }
 };
 
-// One launch: ATTENTION_THREADS threads, along x a block for each ATTENTION_ROWS of S * G rows, along y
-// one for each of KH heads of keys; attention_shared<P, PV> bytes of `shared`. The last rows come
-// first: they see the most.
+// One launch: ATTENTION_THREADS threads, along x a block for each ATTENTION_ROWS of S * G rows,
+// along y one for each of KH heads of keys; attention_shared<P, PV> bytes of `shared`. The last
+// rows come first: they see the most.
 template <int KH, int G, int P, int PV, bool CAUSAL, int WINDOW, class Q, class T, class Y>
-__device__ __forceinline__ void attention_prompt(T* shared, const Q* q, const T* k, const T* v, Y* y, int rows,
-                                                 int past, int keys, float scale) {
+__device__ __forceinline__ void attention_prompt(T* shared, const Q* q, const T* k, const T* v,
+                                                 Y* y, int rows, int past, int keys, float scale) {
   using Warp = AttentionWarp<T, P, PV>;
   constexpr int KEYS = Warp::KEYS, K_SIZE = KEYS * attention_stride<P>;
   constexpr int BUFFER = K_SIZE + KEYS * attention_stride<PV>;

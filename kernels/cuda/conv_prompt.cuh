@@ -1,10 +1,12 @@
-// Causal convolution of many positions, each channel by its own weights: y[s, c] = tail(s, c, bias[c] +
-// sum over w of weight[c, w] x[s + w + 1 - W, c]); before the first position stands the window.
+// Causal convolution of many positions, each channel by its own weights: y[s, c] = tail(s, c,
+// bias[c] + sum over w of weight[c, w] x[s + w + 1 - W, c]); before the first position stands the
+// window.
 //
-// x [S, C] is f32, bf16 or f16 in rows of X_ROW, y f32, bf16 or f16 in rows of C; weights [C, W] and bias
-// [C] are bf16, f16 or f32; the window [W, C] in f32 has the last W positions, its first row not read.
-// C is a multiple of 4. A thread has four channels of CONV_ROWS positions, and slides along them; threads
-// of the first positions, which read the window, also write the one after the last.
+// x [S, C] is f32, bf16 or f16 in rows of X_ROW, y f32, bf16 or f16 in rows of C; weights [C, W]
+// and bias [C] are bf16, f16 or f32; the window [W, C] in f32 has the last W positions, its first
+// row not read. C is a multiple of 4. A thread has four channels of CONV_ROWS positions, and slides
+// along them; threads of the first positions, which read the window, also write the one after the
+// last.
 #pragma once
 #include "fragments.cuh"
 
@@ -27,15 +29,16 @@ __device__ __forceinline__ void conv_advance(float* window, const X* x, int rows
 #pragma unroll
   for (int w = 0; w < W; ++w) {
     const int at = rows - W + w;
-    conv_store(window + w * C, at < 0 ? load_4(window + (W + at) * C) : load_4(x + (size_t)at * X_ROW));
+    conv_store(window + w * C,
+               at < 0 ? load_4(window + (W + at) * C) : load_4(x + (size_t)at * X_ROW));
   }
 }
 
-// One launch: CONV_THREADS threads, along x a block for each 4 * CONV_THREADS channels, along y one for
-// each CONV_ROWS positions. `float tail(row, channel, value)`.
+// One launch: CONV_THREADS threads, along x a block for each 4 * CONV_THREADS channels, along y one
+// for each CONV_ROWS positions. `float tail(row, channel, value)`.
 template <int C, int W, int X_ROW, class X, class Weight, class Y, class Tail>
-__device__ __forceinline__ void conv_prompt(const X* x, const Weight* weight, const Weight* bias, float* window,
-                                            Y* y, int rows, Tail tail) {
+__device__ __forceinline__ void conv_prompt(const X* x, const Weight* weight, const Weight* bias,
+                                            float* window, Y* y, int rows, Tail tail) {
   const int c = (blockIdx.x * CONV_THREADS + threadIdx.x) * 4;
   const int first = blockIdx.y * CONV_ROWS, last = min(first + CONV_ROWS, rows);
   if (c >= C) return;
@@ -53,7 +56,8 @@ __device__ __forceinline__ void conv_prompt(const X* x, const Weight* weight, co
   for (int s = first; s < last; s += CONV_AHEAD) {
     float4 next[CONV_AHEAD];
 #pragma unroll
-    for (int i = 0; i < CONV_AHEAD; ++i) next[i] = load_4(x + (size_t)min(s + i, last - 1) * X_ROW + c);
+    for (int i = 0; i < CONV_AHEAD; ++i)
+      next[i] = load_4(x + (size_t)min(s + i, last - 1) * X_ROW + c);
 #pragma unroll
     for (int i = 0; i < CONV_AHEAD; ++i) {
       if (s + i >= last) break;
@@ -63,8 +67,9 @@ __device__ __forceinline__ void conv_prompt(const X* x, const Weight* weight, co
         seen[j] = j + 1 < W ? seen[j + 1] : next[i];
         sum = conv_add(sum, seen[j], w[j]);
       }
-      conv_store(y + (size_t)(s + i) * C + c, {tail(s + i, c, sum.x), tail(s + i, c + 1, sum.y),
-                                               tail(s + i, c + 2, sum.z), tail(s + i, c + 3, sum.w)});
+      conv_store(y + (size_t)(s + i) * C + c,
+                 {tail(s + i, c, sum.x), tail(s + i, c + 1, sum.y), tail(s + i, c + 2, sum.z),
+                  tail(s + i, c + 3, sum.w)});
     }
   }
   if (first == 0) conv_advance<C, W, X_ROW>(window + c, x + c, rows);

@@ -3,15 +3,19 @@
 #include "ldmatrix.cuh"
 #include "numbers.cuh"
 
-__device__ __forceinline__ void mma(const bf16*, float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+__device__ __forceinline__ void mma(const bf16*, float (&d)[4], const u32 (&a)[4],
+                                    const u32 (&b)[2]) {
   mma_bf16(d, a, b);
 }
-__device__ __forceinline__ void mma(const f16*, float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+__device__ __forceinline__ void mma(const f16*, float (&d)[4], const u32 (&a)[4],
+                                    const u32 (&b)[2]) {
   mma_f16(d, a, b);
 }
 
 // The bits of two numbers, the first in the lower half.
-__device__ __forceinline__ u32 pair_of(const bf16*, float low, float high) { return bf16_pair(low, high); }
+__device__ __forceinline__ u32 pair_of(const bf16*, float low, float high) {
+  return bf16_pair(low, high);
+}
 __device__ __forceinline__ u32 pair_of(const f16*, float low, float high) {
   const __half2 pair = __floats2half2_rn(low, high);
   return *(const u32*)&pair;

@@ -1,16 +1,17 @@
-// Products of many rows on Hopper: y[m, n] = tail(m, n, sum over k of x[m, k] w[n, k]), with f32 sums.
+// Products of many rows on Hopper: y[m, n] = tail(m, n, sum over k of x[m, k] w[n, k]), with f32
+// sums.
 //
-// x [rows, K] and the weights w [N, K] have their rows along K, in bf16 or E4M3; K is a multiple of 16
-// bytes. A block is persistent: it walks over tiles of 128 rows and WIDTH columns, 128 bytes of K at a
-// time. One thread copies tiles to a ring of STAGES buffers (TMA, 128-byte swizzle), two warpgroups
-// multiply 64 rows each. The two blocks of a cluster take tiles one below the other, so that each
-// copies one half of the weights' tile to both.
+// x [rows, K] and the weights w [N, K] have their rows along K, in bf16 or E4M3; K is a multiple of
+// 16 bytes. A block is persistent: it walks over tiles of 128 rows and WIDTH columns, 128 bytes of
+// K at a time. One thread copies tiles to a ring of STAGES buffers (TMA, 128-byte swizzle), two
+// warpgroups multiply 64 rows each. The two blocks of a cluster take tiles one below the other, so
+// that each copies one half of the weights' tile to both.
 //
 // Results are those of results.cuh, with tensor maps for weights: `result<N, STRIDE>(&w, y, tail)`.
 //
 // Tensor maps, all with elements of x, 128-byte swizzle, zeros out of bounds and boxes of 128 bytes
-// along K: of x, {K, rows} with 128 rows a box; of weights, {K, N} with WIDTH / 2 rows a box. The map of
-// x may have more rows than the launch.
+// along K: of x, {K, rows} with 128 rows a box; of weights, {K, N} with WIDTH / 2 rows a box. The
+// map of x may have more rows than the launch.
 #pragma once
 #include "hopper.cuh"
 #include "results.cuh"
@@ -107,7 +108,8 @@ struct Gemm {
     const int mine = threadIdx.x / 128 * 64 * 128;
     Barrier* before = nullptr;
     for (int k = 0; k < STEPS; ++k, next()) {
-      const u8 *a = shared + stage * STAGE_BYTES + mine, *b = shared + stage * STAGE_BYTES + X_BYTES;
+      const u8 *a = shared + stage * STAGE_BYTES + mine,
+               *b = shared + stage * STAGE_BYTES + X_BYTES;
       barrier_wait(&full[stage], phase);
       wgmma_fence();
 #pragma unroll
@@ -191,10 +193,11 @@ struct Gemm {
 };
 
 // One launch: GEMM_THREADS threads, clusters of BLOCKS (1 or 2) blocks, as many blocks as there are
-// multiprocessors or fewer, gemm_shared(WIDTH, STAGES) bytes of `shared`, which starts at a multiple of
-// 1024 bytes. WIDTH is 256, 128 or 64.
+// multiprocessors or fewer, gemm_shared(WIDTH, STAGES) bytes of `shared`, which starts at a
+// multiple of 1024 bytes. WIDTH is 256, 128 or 64.
 template <class Tiles, int WIDTH, int STAGES, int BLOCKS, int K, class... Results>
-__device__ __forceinline__ void gemm(u8* shared, const TensorMap& x, int rows, const Results&... results) {
+__device__ __forceinline__ void gemm(u8* shared, const TensorMap& x, int rows,
+                                     const Results&... results) {
   __shared__ Barrier barriers[2 * STAGES];
   Gemm<Tiles, WIDTH, STAGES, BLOCKS, K> g{shared, barriers, barriers + STAGES};
   g.start();

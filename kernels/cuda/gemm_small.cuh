@@ -1,10 +1,10 @@
-// Products of many rows on every architecture: y[m, n] = tail(m, n, sum over k of x[m, k] w[n, k]), with
-// f32 sums. For where gemm.cuh cannot go: other chips, f16, odd columns, x in f32.
+// Products of many rows on every architecture: y[m, n] = tail(m, n, sum over k of x[m, k] w[n, k]),
+// with f32 sums. For where gemm.cuh cannot go: other chips, f16, odd columns, x in f32.
 //
-// x [rows, K] is f32, bf16 or f16, and is rounded to the type of the weights; weights [N, K] are bf16 or
-// f16. K is a multiple of 8. A block of 128 threads computes 64 rows and 64 columns, or 32 columns of
-// each of two products, 32 of K at a time: while a step is multiplied by `mma.sync` out of shared
-// memory, 16 rows a warp, registers take the next. Results are those of results.cuh.
+// x [rows, K] is f32, bf16 or f16, and is rounded to the type of the weights; weights [N, K] are
+// bf16 or f16. K is a multiple of 8. A block of 128 threads computes 64 rows and 64 columns, or 32
+// columns of each of two products, 32 of K at a time: while a step is multiplied by `mma.sync` out
+// of shared memory, 16 rows a warp, registers take the next. Results are those of results.cuh.
 #pragma once
 #include "results.cuh"
 
@@ -42,7 +42,7 @@ __device__ __forceinline__ void small_step(float (&d)[32], const T* a, const T* 
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const u32 columns[2] = {right[j], right[j + 2]};
-      mma(b, *(float(*)[4])&d[8 * i + 4 * j], left, columns);
+      mma(b, *(float (*)[4]) & d[8 * i + 4 * j], left, columns);
     }
   }
 }
@@ -85,8 +85,8 @@ struct SmallBlock {
   }
 };
 
-// One launch: SMALL_THREADS threads; along x a block for each tile of results (tiles_of<SMALL_TILE, R>),
-// along y one for each SMALL_TILE rows. T is the type of the weights.
+// One launch: SMALL_THREADS threads; along x a block for each tile of results (tiles_of<SMALL_TILE,
+// R>), along y one for each SMALL_TILE rows. T is the type of the weights.
 template <class T, int K, class X, class... Results>
 __device__ __forceinline__ void gemm_small(const X* x, int rows, const Results&... results) {
   wait_for_earlier();

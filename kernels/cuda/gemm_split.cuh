@@ -1,13 +1,15 @@
-// Products of some rows on Hopper, 17 to about 128: what gemm.cuh computes, for so few rows that reading
-// the weights is what takes time.
+// Products of some rows on Hopper, 17 to about 128: what gemm.cuh computes, for so few rows that
+// reading the weights is what takes time.
 //
-// A cluster of PARTS blocks has a tile of 64 rows and 128 columns (or 64 of each of two products), and each
-// block sums over its part of K: that many times the blocks read weights. In a block, one thread copies tiles to a
-// ring of STAGES buffers (TMA, 128-byte swizzle), one warpgroup multiplies. Then each block adds up a
-// part of the tile's columns, out of the shared memory of all, in order of K.
+// A cluster of PARTS blocks has a tile of 64 rows and 128 columns (or 64 of each of two products),
+// and each block sums over its part of K: that many times more blocks read weights. In a block, one
+// thread copies tiles to a ring of buffers (TMA, 128-byte swizzle), one warpgroup multiplies. Then
+// each block adds up a part of the tile's columns, out of the shared memory of all, in order of K.
+// The fewest PARTS are best with which there are as many blocks as multiprocessors.
 //
-// Tensor maps, all with elements of x, 128-byte swizzle, zeros out of bounds and boxes of 64 rows by 128
-// bytes along K: of x, {K, rows}; of weights, {K, N}. PARTS is 1, 2 or 4, and at most 2 with two products.
+// Tensor maps, all with elements of x, 128-byte swizzle, zeros out of bounds and boxes of 64 rows
+// by 128 bytes along K: of x, {K, rows}; of weights, {K, N}. PARTS is 1, 2 or 4, and at most 2 with
+// two products.
 #pragma once
 #include "gemm.cuh"
 
@@ -47,7 +49,8 @@ struct GemmSplit {
     __syncthreads();
   }
 
-  // Fills the ring. Weights depend on no earlier kernel: those of the first stages are under way before x is.
+  // Fills the ring. Weights depend on no earlier kernel: those of the first stages are under way
+  // before x is.
   template <class R>
   __device__ __forceinline__ void copy(const R& r, int top, int left) {
     const int right = R::PRODUCTS == 1 ? left + SPLIT_WIDTH / 2 : left;
@@ -125,10 +128,12 @@ struct GemmSplit {
   }
 };
 
-// One launch: SPLIT_THREADS threads, clusters of PARTS blocks; along x PARTS blocks for each tile of results
-// (tiles_of<SPLIT_WIDTH, R>), along y one for each SPLIT_ROWS rows; SPLIT_SHARED bytes of `shared`.
+// One launch: SPLIT_THREADS threads, clusters of PARTS blocks; along x PARTS blocks for each tile
+// of results (tiles_of<SPLIT_WIDTH, R>), along y one for each SPLIT_ROWS rows; SPLIT_SHARED bytes
+// of `shared`.
 template <class Tiles, int PARTS, int K, class... Results>
-__device__ __forceinline__ void gemm_split(u8* shared, const TensorMap& x, int rows, const Results&... results) {
+__device__ __forceinline__ void gemm_split(u8* shared, const TensorMap& x, int rows,
+                                           const Results&... results) {
   __shared__ Barrier barriers[2 * SPLIT_STAGES];
   GemmSplit<Tiles, PARTS, K> g{shared, barriers, barriers + SPLIT_STAGES, x, rows};
   g.start();

@@ -1,11 +1,11 @@
 // Results of a product: what stands at the end of a kernel's sums.
 //
-// A launch has one or several results, each with weights [N, K], a tail and an output of its own (q, k
-// and v of the same x). A result has one product, or two whose columns a tail combines (gate and up):
-// then a tile of WIDTH columns has WIDTH / 2 of each. `float2 tail(row, col, p0, p1)` gets columns col
-// and col + 1 of the first product and of the second (or of the first again), and is called for places
-// within [rows, N] only. Its values are stored as f32, bf16 or f16 to rows of STRIDE. With an odd N, the
-// last column's neighbour is computed and not stored.
+// A launch has one or several results, each with weights [N, K], a tail and an output of its own
+// (q, k and v of the same x). A result has one product, or two whose columns a tail combines (gate
+// and up): then a tile of WIDTH columns has WIDTH / 2 of each. `float2 tail(row, col, p0, p1)` gets
+// columns col and col + 1 of the first product and of the second (or of the first again), and is
+// called for places within [rows, N] only. Its values are stored as f32, bf16 or f16 to rows of
+// STRIDE. With an odd N, the last column's neighbour is computed and not stored.
 #pragma once
 #include "fragments.cuh"
 
@@ -26,8 +26,8 @@ __device__ __forceinline__ Result<1, N, STRIDE, Weights, Out, Tail> result(const
 
 template <int N, int STRIDE, class Weights, class Out, class Tail>
 __device__ __forceinline__ Result<2, N, STRIDE, Weights, Out, Tail> result(const Weights* w0,
-                                                                           const Weights* w1, Out* y,
-                                                                           Tail tail) {
+                                                                           const Weights* w1,
+                                                                           Out* y, Tail tail) {
   return {w0, w1, y, tail};
 }
 
@@ -49,7 +49,8 @@ __device__ __forceinline__ Pairs<Tail> pairs(Tail tail) {
 template <int WIDTH, class R>
 constexpr int tiles_of = (R::N * R::PRODUCTS + WIDTH - 1) / WIDTH;
 
-// Calls `visit(result, tile)` for the result that has column of tiles `tile`, counted from its first.
+// Calls `visit(result, tile)` for the result that has column of tiles `tile`, counted from its
+// first.
 template <int WIDTH, class Visit, class First, class... Rest>
 __device__ __forceinline__ void visit_result(int tile, Visit visit, const First& first,
                                              const Rest&... rest) {
@@ -60,8 +61,8 @@ __device__ __forceinline__ void visit_result(int tile, Visit visit, const First&
   visit(first, tile);
 }
 
-// Sends what a quad of threads holds, column pairs (2 t, 2 t + 1) of four groups of eight in thread t,
-// to where thread t holds the eight columns of group t.
+// Sends what a quad of threads holds, column pairs (2 t, 2 t + 1) of four groups of eight in thread
+// t, to where thread t holds the eight columns of group t.
 __device__ __forceinline__ void quad_transpose(u32 (&v)[4]) {
   const int t = threadIdx.x % 4;
 #pragma unroll
@@ -87,9 +88,11 @@ __device__ __forceinline__ void store_pair(float* y, float2 v) {
   *(float2*)y = v;
 }
 
-// Stores four pairs of values of one row: pair j stands at column 8 j + 2 t of the 32 from `col` on.
+// Stores four pairs of values of one row: pair j stands at column 8 j + 2 t of the 32 from `col`
+// on.
 template <class R>
-__device__ __forceinline__ void store_columns(const R& r, float2 (&v)[4], int row, int col, int rows) {
+__device__ __forceinline__ void store_columns(const R& r, float2 (&v)[4], int row, int col,
+                                              int rows) {
   using Out = typename R::Out;
   Out* y = r.y + (size_t)row * R::STRIDE;
   const int t = threadIdx.x % 4;
@@ -117,8 +120,8 @@ __device__ __forceinline__ void store_columns(const R& r, float2 (&v)[4], int ro
 }
 
 // The tails of sums as matrix units hold them: d[4 j + 2 h + e] is at row `row` + 8 h, column
-// `left` + 8 j + 2 (lane % 4) + e; the second product's follow the first's. All tails are computed before
-// anything is stored, so that what they read is fetched at once.
+// `left` + 8 j + 2 (lane % 4) + e; the second product's follow the first's. All tails are computed
+// before anything is stored, so that what they read is fetched at once.
 template <class R, int SUMS>
 __device__ __forceinline__ void finish(const R& r, float (&d)[SUMS], int row, int left, int rows) {
   constexpr int EACH = SUMS / R::PRODUCTS, SECOND = SUMS - EACH;
@@ -127,7 +130,8 @@ __device__ __forceinline__ void finish(const R& r, float (&d)[SUMS], int row, in
   for (int i = 0; i < EACH; i += 2) {
     const int at = row + i / 2 % 2 * 8, col = first + i / 4 * 8;
     if (at >= rows || col >= R::N) continue;
-    const float2 v = r.tail(at, col, make_float2(d[i], d[i + 1]), make_float2(d[i + SECOND], d[i + SECOND + 1]));
+    const float2 v =
+        r.tail(at, col, make_float2(d[i], d[i + 1]), make_float2(d[i + SECOND], d[i + SECOND + 1]));
     d[i] = v.x, d[i + 1] = v.y;
   }
 #pragma unroll
@@ -136,7 +140,8 @@ __device__ __forceinline__ void finish(const R& r, float (&d)[SUMS], int row, in
     for (int h = 0; h < 2; ++h) {
       float2 v[4];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) v[j] = make_float2(d[i + 4 * j + 2 * h], d[i + 4 * j + 2 * h + 1]);
+      for (int j = 0; j < 4; ++j)
+        v[j] = make_float2(d[i + 4 * j + 2 * h], d[i + 4 * j + 2 * h + 1]);
       store_columns(r, v, row + 8 * h, left + i * 2, rows);
     }
   }

@@ -1,15 +1,17 @@
-// The recurrence of Mamba-2 over many positions: h = exp(dt a) h + dt x b and y = h c, from a state h to
-// the one after the last position.
+// The recurrence of Mamba-2 over many positions: h = exp(dt a) h + dt x b and y = h c, from a state
+// h to the one after the last position.
 //
-// x [S, heads, D], dt and a [heads] in f32, b and c [S, groups, N]; x, b and c are f32, bf16 or f16 and
-// may be parts of wider rows (strides X_ROW, B_ROW, C_ROW in numbers); a group is shared by J heads.
-// y [S, heads, D] is f32 or bf16; the state [heads, D, N] is f32. D and N are multiples of 8.
+// x [S, heads, D], dt and a [heads] in f32, b and c [S, groups, N]; x, b and c are f32, bf16 or f16
+// and may be parts of wider rows (strides X_ROW, B_ROW, C_ROW in numbers); a group is shared by J
+// heads. y [S, heads, D] is f32 or bf16; the state [heads, D, N] is f32. D and N are multiples of
+// 8.
 //
-// A block of sixteen warps has one head and walks over chunks of SSD_CHUNK positions. With s the sums of
-// dt a within a chunk, y[i] = sum over j <= i of (c[i] b[j]) exp(s[i] - s[j]) dt[j] x[j] + exp(s[i]) h c[i],
-// and the state decays by exp(s of the last) and takes in exp(s of the last - s[j]) dt[j] x[j] b[j]: four
-// products for `mma.sync` with operands in bf16 and sums in f32. The state stays in registers, split over
-// the warps. The next chunk is copied meanwhile. (s is kept times the logarithm of e to the base 2.)
+// A block of sixteen warps has one head and walks over chunks of SSD_CHUNK positions. With s the
+// sums of dt a within a chunk, y[i] = sum over j <= i of (c[i] b[j]) exp(s[i] - s[j]) dt[j] x[j] +
+// exp(s[i]) h c[i], and the state decays by exp(s of the last) and takes in exp(s of the last -
+// s[j]) dt[j] x[j] b[j]: four products for `mma.sync` with operands in bf16 and sums in f32. The
+// state stays in registers, split over the warps. The next chunk is copied meanwhile. (s is kept
+// times the logarithm of e to the base 2.)
 #pragma once
 #include "results.cuh"
 
@@ -52,10 +54,11 @@ __device__ __forceinline__ void ssd_convert(bf16* to, const T* from) {
   }
 }
 
-// d += a b, 16 x 16 out of 16 x 16 by 16 x 16; a row-major, b as `right` holds it: first eight columns in
-// words 0 and SECOND.
+// d += a b, 16 x 16 out of 16 x 16 by 16 x 16; a row-major, b as `right` holds it: first eight
+// columns in words 0 and SECOND.
 template <int SECOND>
-__device__ __forceinline__ void ssd_multiply(float (&d)[2][4], const u32 (&left)[4], const u32 (&right)[4]) {
+__device__ __forceinline__ void ssd_multiply(float (&d)[2][4], const u32 (&left)[4],
+                                             const u32 (&right)[4]) {
   const u32 low[2] = {right[0], right[SECOND]}, high[2] = {right[3 - SECOND], right[3]};
   mma_bf16(d[0], left, low);
   mma_bf16(d[1], left, high);
@@ -75,9 +78,11 @@ struct SsdBlock {
   static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
   static __device__ __forceinline__ int warp() { return threadIdx.x / 32; }
 
-  // Where a lane points load_matrices at for 16 x 16 numbers: the upper left quarter, the lower left, the
-  // upper right, the lower right.
-  static __device__ __forceinline__ int down(int row) { return lane() % 16 * row + lane() / 16 * 8; }
+  // Where a lane points load_matrices at for 16 x 16 numbers: the upper left quarter, the lower
+  // left, the upper right, the lower right.
+  static __device__ __forceinline__ int down(int row) {
+    return lane() % 16 * row + lane() / 16 * 8;
+  }
   // The same with the upper right quarter second.
   static __device__ __forceinline__ int across(int row) {
     return (lane() / 16 * 8 + lane() % 8) * row + lane() / 8 % 2 * 8;
@@ -113,7 +118,8 @@ struct SsdBlock {
   // The state as an operand.
   __device__ __forceinline__ void share_state() {
     each([&](int d, int n, float* v) {
-      if (d < WIDE * 16 && n < DEEP * 16) *(u32*)(shared.state + d * N_ROW + n) = bf16_pair(v[0], v[1]);
+      if (d < WIDE * 16 && n < DEEP * 16)
+        *(u32*)(shared.state + d * N_ROW + n) = bf16_pair(v[0], v[1]);
     });
   }
 
@@ -136,7 +142,8 @@ struct SsdBlock {
     const float first = total - high * a, last = __shfl_sync(ALL_LANES, total, 31);
     shared.dt[i] = low, shared.dt[i + 1] = high;
     shared.sums[i] = first, shared.sums[i + 1] = total;
-    shared.late[i] = power_of_2(last - first) * low, shared.late[i + 1] = power_of_2(last - total) * high;
+    shared.late[i] = power_of_2(last - first) * low,
+    shared.late[i + 1] = power_of_2(last - total) * high;
   }
 
   // Tiles of what has been copied.
@@ -162,9 +169,12 @@ struct SsdBlock {
     for (int i = 0; i < 8; i += 2) {
       const int row = top + lane() / 4 + i / 2 % 2 * 8, column = left + i / 4 * 8 + lane() % 4 * 2;
       const float sum = shared.sums[row];
-      const auto weight = [&](int j) { return j <= row ? power_of_2(sum - shared.sums[j]) * shared.dt[j] : 0.f; };
+      const auto weight = [&](int j) {
+        return j <= row ? power_of_2(sum - shared.sums[j]) * shared.dt[j] : 0.f;
+      };
       const float* v = &d[i / 4][i % 4];
-      *(u32*)(shared.mixed + row * Q_ROW + column) = bf16_pair(v[0] * weight(column), v[1] * weight(column + 1));
+      *(u32*)(shared.mixed + row * Q_ROW + column) =
+          bf16_pair(v[0] * weight(column), v[1] * weight(column + 1));
     }
   }
 
@@ -193,7 +203,8 @@ struct SsdBlock {
 #pragma unroll
       for (int g = 0; g < GROUPS; ++g) {
         if (warp() / 4 + 4 * g >= WIDE) continue;
-        load_matrices_transposed(b, shared.x + 16 * k * D_ROW + down(D_ROW) + (warp() / 4 + 4 * g) * 16);
+        load_matrices_transposed(
+            b, shared.x + 16 * k * D_ROW + down(D_ROW) + (warp() / 4 + 4 * g) * 16);
         ssd_multiply<1>(d[g], a, b);
       }
     }
@@ -226,7 +237,8 @@ struct SsdBlock {
       for (int g = 0; g < HELD; ++g) {
         if (warp() % 8 + 8 * g >= DEEP) continue;
         u32 a[4], b[4];
-        load_matrices_transposed(b, shared.b + 16 * k * N_ROW + down(N_ROW) + (warp() % 8 + 8 * g) * 16);
+        load_matrices_transposed(
+            b, shared.b + 16 * k * N_ROW + down(N_ROW) + (warp() % 8 + 8 * g) * 16);
         weigh(b, 16 * k + lane() % 4 * 2);
 #pragma unroll
         for (int i = 0; i < TALL; ++i) {
@@ -240,10 +252,12 @@ struct SsdBlock {
   }
 };
 
-// One launch: a block of SSD_THREADS threads for each head, sizeof(SsdShared<T, D, N>) bytes of `shared`.
+// One launch: a block of SSD_THREADS threads for each head, sizeof(SsdShared<T, D, N>) bytes of
+// `shared`.
 template <int GROUPS, int J, int D, int N, int X_ROW, int B_ROW, int C_ROW, class T, class Y>
-__device__ __forceinline__ void ssd_prompt(void* shared, const T* x, const float* dt, const float* a, const T* b,
-                                           const T* c, float* state, Y* y, int rows) {
+__device__ __forceinline__ void ssd_prompt(void* shared, const T* x, const float* dt,
+                                           const float* a, const T* b, const T* c, float* state,
+                                           Y* y, int rows) {
   constexpr int HEADS = GROUPS * J;
   const int head = blockIdx.x, group = head / J;
   SsdShared<T, D, N>& s = *(SsdShared<T, D, N>*)shared;

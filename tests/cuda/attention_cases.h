@@ -16,15 +16,16 @@ bool sees(int at, int t) {
 
 // What head `head` (of KH * G) of row s gives.
 template <class Case, class Q, class T>
-std::vector<double> attend(const Array<Q>& q, const Array<T>& k, const Array<T>& v, int s, int head, int past,
-                           int keys, double scale) {
+std::vector<double> attend(const Array<Q>& q, const Array<T>& k, const Array<T>& v, int s, int head,
+                           int past, int keys, double scale) {
   constexpr int KH = Case::KH, P = Case::P, PV = Case::PV;
   const int kv = head / Case::G;
   std::vector<double> weights(keys), y(PV);
   double top = -1e300, sum = 0;
   for (int t = 0; t < keys; ++t) {
     if (!sees<Case>(past + s, t)) continue;
-    for (int i = 0; i < P; ++i) weights[t] += q[((size_t)s * KH * Case::G + head) * P + i] * k[((size_t)t * KH + kv) * P + i];
+    for (int i = 0; i < P; ++i)
+      weights[t] += q[((size_t)s * KH * Case::G + head) * P + i] * k[((size_t)t * KH + kv) * P + i];
     top = std::fmax(top, weights[t] * scale);
   }
   for (int t = 0; t < keys; ++t) {
@@ -49,9 +50,13 @@ void attention_case(int rows, int past, int keys, Run run) {
   y.fetch();
   std::vector<double> want;
   char name[99];
-  snprintf(name, sizeof name, "%d rows, %d keys, %d x %d heads of %d and %d", rows, keys, Case::KH, Case::G, Case::P, PV);
-  check(name, error(y, rows * HEADS, PV, PV, [&](int r, int c) {
-          if (c == 0) want = attend<Case>(q, k, v, r / HEADS, r % HEADS, past, keys, scale);
-          return want[c];
-        }), 1e-2);
+  snprintf(name, sizeof name, "%d rows, %d keys, %d x %d heads of %d and %d", rows, keys, Case::KH,
+           Case::G, Case::P, PV);
+  check(name,
+        error(y, rows * HEADS, PV, PV,
+              [&](int r, int c) {
+                if (c == 0) want = attend<Case>(q, k, v, r / HEADS, r % HEADS, past, keys, scale);
+                return want[c];
+              }),
+        1e-2);
 }

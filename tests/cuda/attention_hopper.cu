@@ -8,21 +8,25 @@ constexpr int groups = Case::P == 64 ? 3 : 2;
 
 template <class Case, class Q, class Y>
 __global__ void __launch_bounds__(flash_threads<groups<Case>>, 1)
-    instance(const Q* q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, Y* y, int rows,
-             int past, int keys, float scale) {
+    instance(const Q* q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
+             Y* y, int rows, int past, int keys, float scale) {
   SHARED(u8, shared);
-  attention_hopper<Case::KH, Case::G, Case::P, Case::CAUSAL, Case::WINDOW, groups<Case>>(shared, q, k, v, y, rows, past, keys,
-                                                                           scale);
+  attention_hopper<Case::KH, Case::G, Case::P, Case::CAUSAL, Case::WINDOW, groups<Case>>(
+      shared, q, k, v, y, rows, past, keys, scale);
 }
 
 template <class Case, class Q, class Y>
 void test(int rows, int past, int keys) {
-  attention_case<Case, Q, bf16, Y>(rows, past, keys, [&](const Q* q, const bf16* k, const bf16* v, Y* y, float scale) {
-    const dim3 grid(Case::KH, (rows * Case::G + flash_rows<groups<Case>> - 1) / flash_rows<groups<Case>>);
-    const auto map = [&](const bf16* cache) { return tensor_map(cache, keys, Case::KH * Case::P, FLASH_KEYS); };
-    launch(instance<Case, Q, Y>, grid, flash_threads<groups<Case>>, flash_shared<Case::P, groups<Case>>, q, map(k), map(v), y, rows, past, keys,
-           scale);
-  });
+  attention_case<Case, Q, bf16, Y>(
+      rows, past, keys, [&](const Q* q, const bf16* k, const bf16* v, Y* y, float scale) {
+        const dim3 grid(Case::KH,
+                        (rows * Case::G + flash_rows<groups<Case>> - 1) / flash_rows<groups<Case>>);
+        const auto map = [&](const bf16* cache) {
+          return tensor_map(cache, keys, Case::KH * Case::P, FLASH_KEYS);
+        };
+        launch(instance<Case, Q, Y>, grid, flash_threads<groups<Case>>,
+               flash_shared<Case::P, groups<Case>>, q, map(k), map(v), y, rows, past, keys, scale);
+      });
 }
 
 int main() {

@@ -12,11 +12,12 @@ __global__ void __launch_bounds__(ATTENTION_THREADS)
 
 template <class Case, class Q, class T, class Y>
 void test(int rows, int past, int keys) {
-  attention_case<Case, Q, T, Y>(rows, past, keys, [&](const Q* q, const T* k, const T* v, Y* y, float scale) {
-    const dim3 grid((rows * Case::G + ATTENTION_ROWS - 1) / ATTENTION_ROWS, Case::KH);
-    launch(instance<Case, Q, T, Y>, grid, ATTENTION_THREADS, attention_shared<Case::P, Case::PV>, q, k, v, y,
-           rows, past, keys, scale);
-  });
+  attention_case<Case, Q, T, Y>(
+      rows, past, keys, [&](const Q* q, const T* k, const T* v, Y* y, float scale) {
+        const dim3 grid((rows * Case::G + ATTENTION_ROWS - 1) / ATTENTION_ROWS, Case::KH);
+        launch(instance<Case, Q, T, Y>, grid, ATTENTION_THREADS,
+               attention_shared<Case::P, Case::PV>, q, k, v, y, rows, past, keys, scale);
+      });
 }
 
 int main() {

@@ -1,5 +1,5 @@
-// What tests of kernels share: arrays with random numbers or poison, launches, tensor maps, and errors
-// against f64. The same test runs on the CPU (g++ with shim/) and on a GPU (nvcc).
+// What tests of kernels share: arrays with random numbers or poison, launches, tensor maps, and
+// errors against f64. The same test runs on the CPU (g++ with shim/) and on a GPU (nvcc).
 #pragma once
 #include <cmath>
 #include <cstdio>
@@ -31,21 +31,25 @@ inline void device_copy(void* to, const void* from, size_t bytes) {
 }
 
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Arguments... arguments) {
-  MUST(cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
+            Arguments... arguments) {
+  MUST(cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                            (int)shared));
   kernel<<<grid, block, shared>>>(arguments...);
   MUST(cudaGetLastError());
   MUST(cudaDeviceSynchronize());
 }
 
-inline TensorMap tensor_map(const void* data, int element, u64 columns, u64 rows, u64 layers, u64 row_bytes,
-                            u64 layer_bytes, u32 box_columns, u32 box_rows) {
+inline TensorMap tensor_map(const void* data, int element, u64 columns, u64 rows, u64 layers,
+                            u64 row_bytes, u64 layer_bytes, u32 box_columns, u32 box_rows) {
   static void* encode = nullptr;
   cudaDriverEntryPointQueryResult found;
   if (!encode) {
-    MUST(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found));
+    MUST(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000,
+                                          cudaEnableDefault, &found));
   }
-  const CUtensorMapDataType type = element == 2 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8;
+  const CUtensorMapDataType type =
+      element == 2 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8;
   const cuuint64_t extent[] = {columns, rows, layers}, stride[] = {row_bytes, layer_bytes};
   const cuuint32_t box[] = {box_columns, box_rows, 1}, step[] = {1, 1, 1};
   TensorMap m;
@@ -63,14 +67,19 @@ inline void device_free(void* p) { free(p); }
 inline void device_copy(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }
 
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Arguments... arguments) {
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
+            Arguments... arguments) {
   shim::launch(grid, block, shared, [=] { kernel(arguments...); });
 }
 
-inline TensorMap tensor_map(const void* data, int element, u64 columns, u64 rows, u64 layers, u64 row_bytes,
-                            u64 layer_bytes, u32 box_columns, u32 box_rows) {
-  return {(const u8*)data,          (u32)element,          {(u32)columns, (u32)rows, (u32)layers},
-          {row_bytes, layer_bytes}, {box_columns, box_rows, 1}, 1};
+inline TensorMap tensor_map(const void* data, int element, u64 columns, u64 rows, u64 layers,
+                            u64 row_bytes, u64 layer_bytes, u32 box_columns, u32 box_rows) {
+  return {(const u8*)data,
+          (u32)element,
+          {(u32)columns, (u32)rows, (u32)layers},
+          {row_bytes, layer_bytes},
+          {box_columns, box_rows, 1},
+          1};
 }
 
 #endif
@@ -78,7 +87,8 @@ inline TensorMap tensor_map(const void* data, int element, u64 columns, u64 rows
 // A matrix [rows, columns] by boxes of 128 bytes a row.
 template <class T>
 TensorMap tensor_map(const T* data, u64 rows, u64 columns, u32 box_rows) {
-  return tensor_map(data, sizeof(T), columns, rows, 1, columns * sizeof(T), 0, 128 / sizeof(T), box_rows);
+  return tensor_map(data, sizeof(T), columns, rows, 1, columns * sizeof(T), 0, 128 / sizeof(T),
+                    box_rows);
 }
 
 // Normally distributed, the same in every run.
@@ -114,7 +124,8 @@ struct Array {
   double operator[](size_t i) const { return double(float(host[i])); }
 };
 
-// The largest row-wise |got - want| / |want| of what `want(row, column)` says; NaN counts as infinite.
+// The largest row-wise |got - want| / |want| of what `want(row, column)` says; NaN counts as
+// infinite.
 template <class T, class Want>
 double error(const Array<T>& got, int rows, int columns, int stride, Want want) {
   double worst = 0;

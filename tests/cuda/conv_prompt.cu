@@ -19,18 +19,25 @@ void test(int rows) {
   Array<float> window(W * C, 1);
   Array<Y> y(rows * C);
   const std::vector<float> before = window.host;
-  const dim3 grid((C + 4 * CONV_THREADS - 1) / (4 * CONV_THREADS), (rows + CONV_ROWS - 1) / CONV_ROWS);
+  const dim3 grid((C + 4 * CONV_THREADS - 1) / (4 * CONV_THREADS),
+                  (rows + CONV_ROWS - 1) / CONV_ROWS);
   launch(instance<X, Weight, Y, C, W, X_ROW>, grid, CONV_THREADS, 0, (const X*)x.device,
          (const Weight*)weight.device, (const Weight*)bias.device, window.device, y.device, rows);
   y.fetch(), window.fetch();
-  const auto at = [&](int s, int c) { return s < 0 ? double(before[(W + s) * C + c]) : x[s * X_ROW + c]; };
+  const auto at = [&](int s, int c) {
+    return s < 0 ? double(before[(W + s) * C + c]) : x[s * X_ROW + c];
+  };
   printf("%d positions of %d channels, %d wide\n", rows, C, W);
-  check("  y", error(y, rows, C, C, [&](int s, int c) {
-          double sum = bias[c];
-          for (int w = 0; w < W; ++w) sum += weight[c * W + w] * at(s + w + 1 - W, c);
-          return 2 * sum;
-        }), sizeof(Y) == 4 ? 1e-6 : 4e-3);
-  check("  window", error(window, W, C, C, [&](int w, int c) { return at(rows - W + w, c); }), 1e-6);
+  check("  y",
+        error(y, rows, C, C,
+              [&](int s, int c) {
+                double sum = bias[c];
+                for (int w = 0; w < W; ++w) sum += weight[c * W + w] * at(s + w + 1 - W, c);
+                return 2 * sum;
+              }),
+        sizeof(Y) == 4 ? 1e-6 : 4e-3);
+  check("  window", error(window, W, C, C, [&](int w, int c) { return at(rows - W + w, c); }),
+        1e-6);
 }
 
 int main() {

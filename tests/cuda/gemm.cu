@@ -14,14 +14,17 @@ struct AddTo {
   }
 };
 struct Product {
-  __device__ float2 operator()(int, int, float2 a, float2 b) const { return make_float2(a.x * b.x, a.y * b.y); }
+  __device__ float2 operator()(int, int, float2 a, float2 b) const {
+    return make_float2(a.x * b.x, a.y * b.y);
+  }
 };
 
 template <class T, class Tiles, int WIDTH, int BLOCKS, int K, int N0, int N1, int N2>
 __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(GEMM_THREADS, 1)
     instance(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap w0,
              const __grid_constant__ TensorMap w1, const __grid_constant__ TensorMap w2,
-             const __grid_constant__ TensorMap w3, int rows, bf16* y0, float* y1, bf16* y2, const float* residual) {
+             const __grid_constant__ TensorMap w3, int rows, bf16* y0, float* y1, bf16* y2,
+             const float* residual) {
   SHARED(u8, shared);
   gemm<Tiles, WIDTH, 3, BLOCKS, K>(shared, x, rows, result<N0, N0>(&w0, y0, Plain{}),
                                    result<N1, N1 + 2>(&w1, y1, AddTo{residual, N1}),
@@ -38,23 +41,27 @@ double dot(const Array<T>& x, const Array<T>& w, int k, int row, int column) {
 template <class T, class Tiles, int WIDTH, int BLOCKS, int K, int N0, int N1, int N2>
 void test(const char* name, int rows, int blocks) {
   const int capacity = rows + 5;
-  Array<T> x((size_t)capacity * K, 1), w0(N0 * K, 0.1), w1(N1 * K, 0.1), w2(N2 * K, 0.1), w3(N2 * K, 0.1);
+  Array<T> x((size_t)capacity * K, 1), w0(N0 * K, 0.1), w1(N1 * K, 0.1), w2(N2 * K, 0.1),
+      w3(N2 * K, 0.1);
   Array<bf16> y0(capacity * N0), y2(capacity * (N2 + 6));
   Array<float> y1(capacity * (N1 + 2)), residual(rows * N1, 1);
   const auto map = [](const Array<T>& w, int n) { return tensor_map(w.device, n, K, WIDTH / 2); };
-  launch(instance<T, Tiles, WIDTH, BLOCKS, K, N0, N1, N2>, blocks, GEMM_THREADS, gemm_shared<WIDTH, 3>,
-         tensor_map(x.device, capacity, K, GEMM_ROWS), map(w0, N0), map(w1, N1), map(w2, N2), map(w3, N2), rows,
-         y0.device, y1.device, y2.device, (const float*)residual.device);
+  launch(instance<T, Tiles, WIDTH, BLOCKS, K, N0, N1, N2>, blocks, GEMM_THREADS,
+         gemm_shared<WIDTH, 3>, tensor_map(x.device, capacity, K, GEMM_ROWS), map(w0, N0),
+         map(w1, N1), map(w2, N2), map(w3, N2), rows, y0.device, y1.device, y2.device,
+         (const float*)residual.device);
   y0.fetch(), y1.fetch(), y2.fetch();
   printf("%s, %d rows, width %d, cluster of %d\n", name, rows, WIDTH, BLOCKS);
   const bool wide = sizeof(T) == 2;
   check("  bf16", error(y0, rows, N0, N0, [&](int r, int c) { return dot(x, w0, K, r, c); }), 4e-3);
   check("  f32 with residual",
-        error(y1, rows, N1, N1 + 2, [&](int r, int c) { return dot(x, w1, K, r, c) + residual[r * N1 + c]; }),
+        error(y1, rows, N1, N1 + 2,
+              [&](int r, int c) { return dot(x, w1, K, r, c) + residual[r * N1 + c]; }),
         wide ? 1e-5 : 2e-3);
-  check("  two products", error(y2, rows, N2, N2 + 6, [&](int r, int c) {
-          return dot(x, w2, K, r, c) * dot(x, w3, K, r, c);
-        }), 5e-3);
+  check("  two products",
+        error(y2, rows, N2, N2 + 6,
+              [&](int r, int c) { return dot(x, w2, K, r, c) * dot(x, w3, K, r, c); }),
+        5e-3);
   double beyond = 0;
   for (int i = rows * N0; i < capacity * N0; ++i) beyond += !std::isnan(y0[i]);
   check("  written beyond the last row", beyond, 0);

@@ -6,13 +6,16 @@ struct Plain {
   __device__ float operator()(int, int, float p, float) const { return p; }
 };
 struct Product {
-  __device__ float2 operator()(int, int, float2 a, float2 b) const { return make_float2(a.x * b.x, a.y * b.y); }
+  __device__ float2 operator()(int, int, float2 a, float2 b) const {
+    return make_float2(a.x * b.x, a.y * b.y);
+  }
 };
 
 template <class X, class T, int K, int N0, int N1>
 __global__ void __launch_bounds__(SMALL_THREADS)
     instance(const X* x, int rows, const T* w0, const T* w1, const T* w2, float* y0, T* y1) {
-  gemm_small<T, K>(x, rows, result<N0, N0>(w0, y0, pairs(Plain{})), result<N1, N1>(w1, w2, y1, Product{}));
+  gemm_small<T, K>(x, rows, result<N0, N0>(w0, y0, pairs(Plain{})),
+                   result<N1, N1>(w1, w2, y1, Product{}));
 }
 
 template <class X, class T, int K, int N0, int N1>
@@ -26,13 +29,15 @@ void test(const char* name, int rows) {
     return sum;
   };
   const unsigned tiles = (N0 + 63) / 64 + (2 * N1 + 63) / 64;
-  launch(instance<X, T, K, N0, N1>, dim3(tiles, (rows + 63) / 64), SMALL_THREADS, 0, (const X*)x.device, rows,
-         (const T*)w0.device, (const T*)w1.device, (const T*)w2.device, y0.device, y1.device);
+  launch(instance<X, T, K, N0, N1>, dim3(tiles, (rows + 63) / 64), SMALL_THREADS, 0,
+         (const X*)x.device, rows, (const T*)w0.device, (const T*)w1.device, (const T*)w2.device,
+         y0.device, y1.device);
   y0.fetch(), y1.fetch();
   printf("%s, %d rows\n", name, rows);
   const double rounded = sizeof(X) == 4 ? 4e-3 : 1e-6;
   check("  f32", error(y0, rows, N0, N0, [&](int r, int c) { return dot(w0, r, c); }), rounded);
-  check("  two products", error(y1, rows, N1, N1, [&](int r, int c) { return dot(w1, r, c) * dot(w2, r, c); }), 8e-3);
+  check("  two products",
+        error(y1, rows, N1, N1, [&](int r, int c) { return dot(w1, r, c) * dot(w2, r, c); }), 8e-3);
 }
 
 int main() {

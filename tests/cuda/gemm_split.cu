@@ -6,17 +6,20 @@ struct Plain {
   __device__ float2 operator()(int, int, float2 p, float2) const { return p; }
 };
 struct Product {
-  __device__ float2 operator()(int, int, float2 a, float2 b) const { return make_float2(a.x * b.x, a.y * b.y); }
+  __device__ float2 operator()(int, int, float2 a, float2 b) const {
+    return make_float2(a.x * b.x, a.y * b.y);
+  }
 };
 
 template <class Tiles, int PARTS, int K, int N0, int N1>
 __global__ void __cluster_dims__(PARTS, 1, 1) __launch_bounds__(SPLIT_THREADS)
     instance(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap w0,
-             const __grid_constant__ TensorMap w1, const __grid_constant__ TensorMap w2, int rows, float* y0,
-             bf16* y1) {
+             const __grid_constant__ TensorMap w1, const __grid_constant__ TensorMap w2, int rows,
+             float* y0, bf16* y1) {
   SHARED(u8, shared);
   const auto plain = result<N0, N0>(&w0, y0, Plain{});
-  if constexpr (PARTS <= 2) gemm_split<Tiles, PARTS, K>(shared, x, rows, plain, result<N1, N1>(&w1, &w2, y1, Product{}));
+  if constexpr (PARTS <= 2)
+    gemm_split<Tiles, PARTS, K>(shared, x, rows, plain, result<N1, N1>(&w1, &w2, y1, Product{}));
   else gemm_split<Tiles, PARTS, K>(shared, x, rows, plain, result<N1, N1>(&w1, y1, Plain{}));
 }
 
@@ -31,15 +34,19 @@ void test(const char* name, int rows) {
     for (int k = 0; k < K; ++k) sum += x[row * K + k] * w[column * K + k];
     return sum;
   };
-  const unsigned products = PARTS <= 2 ? 2 : 1, tiles = (N0 + 127) / 128 + (products * N1 + 127) / 128;
-  launch(instance<Tiles, PARTS, K, N0, N1>, dim3(tiles * PARTS, (rows + 63) / 64), SPLIT_THREADS, SPLIT_SHARED,
-         map(x, rows), map(w0, N0), map(w1, N1), map(w2, N1), rows, y0.device, y1.device);
+  const unsigned products = PARTS <= 2 ? 2 : 1,
+                 tiles = (N0 + 127) / 128 + (products * N1 + 127) / 128;
+  launch(instance<Tiles, PARTS, K, N0, N1>, dim3(tiles * PARTS, (rows + 63) / 64), SPLIT_THREADS,
+         SPLIT_SHARED, map(x, rows), map(w0, N0), map(w1, N1), map(w2, N1), rows, y0.device,
+         y1.device);
   y0.fetch(), y1.fetch();
   printf("%s, %d rows, %d parts\n", name, rows, PARTS);
-  check("  f32", error(y0, rows, N0, N0, [&](int r, int c) { return dot(w0, r, c); }), sizeof(T) == 2 ? 1e-5 : 2e-3);
-  check("  bf16", error(y1, rows, N1, N1, [&](int r, int c) {
-          return dot(w1, r, c) * (products == 2 ? dot(w2, r, c) : 1);
-        }), 5e-3);
+  check("  f32", error(y0, rows, N0, N0, [&](int r, int c) { return dot(w0, r, c); }),
+        sizeof(T) == 2 ? 1e-5 : 2e-3);
+  check("  bf16",
+        error(y1, rows, N1, N1,
+              [&](int r, int c) { return dot(w1, r, c) * (products == 2 ? dot(w2, r, c) : 1); }),
+        5e-3);
 }
 
 int main() {

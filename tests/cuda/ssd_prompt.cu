@@ -4,9 +4,11 @@
 
 template <class T, class Y, int GROUPS, int J, int D, int N, int GAP>
 __global__ void __launch_bounds__(SSD_THREADS, 1)
-    instance(const T* x, const float* dt, const float* a, const T* b, const T* c, float* state, Y* y, int rows) {
+    instance(const T* x, const float* dt, const float* a, const T* b, const T* c, float* state,
+             Y* y, int rows) {
   SHARED(u8, shared);
-  ssd_prompt<GROUPS, J, D, N, GROUPS * J * D + GAP, GROUPS * N, GROUPS * N>(shared, x, dt, a, b, c, state, y, rows);
+  ssd_prompt<GROUPS, J, D, N, GROUPS * J * D + GAP, GROUPS * N, GROUPS * N>(shared, x, dt, a, b, c,
+                                                                            state, y, rows);
 }
 
 template <class T, class Y, int GROUPS, int J, int D, int N, int GAP>
@@ -19,9 +21,9 @@ void test(const char* name, int rows) {
   dt.send(), a.send();
   const std::vector<float> before = state.host;
   Array<Y> y(rows * HEADS * D);
-  launch(instance<T, Y, GROUPS, J, D, N, GAP>, HEADS, SSD_THREADS, sizeof(SsdShared<T, D, N>), (const T*)x.device,
-         (const float*)dt.device, (const float*)a.device, (const T*)b.device, (const T*)c.device, state.device,
-         y.device, rows);
+  launch(instance<T, Y, GROUPS, J, D, N, GAP>, HEADS, SSD_THREADS, sizeof(SsdShared<T, D, N>),
+         (const T*)x.device, (const float*)dt.device, (const float*)a.device, (const T*)b.device,
+         (const T*)c.device, state.device, y.device, rows);
   y.fetch(), state.fetch();
 
   std::vector<double> h(before.begin(), before.end()), want(rows * HEADS * D);
@@ -41,7 +43,8 @@ void test(const char* name, int rows) {
   printf("%s, %d positions\n", name, rows);
   const auto wanted = [&](int r, int i) { return want[r * HEADS * D + i]; };
   check("  y", error(y, rows, HEADS * D, HEADS * D, wanted), 2e-2);
-  check("  state", error(state, HEADS, D * N, D * N, [&](int r, int i) { return h[r * D * N + i]; }), 1e-2);
+  check("  state",
+        error(state, HEADS, D * N, D * N, [&](int r, int i) { return h[r * D * N + i]; }), 1e-2);
 }
 
 int main() {

@@ -5,6 +5,8 @@ mod caches;
 #[cfg(test)]
 mod catalog;
 #[cfg(test)]
+mod cuda;
+#[cfg(test)]
 mod fusion;
 #[cfg(test)]
 mod fuzz;

@@ -1,9 +1,10 @@
-// What hopper.cuh offers, on the CPU: barriers, copies of boxes, products of a warpgroup as the PTX ISA
-// defines them. Clusters have one block.
+// What hopper.cuh offers, on the CPU: barriers, copies of boxes, products of a warpgroup as the PTX
+// ISA defines them. Clusters have one block.
 #pragma once
 #include "ptx.cuh"
 
-// pointer, bytes of an element, extents, strides in bytes (of the dimensions after the first), box, swizzled.
+// pointer, bytes of an element, extents, strides in bytes (of the dimensions after the first), box,
+// swizzled.
 struct alignas(64) TensorMap {
   const unsigned char* data;
   u32 element, extent[3];
@@ -66,7 +67,8 @@ inline void load_box3(void* to, const TensorMap& m, Barrier* b, int x, int y, in
     for (u32 j = 0; j < m.box[1]; ++j) {
       for (u32 i = 0; i < m.box[0]; ++i, at += m.element) {
         unsigned char* p = shim::shared() + (m.swizzled ? shim::swizzle(at) : at);
-        const bool inside = u32(x + i) < m.extent[0] && u32(y + j) < m.extent[1] && u32(z + k) < m.extent[2];
+        const bool inside =
+            u32(x + i) < m.extent[0] && u32(y + j) < m.extent[1] && u32(z + k) < m.extent[2];
         const u64 from = (y + j) * m.stride[0] + (z + k) * m.stride[1] + u64(x + i) * m.element;
         if (inside) memcpy(p, m.data + from, m.element);
         else memset(p, 0, m.element);
@@ -76,8 +78,12 @@ inline void load_box3(void* to, const TensorMap& m, Barrier* b, int x, int y, in
   shim::state(b)->bytes -= at - base;
   shim::settle(shim::state(b));
 }
-inline void load_box(void* to, const TensorMap& m, Barrier* b, int x, int y) { load_box3(to, m, b, x, y, 0); }
-inline void load_box_to(void* to, const TensorMap& m, Barrier* b, int x, int y, u16) { load_box(to, m, b, x, y); }
+inline void load_box(void* to, const TensorMap& m, Barrier* b, int x, int y) {
+  load_box3(to, m, b, x, y, 0);
+}
+inline void load_box_to(void* to, const TensorMap& m, Barrier* b, int x, int y, u16) {
+  load_box(to, m, b, x, y);
+}
 inline void prefetch_map(const TensorMap&) {}
 
 inline void fence_async() {}
@@ -107,7 +113,9 @@ void wgmma_wait() {
   shim::meet(shim::block.named[16 + threadIdx.x / 128], 128);
 }
 
-inline u64 tile(const void* p) { return shim::offset(p) >> 4 | 1ull << 16 | 64ull << 32 | 1ull << 62; }
+inline u64 tile(const void* p) {
+  return shim::offset(p) >> 4 | 1ull << 16 | 64ull << 32 | 1ull << 62;
+}
 inline u64 tile_across(const void* p, u32 block) {
   return shim::offset(p) >> 4 | u64(block >> 4) << 16 | 64ull << 32 | 1ull << 62;
 }
@@ -121,12 +129,14 @@ inline u32 stride(u64 tile) { return u32(tile >> 32 & 0x3fff) << 4; }
 template <class T>
 float along(u64 t, unsigned row, unsigned k) {
   T v;
-  memcpy(&v, shared() + swizzle(start(t) + row / 8 * stride(t) + row % 8 * 128 + k * sizeof(T)), sizeof v);
+  memcpy(&v, shared() + swizzle(start(t) + row / 8 * stride(t) + row % 8 * 128 + k * sizeof(T)),
+         sizeof v);
   return float(v);
 }
 inline float across(u64 t, unsigned k, unsigned column) {
   __nv_bfloat16 v;
-  const u32 at = start(t) + column / 64 * leading(t) + k / 8 * stride(t) + k % 8 * 128 + column % 64 * 2;
+  const u32 at =
+      start(t) + column / 64 * leading(t) + k / 8 * stride(t) + k % 8 * 128 + column % 64 * 2;
   memcpy(&v, shared() + swizzle(at), sizeof v);
   return float(v);
 }
@@ -154,13 +164,15 @@ void multiply(float (&d)[REGISTERS], int add, A a, B b) {
 template <int R>
 void wgmma_bf16(float (&d)[R], u64 a, u64 b, int add) {
   const auto left = [&](unsigned r, unsigned k) { return shim::along<__nv_bfloat16>(a, r, k); };
-  shim::multiply<16>(d, add, left, [&](unsigned k, unsigned c) { return shim::along<__nv_bfloat16>(b, c, k); });
+  shim::multiply<16>(d, add, left,
+                     [&](unsigned k, unsigned c) { return shim::along<__nv_bfloat16>(b, c, k); });
 }
 
 template <int R>
 void wgmma_e4m3(float (&d)[R], u64 a, u64 b, int add) {
   const auto left = [&](unsigned r, unsigned k) { return shim::along<__nv_fp8_e4m3>(a, r, k); };
-  shim::multiply<32>(d, add, left, [&](unsigned k, unsigned c) { return shim::along<__nv_fp8_e4m3>(b, c, k); });
+  shim::multiply<32>(d, add, left,
+                     [&](unsigned k, unsigned c) { return shim::along<__nv_fp8_e4m3>(b, c, k); });
 }
 
 template <int R>

@@ -87,7 +87,8 @@ void run_block(char* stacks, unsigned threads) {
   std::fill(block.shared.begin(), block.shared.end(), POISON);
   for (unsigned i = 0; i < threads; ++i) {
     const dim3& s = block_size;
-    block.fibers[i] = {new_stack(stacks + i * STACK), {i % s.x, i / s.x % s.y, i / (s.x * s.y)}, false};
+    block.fibers[i] = {
+        new_stack(stacks + i * STACK), {i % s.x, i / s.x % s.y, i / (s.x * s.y)}, false};
   }
   shim_switch(&block.host, block.fibers[0].stack_pointer);
 }
@@ -103,7 +104,8 @@ void progress() { block.idle = 0; }
 void yield() {
   if (++block.idle > 4 * block.fibers.size() + 64) {
     fprintf(stderr, "deadlock in block %u %u %u: thread %u waits, %u of %u at __syncthreads\n",
-            block_index.x, block_index.y, block_index.z, block.current, block.all.arrived, block.alive);
+            block_index.x, block_index.y, block_index.z, block.current, block.all.arrived,
+            block.alive);
     abort();
   }
   go_on();

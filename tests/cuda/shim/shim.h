@@ -1,7 +1,7 @@
-// Runs CUDA kernels on the CPU, to check them where there is no GPU. Every thread of a block is a fiber;
-// blocks run one after the other. A wrong barrier shows as a deadlock or as a wrong result; races within
-// a warp, the order of memory and speed do not show. `__shared__` arrays keep their poison between
-// blocks, as on a GPU.
+// Runs CUDA kernels on the CPU, to check them where there is no GPU. Every thread of a block is a
+// fiber; blocks run one after the other. A wrong barrier shows as a deadlock or as a wrong result;
+// races within a warp, the order of memory and speed do not show. `__shared__` arrays keep their
+// poison between blocks, as on a GPU.
 #pragma once
 #include <sys/mman.h>
 #include <vector_functions.h>
