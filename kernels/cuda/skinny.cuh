@@ -7,10 +7,11 @@
 // multiply a tile, as the 16 rows, by up to 8 rows of x, as the 8 columns. The sums of the warps
 // are added in order, for ROUND tiles at a time.
 //
-// A launch has S::THREADS threads, SKINNY_SHARED bytes of shared memory, and as many blocks as
-// there are multiprocessors, or fewer. It takes most of the shared memory so that a multiprocessor
-// takes one block: of two on one of them, another would go without. When its last loads are under
-// way, a block lets the next kernel start, whose first loads fill the gap.
+// A launch has S::THREADS threads, SKINNY_SHARED bytes of shared memory, and the fewest blocks with
+// which none has more tiles than if there were one for each multiprocessor: uneven shares cost up
+// to a tenth. It takes most of the shared memory so that a multiprocessor takes one block: of two
+// on one of them, another would go without. When its last loads are under way, a block lets the
+// next kernel start, whose first loads fill the gap.
 //
 // x is f32 or bf16. With PARTS = 2, a number of x is the sum of two bf16 (16 bits of fraction),
 // each with columns of its own; with PARTS = 1 it is rounded to bf16. If X_STAYS, all of x is
