@@ -216,7 +216,7 @@ impl Budget {
         let mut module = compiled.module.clone();
         sizes.iter().for_each(|(name, size)| module.axes.fix(name.as_str(), *size));
         let Some(format) = Format::from_name("bf16") else { return Ok(false) };
-        let memory = Memory::of(&module, &compiled.weights, format, DType::BF16)?;
+        let memory = Memory::of(&module, &compiled.weights, &format, DType::BF16)?;
         let within = |context, most: Option<u64>| {
             let bytes = memory.total_bytes(context, 1);
             most.is_none_or(|most| bytes.is_some_and(|it| it <= most))

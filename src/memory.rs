@@ -2,49 +2,61 @@
 
 use frontend::WeightMap;
 use import::Checkpoint;
+use ir::storage::Encoding;
 use ir::{Axis, DType, Module, Param, Role, Type};
 use passes::{Manager, Pipeline};
 use runtime::Costs;
 
-use crate::{Error, bind, costs, lower};
+use crate::{Error, bind, costs, lower, precision::Request};
 
-/// How matrices are stored; see [`Format::bytes_of`] for what else there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How weights are stored.
+#[derive(Clone, Debug)]
 pub struct Format {
-    /// Its name.
-    pub name: &'static str,
-    /// Elements of a row that are stored together.
-    block: u64,
-    /// Bytes of so many.
-    bytes: u64,
+    /// What it was asked for by.
+    pub name: String,
+    /// Of matrices whose rows are whole blocks. Vectors, such as norms and biases, and matrices
+    /// with shorter rows stay in `bf16`, or in `f32` where that is the format.
+    dtype: DType,
+    /// What is stored otherwise.
+    precision: Option<Request>,
 }
 
 impl Format {
-    /// The format of that name: a type of elements, `fp8` (a byte for each) or `nvfp4` (half a byte
-    /// for each, and a byte for the scale of 16).
+    /// The format of that name: one of [`Encoding::names`], or another that weights can be read
+    /// in.
     pub fn from_name(name: &str) -> Option<Format> {
-        match name {
-            "fp8" => Some(Format { name: "fp8", block: 32, bytes: 32 }),
-            "nvfp4" => Some(Format { name: "nvfp4", block: 16, bytes: 9 }),
-            _ => DType::from_name(name).filter(|it| !NOT_STORED.contains(it)).map(Format::of),
+        let read = || DType::from_name(name).filter(|it| !NOT_STORED.contains(it));
+        let dtype = Encoding::from_name(name).map(|it| it.dtype).or_else(read)?;
+        Some(Format { name: name.to_owned(), dtype, precision: None })
+    }
+
+    /// The same, but for what `request` stores anew.
+    ///
+    /// # Errors
+    ///
+    /// When that is to be chosen by measuring.
+    pub fn with(self, request: Request) -> Result<Format, Error> {
+        if request.is_measured() {
+            return Err(Error::new("C0307", "nothing is measured for a plan")
+                .help("name one format, without `budget=` and `kl<=`"));
         }
+        let name = format!("{}, {}", self.name, request.text);
+        Ok(Format { name, precision: Some(request), ..self })
     }
 
-    fn of(dtype: DType) -> Format {
+    /// Bytes of a matrix, or of another parameter, with so many elements.
+    fn bytes_of(dtype: DType, elements: u64, columns: u64, is_matrix: bool) -> Option<u64> {
         let (block, bytes) = (dtype.block_len() as u64, dtype.block_bytes() as u64);
-        Format { name: dtype.name(), block, bytes }
-    }
-
-    /// Bytes of a parameter's part of one layer, repeated for each layer. A matrix whose rows are
-    /// whole blocks is stored in the format. Vectors, such as norms and biases, and matrices with
-    /// shorter rows stay in `bf16`, or in `f32` where that is the format.
-    fn bytes_of(self, elements: u64, columns: u64, is_matrix: bool) -> Option<u64> {
-        if self.block == 1 || (is_matrix && columns.is_multiple_of(self.block)) {
-            return (elements / self.block).checked_mul(self.bytes);
+        let is_long = SHORT <= columns && columns.is_multiple_of(block);
+        if !dtype.is_scaled() || (is_matrix && is_long) {
+            return (elements / block).checked_mul(bytes);
         }
         elements.checked_mul(2)
     }
 }
+
+/// Rows below this are no rows of products, but those of convolutions.
+const SHORT: u64 = 16;
 
 /// Types that no weights are stored in.
 const NOT_STORED: [DType; 4] = [DType::F64, DType::I32, DType::Bool, DType::Mixed];
@@ -79,7 +91,7 @@ impl Memory {
     pub fn of(
         module: &Module,
         maps: &[WeightMap],
-        format: Format,
+        format: &Format,
         cache: DType,
     ) -> Result<Memory, Error> {
         let step = step_form(module)?;
@@ -95,9 +107,11 @@ impl Memory {
             most_positions: step.axes.bound(past.as_ref().unwrap_or(&new)).unwrap_or(0) as u64,
             costs: costs::of(&step, &axes),
         };
+        let depth = maps.iter().flat_map(|it| &it.rules).filter_map(|it| it.layers.as_ref());
+        let depth = depth.flatten().max().map_or(0, |it| it + 1);
         for param in &step.entry().params {
             let added = match param.role {
-                Role::Weight => memory.add_weight(&step, maps, param, format),
+                Role::Weight => memory.add_weight(&step, maps, param, (format, depth)),
                 Role::State => memory.add_state(&step, past.as_ref(), &param.ty, cache),
                 Role::Input | Role::Value => Some(()),
             };
@@ -111,16 +125,24 @@ impl Memory {
         module: &Module,
         maps: &[WeightMap],
         param: &Param,
-        format: Format,
+        (format, depth): (&Format, usize),
     ) -> Option<()> {
         let rules = maps.first().map_or(&[][..], |it| &it.rules);
-        let is_bank = rules.iter().any(|it| param.name == *it.param && it.layers.is_some());
+        let rule = rules.iter().find(|it| param.name == *it.param);
+        let layers = rule.and_then(|it| it.layers.as_ref());
         let n = elements(module, &param.ty.axes)?;
         let columns = param.ty.axes.last().map_or(Some(1), |it| module.axes.fixed(it))? as u64;
-        let is_matrix = 2 <= param.ty.axes.len() - usize::from(is_bank);
+        let is_matrix = 2 <= param.ty.axes.len() - usize::from(layers.is_some());
         self.parameters = self.parameters.checked_add(n)?;
-        let bytes = format.bytes_of(n, columns, is_matrix)?;
-        self.weight_bytes = self.weight_bytes.checked_add(bytes)?;
+        let layers = layers.map_or(&[0][..], Vec::as_slice);
+        for layer in layers {
+            let request = format.precision.as_ref().filter(|_| is_matrix);
+            let anew =
+                request.and_then(|it| it.of(param.name.as_str(), *layer, depth, columns as usize));
+            let dtype = anew.map_or(format.dtype, |it| it.dtype);
+            let bytes = Format::bytes_of(dtype, n / layers.len() as u64, columns, is_matrix)?;
+            self.weight_bytes = self.weight_bytes.checked_add(bytes)?;
+        }
         Some(())
     }
 

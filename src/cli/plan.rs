@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 use frontend::Compiled;
 use import::Checkpoint;
-use ir::DType;
+use ir::{DType, storage::Encoding};
 use passes::Widths;
 use serde_json::json;
 use treen::memory::{Format, Memory, stored_bytes};
+use treen::precision::Request;
 use treen::{Budget, Error, Ranking, Spec, slices};
 
 use super::{CacheType, unwritable};
@@ -51,6 +52,9 @@ pub(super) struct PlanArgs {
     /// bf16, or in f32 with f32 [default: as the checkpoint has them, or bf16]
     #[arg(long, value_name = "FORMAT")]
     weights_as: Option<String>,
+    /// What is stored otherwise, as in a build: `nvfp4`, a published recipe and so on
+    #[arg(long, value_name = "FORMAT,..")]
+    precision: Option<String>,
     /// How keys and values are stored
     #[arg(long, value_name = "TYPE", default_value = "bf16")]
     cache: CacheType,
@@ -67,7 +71,7 @@ pub(super) struct PlanArgs {
 struct Figures {
     memory: Memory,
     /// How the weights are stored.
-    stored: &'static str,
+    stored: String,
     cache: DType,
     context: u64,
     batch: u64,
@@ -125,26 +129,31 @@ impl PlanArgs {
     }
 
     /// What the model takes, and how its weights are stored.
-    fn memory(&self) -> Result<(Memory, &'static str), Error> {
+    fn memory(&self) -> Result<(Memory, String), Error> {
         let spec = Spec::open(&self.spec, &self.set, &mut super::progress)?;
         let (compiled, widths) = self.compile(spec.clone())?;
         let format = Format::from_name(self.weights_as.as_deref().unwrap_or("bf16"));
         let format = format.ok_or_else(|| {
-            Error::new("C0305", "weights are not stored in such a format").help(
-                "fp8, nvfp4, f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k or q6_k",
-            )
+            let names: Vec<&str> = Encoding::names().collect();
+            Error::new("C0305", "weights are not stored in such a format")
+                .help(format!("{}, q4_1, q5_0, q5_1, q5_k or q6_k", names.join(", ")))
         })?;
+        let format = match &self.precision {
+            Some(it) => format.with(Request::parse(it)?)?,
+            None => format,
+        };
         let (maps, cache) = (&compiled.weights, self.cache.dtype());
         let mut module = compiled.module.clone();
         widths.iter().for_each(|(name, size)| module.axes.fix(name, size));
-        let mut memory = Memory::of(&module, maps, format, cache)?;
+        let mut memory = Memory::of(&module, maps, &format, cache)?;
         let path = self.weights.as_deref().or(spec.weights.as_deref());
-        let is_whole = self.weights_as.is_none() && self.budget.is_none();
+        let is_told = self.weights_as.is_some() || self.precision.is_some();
+        let is_whole = !is_told && self.budget.is_none();
         let Some(path) = path.filter(|_| is_whole) else {
             return Ok((memory, format.name));
         };
         memory.weight_bytes = stored_bytes(&compiled.module, maps, &Checkpoint::open(path)?)?;
-        Ok((memory, "as in the checkpoint"))
+        Ok((memory, "as in the checkpoint".to_owned()))
     }
 }
 
@@ -170,7 +179,7 @@ impl Figures {
         let (position, sequence) = (memory.position_bytes, memory.sequence_bytes);
         let cached = format!("{batch} x {context} positions of {position} bytes, {cache}");
         let lines = [
-            ("bytes of weights", memory.weight_bytes, (*stored).to_owned()),
+            ("bytes of weights", memory.weight_bytes, stored.clone()),
             ("bytes of keys and values", self.cache_bytes, cached),
             ("bytes of states", self.state_bytes, format!("{batch} x {sequence} bytes, f32")),
             ("bytes of it all", self.total_bytes, String::new()),

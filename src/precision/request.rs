@@ -3,6 +3,7 @@
 use frontend::fits;
 use ir::storage::Encoding;
 
+use super::fitting;
 use crate::Error;
 
 /// A published way to store a model, by name.
@@ -160,6 +161,13 @@ impl Request {
     /// Whether the choice needs calibration text.
     pub fn is_measured(&self) -> bool {
         self.budget.is_some() || self.kl.is_some()
+    }
+
+    /// The format of a parameter in a layer, of so many, if it is stored anew and nothing is
+    /// measured.
+    pub fn of(&self, param: &str, layer: usize, layers: usize, columns: usize) -> Option<Encoding> {
+        let is_open = self.keeps(param, layer, layers).is_none();
+        fitting(self.formats.first().copied().filter(|_| is_open), columns).ok().flatten()
     }
 
     /// Why a parameter stays in a layer, of so many, if it does.

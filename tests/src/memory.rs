@@ -10,7 +10,7 @@ const GIB: f64 = (1 << 30) as f64;
 fn memory(name: &str, format: &str) -> Memory {
     let compiled = spec(name).compile().unwrap_or_else(|why| panic!("{name}: {why}"));
     let format = Format::from_name(format).expect("a format");
-    Memory::of(&compiled.module, &compiled.weights, format, DType::BF16)
+    Memory::of(&compiled.module, &compiled.weights, &format, DType::BF16)
         .unwrap_or_else(|why| panic!("{name}: {why}"))
 }
 
@@ -72,4 +72,26 @@ fn a_text_read_as_a_whole_leaves_nothing() {
     let it = memory("bert-base", "f32");
     assert_eq!((it.position_bytes, it.sequence_bytes, it.most_positions), (0, 0, 512));
     assert_eq!(it.weight_bytes, 4 * it.parameters);
+}
+
+/// Products within layers take nine bytes for 16 elements, but for the first two and the last eight
+/// layers; embedding and head stay.
+#[test]
+fn a_recipe_counts_what_it_stores_anew() {
+    let compiled = spec("nano2-12b").compile().unwrap_or_else(|why| panic!("{why}"));
+    let bytes = |request: Option<&str>| {
+        let format = Format::from_name("bf16").expect("a format");
+        let format = match request {
+            Some(it) => format.with(treen::precision::Request::parse(it).expect("a request")),
+            None => Ok(format),
+        };
+        let format = format.unwrap_or_else(|why| panic!("{why}"));
+        let memory = Memory::of(&compiled.module, &compiled.weights, &format, DType::BF16);
+        memory.unwrap_or_else(|why| panic!("{why}")).weight_bytes
+    };
+    let [whole, all, recipe] = [None, Some("nvfp4"), Some("nvfp4-12b")].map(bytes);
+    assert_eq!(format!("{:.2}", all as f64 / 1e9), "8.86");
+    assert!(all < recipe && recipe < whole && 2 * recipe < whole + all, "{whole} {all} {recipe}");
+    let measured = treen::precision::Request::parse("kl<=0.1").expect("a request");
+    assert!(Format::from_name("bf16").expect("a format").with(measured).is_err());
 }

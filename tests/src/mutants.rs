@@ -6,6 +6,7 @@
 
 mod arithmetic;
 mod attention;
+mod codecs;
 mod loops;
 mod norms;
 mod promises;
