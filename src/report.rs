@@ -13,7 +13,7 @@ use plan::Plan;
 use runtime::WeightSlot;
 use serde::Serialize;
 
-use crate::Lowered;
+use crate::{Lowered, precision};
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -36,6 +36,9 @@ pub struct Report {
     pub buffers: Vec<BufferReport>,
     /// The weights, by bank and format.
     pub weights: Vec<WeightReport>,
+    /// Which of them are stored anew and why, once they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<precision::Report>,
 }
 
 /// What a pass did.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use frontend::WeightMap;
 use runtime::{Compiled, Manifest, Pages};
-use treen::{Error, Lowered, Options, Report, Sliced, Spec, Weights};
+use treen::{Error, Lowered, Options, Report, Sliced, Spec, Weights, precision};
 
 use super::{ModelArgs, file_error, opt, unwritable};
 
@@ -65,7 +65,9 @@ impl BuildArgs {
         }
         let mut shown = String::new();
         let mut report = Report::new(&compiled.module);
-        let options = Options { widths, ..self.model.precision.options(&self.model)? };
+        let assignment = self.model.precision.assign(&self.model)?;
+        let options = assignment.clone().unwrap_or_default().options(self.model.options());
+        let options = Options { widths, ..options };
         let lowered = treen::lower(compiled.module, &options, &mut |step| {
             shown += &opt::print_after(self.print_after.as_deref(), step);
             if self.report.is_some() {
@@ -99,6 +101,8 @@ impl BuildArgs {
         }
         if let Some(path) = &self.report {
             report.finish(&unbound.lowered);
+            let of_program = |it| precision::Report::new(&unbound.lowered.program, it);
+            report.precision = assignment.as_ref().map(of_program);
             write_report(path, &report)?;
         }
         runtime::write_executable(&output, &unbound.manifest()?, &pages)?;

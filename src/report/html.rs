@@ -32,11 +32,20 @@ pub(super) fn page(report: &Report) -> String {
          <h2>The graph as it runs</h2>\n{lowered}\
          <h2>Memory over time</h2>\n{}\
          <h2>Plan</h2>\n<pre>{plan}</pre>\n\
-         <h2>Weights</h2>\n{}</html>\n",
+         <h2>Weights</h2>\n{}{}</html>\n",
         metrics(report),
         memory::chart(&report.buffers),
         weights(&report.weights),
+        precision(report),
     )
+}
+
+/// What is stored anew, and why.
+fn precision(report: &Report) -> String {
+    let text = |it: &crate::precision::Report| {
+        format!("<h2>Precision</h2>\n<pre>{}</pre>\n", escaped(&it.to_string()))
+    };
+    report.precision.as_ref().map_or(String::new(), text)
 }
 
 /// `text` as it stands in a page.
