@@ -15,6 +15,9 @@ fn cuda_headers() -> Option<PathBuf> {
     folders.map(|it| it.join("include")).find(|it| it.join("cuda_fp8.h").is_file())
 }
 
+/// How g++ reads what is written for nvcc, which lets a word be read as another type.
+const FLAGS: &[&str] = &["-x", "c++", "-std=c++17", "-O2", "-fno-strict-aliasing", "-w", "-I."];
+
 /// Files of a folder with an extension.
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("the folder is there");
@@ -56,7 +59,7 @@ fn kernels_on_the_shim() {
     gather(&root, &folder);
     let compile = |arguments: &[&str]| {
         let mut command = Command::new("g++");
-        command.current_dir(&folder).args(["-x", "c++", "-std=c++17", "-O2", "-w", "-I."]);
+        command.current_dir(&folder).args(FLAGS);
         run(command.arg("-isystem").arg(&headers).args(arguments));
     };
     compile(&["-c", "shim.cpp", "-o", "shim.o"]);
