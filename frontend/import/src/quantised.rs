@@ -98,6 +98,8 @@ fn parts_of(codes: &Held, entries: &[Held]) -> Option<(String, Parts)> {
 fn whole(parts: &Parts) -> Option<(DType, Vec<usize>)> {
     let (codes, scale) = (&parts.codes.1, &parts.scale.1);
     let &[rows, width] = codes.shape.as_slice() else { return None };
+    // Rows without bytes may be more than there is memory for what they begin with.
+    (0 < width).then_some(())?;
     let is = |entry: &Entry, name: &str| entry.stored == Stored::Foreign(name.into());
     let is_e8m0 = is(scale, "U8") || is(scale, "F8_E8M0");
     let in_blocks = |dtype: DType, columns: usize| {
@@ -397,6 +399,16 @@ mod tests {
         assert_eq!(take_apart(Convention::ModelOpt, DType::Q8_0, [1, 32], &[0; 34]), None);
         assert_eq!(take_apart(Convention::ModelOpt, DType::NvFp4, [1, 32], &[0; 3]), None);
         assert_eq!(take_apart(Convention::ModelOpt, DType::NvFp4, [0, 16], &[]), None);
+    }
+
+    #[test]
+    fn rows_without_bytes_are_no_matrix() {
+        let part = |end, dtype, shape| Part { end, dtype, shape, bytes: Vec::new() };
+        let codes = part("weight", Dtype::F8_E4M3, vec![1 << 60, 0]);
+        let mut scale = part("weight_scale", Dtype::F32, vec![]);
+        scale.bytes = vec![0; 4];
+        let (all, parts) = merge(held(&[codes, scale]).0);
+        assert_eq!((all.len(), parts.len()), (2, 0));
     }
 
     #[test]
