@@ -126,6 +126,9 @@ struct ModelArgs {
     /// What runs the model: `cpu`, or `cuda` with the architectures to make code for
     #[arg(long, value_name = "cpu|cuda[:sm_90a,..]", default_value = "cpu")]
     target: TargetArg,
+    /// For GPUs: multiply prompts in `f32` too, which is exact and slow
+    #[arg(long)]
+    exact: bool,
     /// How weights are stored.
     #[command(flatten)]
     precision: precision::PrecisionArgs,
@@ -254,7 +257,7 @@ impl ModelArgs {
         };
         let rules = self.rules.0.clone();
         let told = Options { passes, check, cache, limit, rules, ..Options::default() };
-        Options { target, architectures, ..told }
+        Options { target, architectures, rounds: !self.exact, ..told }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use ir::{Function, Module, Name, Node, Op, Scope, Value};
-use passes::{Contract, Cx, Fault, Inline, Pass};
+use kernels::Kernel;
+use passes::{Contract, Cx, Fault, Inline, Pass, PassOption};
 
 /// Makes every chosen claim of a kernel a function of its own, see [`kernels::cover`].
 ///
@@ -20,6 +21,10 @@ impl Pass for Cover {
         "gives to kernels what they can compute"
     }
 
+    fn options(&self) -> &'static [PassOption] {
+        &[PassOption { name: "target", default: "cpu", doc: "whose kernels: `cpu` or `cuda`" }]
+    }
+
     fn contract(&self) -> Contract {
         Contract::Exact
     }
@@ -29,25 +34,37 @@ impl Pass for Cover {
     }
 
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
+        let kernels = match cx.option("target") {
+            "cpu" => kernels::CPU,
+            "cuda" => kernels::CUDA,
+            other => return Err(Fault::new(format!("`{other}` is neither `cpu` nor `cuda`"))),
+        };
         let mut any = |_: &Name, _: &str| true;
-        let (at_once, grouped) = (at_once(module, &mut any)?, group_by_group(module, &mut any)?);
+        let (at_once, grouped) =
+            (at_once(module, kernels, &mut any)?, group_by_group(module, kernels, &mut any)?);
         let mut allows = |function: &Name, kernel: &str| cx.allows(function, kernel);
         match launches(&grouped) < launches(&at_once) {
-            true => group_by_group(module, &mut allows),
-            false => self::at_once(module, &mut allows),
+            true => group_by_group(module, kernels, &mut allows),
+            false => self::at_once(module, kernels, &mut allows),
         }
     }
 }
 
 type Allows<'a> = dyn FnMut(&Name, &str) -> bool + 'a;
 
-fn at_once(module: &Module, allows: &mut Allows<'_>) -> Result<Module, Fault> {
-    Ok(kernels::cover(&expanded(module)?, kernels::ALL, allows))
+type Kernels = &'static [&'static dyn Kernel];
+
+fn at_once(module: &Module, kernels: Kernels, allows: &mut Allows<'_>) -> Result<Module, Fault> {
+    Ok(kernels::cover(&expanded(module)?, kernels, allows))
 }
 
-fn group_by_group(module: &Module, allows: &mut Allows<'_>) -> Result<Module, Fault> {
-    let groups = expanded(&kernels::cover(module, kernels::ALL, allows))?;
-    Ok(kernels::cover(&groups, kernels::ALL, allows))
+fn group_by_group(
+    module: &Module,
+    kernels: Kernels,
+    allows: &mut Allows<'_>,
+) -> Result<Module, Fault> {
+    let groups = expanded(&kernels::cover(module, kernels, allows))?;
+    Ok(kernels::cover(&groups, kernels, allows))
 }
 
 /// `module` without the functions that rules made.

@@ -42,6 +42,8 @@ pub struct Options {
     pub rules: Arc<Rules>,
     /// What runs the model.
     pub target: Target,
+    /// For GPUs, whether prompts may be multiplied in 16 bits.
+    pub rounds: bool,
     /// For GPUs, the architectures that code is made for, such as `sm_90a`.
     pub architectures: Vec<String>,
 }
@@ -59,6 +61,7 @@ impl Default for Options {
             widths: Widths::default(),
             rules: Arc::new(Rules::standard()),
             target: Target::Cpu,
+            rounds: true,
             architectures: Vec::new(),
         }
     }
@@ -112,6 +115,11 @@ impl Options {
             let cache = format!("incremental,cache{{dtype={}}},", self.cache);
             list = list.replacen("incremental,", &cache, 1);
         }
+        if self.target == Target::Cuda {
+            // There, launches cost more than the products of one row.
+            list = list.replacen(",fuse,", ",join,fuse,", 1);
+            list = list.replacen(",cover,", ",cover{target=cuda},", 1);
+        }
         if !self.rules.identity.is_empty() {
             let fuse = format!(",fuse{{rules={}}},", self.rules.identity);
             list = list.replacen(",fuse,", &fuse, 1);
@@ -145,6 +153,7 @@ pub struct Lowered {
 /// What is left to do for a GPU.
 struct Gpu {
     draft: cuda::Draft,
+    rounds: bool,
     architectures: Vec<String>,
 }
 
@@ -155,9 +164,9 @@ impl Lowered {
     ///
     /// What no kernel can do.
     pub fn kernels(&self) -> Result<Option<cuda::GpuProgram>, Error> {
-        let Some(Gpu { draft, .. }) = &self.gpu else { return Ok(None) };
+        let Some(Gpu { draft, rounds, .. }) = &self.gpu else { return Ok(None) };
         let formats: Vec<DType> = self.program.weights.iter().map(|it| it.dtype).collect();
-        let program = draft.program(&self.module, &self.plan, &formats);
+        let program = draft.program(&self.module, &self.plan, &formats, *rounds);
         program.map(Some).map_err(|why| Error::new("C0201", why))
     }
 
@@ -235,7 +244,7 @@ fn plan_for(
             let program = plan::program(module, axes, &plan)?;
             let program = Program { abi: runtime::abi::ABI, target: Target::Cuda, ..program };
             let architectures = options.architectures.clone();
-            Ok((program, plan, Some(Gpu { draft, architectures })))
+            Ok((program, plan, Some(Gpu { draft, rounds: options.rounds, architectures })))
         }
     }
 }

@@ -1,41 +1,7 @@
-// Norms, softmax and look-ups: one block works on one row at a time.
+// Softmax in place, look-ups and copies: one block works on one row at a time.
 #pragma once
 #include "base.cuh"
 #include "softmax.cuh"
-
-// y = x * rsqrt(mean(x * x) + eps) * weight, for `n` rows of `WIDTH`.
-template <int WIDTH, int THREADS, class X, class Y>
-__device__ void rms_norm(Y* y, const X* x, const float* weight, long n, float eps) {
-  __shared__ float shared[THREADS / 32];
-  for (long row = blockIdx.x; row < n; row += gridDim.x) {
-    const X* from = x + row * WIDTH;
-    float squares = 0;
-    for (int i = threadIdx.x; i < WIDTH; i += THREADS) squares += wide(from[i]) * wide(from[i]);
-    float scale = 1.0f / sqrtf(block_sum<THREADS>(squares, shared) / WIDTH + eps);
-    for (int i = threadIdx.x; i < WIDTH; i += THREADS)
-      put(y + row * WIDTH + i, wide(from[i]) * scale * weight[i]);
-  }
-}
-
-// y = (x - mean(x)) * rsqrt(variance(x) + eps) * weight + bias.
-template <int WIDTH, int THREADS, class X, class Y>
-__device__ void layer_norm(Y* y, const X* x, const float* weight, const float* bias, long n, float eps) {
-  __shared__ float shared[THREADS / 32];
-  for (long row = blockIdx.x; row < n; row += gridDim.x) {
-    const X* from = x + row * WIDTH;
-    float sum = 0;
-    for (int i = threadIdx.x; i < WIDTH; i += THREADS) sum += wide(from[i]);
-    float mean = block_sum<THREADS>(sum, shared) / WIDTH;
-    float squares = 0;
-    for (int i = threadIdx.x; i < WIDTH; i += THREADS) {
-      float apart = wide(from[i]) - mean;
-      squares += apart * apart;
-    }
-    float scale = 1.0f / sqrtf(block_sum<THREADS>(squares, shared) / WIDTH + eps);
-    for (int i = threadIdx.x; i < WIDTH; i += THREADS)
-      put(y + row * WIDTH + i, (wide(from[i]) - mean) * scale * weight[i] + bias[i]);
-  }
-}
 
 // Softmax of rows of `width`, which may stand where they are read.
 template <int THREADS>
@@ -67,4 +33,11 @@ __device__ void gather(float* y, W table, const int* index, long n, int rows, in
     for (int j = threadIdx.x; j < width; j += THREADS)
       y[i * width + j] = (unsigned)row < (unsigned)rows ? table(row, j) : 0.0f;
   }
+}
+
+// Rounds `n` numbers.
+template <int THREADS, class Y, class X>
+__device__ void narrow(Y* y, const X* x, long n) {
+  long stride = (long)gridDim.x * THREADS;
+  for (long i = (long)blockIdx.x * THREADS + threadIdx.x; i < n; i += stride) put(y + i, wide(x[i]));
 }

@@ -12,6 +12,7 @@ mod cover;
 mod gather;
 mod layer_norm;
 mod matmul;
+mod norm_matmul;
 mod rms_norm;
 mod softmax;
 mod ssd;
@@ -142,8 +143,21 @@ pub trait Kernel: Sync {
     }
 }
 
-/// Every kernel. Of claims that cover equally many nodes the first kernel's wins.
-pub const ALL: &[&dyn Kernel] = &[
+/// The kernels of CPUs. Of claims that cover equally many nodes the first kernel's wins.
+pub const CPU: &[&dyn Kernel] = &[
+    &matmul::MatMul,
+    &attention::Attention,
+    &rms_norm::RmsNorm,
+    &layer_norm::LayerNorm,
+    &softmax::Softmax,
+    &gather::Gather,
+    &conv1d::Conv1d,
+    &ssd::Ssd,
+];
+
+/// The kernels of GPUs: those, and one that saves a launch.
+pub const CUDA: &[&dyn Kernel] = &[
+    &norm_matmul::NormMatMul,
     &matmul::MatMul,
     &attention::Attention,
     &rms_norm::RmsNorm,
@@ -157,7 +171,7 @@ pub const ALL: &[&dyn Kernel] = &[
 /// The kernel that a function of [`cover`] is for.
 pub fn of_function(function: &Function) -> Option<&'static dyn Kernel> {
     let name = function.origin.as_ref()?.function.strip_prefix("kernel::")?;
-    ALL.iter().copied().find(|it| it.name() == name)
+    CUDA.iter().copied().find(|it| it.name() == name)
 }
 
 /// The axes of a type but its last `n`.

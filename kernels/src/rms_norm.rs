@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation of rows: `cpu/src/norm.rs`.
 
-use ir::{Function, Scope};
+use ir::{Function, Node, Scope};
 
 use crate::{Kernel, Site, Word, callee, number, rows};
 
@@ -13,11 +13,7 @@ impl Kernel for RmsNorm {
     }
 
     fn claim(&self, site: &Site<'_>, root: usize) -> Option<Vec<usize>> {
-        let node = &site.function.nodes()[root];
-        let is_norm = site.origin_of_call(node)?.function == "prelude::rms_norm";
-        let [x, weight] = node.operands[..] else { return None };
-        let dense = site.function.ty(x).axes.ends_with(&site.function.ty(weight).axes);
-        (is_norm && dense).then(|| vec![root])
+        is_dense_norm(site, &site.function.nodes()[root]).then(|| vec![root])
     }
 
     fn words(&self, scope: Scope<'_>, function: &Function) -> Vec<Word> {
@@ -35,4 +31,12 @@ impl Kernel for RmsNorm {
             Word::real(number(callee(scope, function), "eps")),
         ]
     }
+}
+
+/// Whether `node` normalises rows of the last axes.
+pub(crate) fn is_dense_norm(site: &Site<'_>, node: &Node) -> bool {
+    let origin = site.origin_of_call(node);
+    let [x, weight] = node.operands[..] else { return false };
+    let dense = site.function.ty(x).axes.ends_with(&site.function.ty(weight).axes);
+    origin.is_some_and(|it| it.function == "prelude::rms_norm") && dense
 }

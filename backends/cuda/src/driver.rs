@@ -164,6 +164,42 @@ impl Device {
             .map_err(|error| fault("a kernel wants more shared memory than there is", error))
     }
 
+    /// Describes a matrix, `[columns, rows]`, for the copy engine: 128-byte swizzle, zeros out of
+    /// bounds.
+    pub(crate) fn tensor_map(
+        &self,
+        address: u64,
+        element_bytes: u64,
+        size: [u64; 2],
+        boxed: [u32; 2],
+    ) -> Result<Argument, Fault> {
+        let dtype = match element_bytes {
+            2 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+            _ => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_UINT8,
+        };
+        let mut map = Box::new(sys::CUtensorMap { opaque: [0; 16] });
+        let stride = [size[0] * element_bytes];
+        // SAFETY: all pointers live until the call is over; the address is only written down.
+        let encoded = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &mut *map,
+                dtype,
+                2,
+                address as *mut c_void,
+                size.as_ptr(),
+                stride.as_ptr(),
+                boxed.as_ptr(),
+                [1u32, 1].as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        encoded.result().map_err(|error| fault("a matrix can not be described", error))?;
+        Ok(Argument::Map(map))
+    }
+
     /// Enqueues a kernel. Where `overlaps`, it may start before the kernel before it has ended, and
     /// waits for that by itself.
     pub(crate) fn launch(&self, launch: &Shape, arguments: &mut [Argument]) -> Result<(), Fault> {
@@ -174,8 +210,8 @@ impl Device {
             attributes.push(sys::CUlaunchAttribute { id, pad: [0; 4], value });
         }
         let config = sys::CUlaunchConfig {
-            gridDimX: launch.blocks,
-            gridDimY: 1,
+            gridDimX: launch.blocks[0],
+            gridDimY: launch.blocks[1],
             gridDimZ: 1,
             blockDimX: launch.threads,
             blockDimY: 1,
@@ -185,8 +221,7 @@ impl Device {
             attrs: attributes.as_mut_ptr(),
             numAttrs: attributes.len() as u32,
         };
-        let mut pointers: Vec<*mut c_void> =
-            arguments.iter_mut().map(|it| std::ptr::from_mut(it).cast()).collect();
+        let mut pointers: Vec<*mut c_void> = arguments.iter_mut().map(Argument::pointer).collect();
         // SAFETY: the arguments are those of the kernel's text, which the same list was printed
         // from; they live until the call is over.
         let launched = unsafe {
@@ -288,14 +323,28 @@ pub(crate) struct Function(sys::CUfunction);
 /// How a kernel is launched.
 pub(crate) struct Shape {
     pub(crate) function: Function,
-    pub(crate) blocks: u32,
+    pub(crate) blocks: [u32; 2],
     pub(crate) threads: u32,
     pub(crate) shared: u32,
     pub(crate) overlaps: bool,
 }
 
 /// What a kernel is called with.
-pub(crate) type Argument = u64;
+pub(crate) enum Argument {
+    /// A number or an address.
+    Word(u64),
+    /// A matrix that the copy engine reads.
+    Map(Box<sys::CUtensorMap>),
+}
+
+impl Argument {
+    fn pointer(&mut self) -> *mut c_void {
+        match self {
+            Argument::Word(word) => std::ptr::from_mut(word).cast(),
+            Argument::Map(map) => std::ptr::from_mut(&mut **map).cast(),
+        }
+    }
+}
 
 /// A step that was recorded.
 pub(crate) struct Graph(sys::CUgraphExec);

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use ir::{Axis, DType, Extent, Function, Module, Name, StepAxes};
-use kernels_cuda::{Call, Functor, Grid, Instance, Word as Given, template};
+use kernels_cuda::{COUNTER_BYTES, Call, Functor, Grid, Instance, Map, Word as Given, template};
 use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Stride, Word};
 
 use crate::loops;
-use crate::program::{self, Blocks, GpuProgram, Kernel, Product, Sum};
+use crate::program::{self, Blocks, Form, GpuProgram, Kernel, Product, Sum, TensorMap};
 
 /// A function whose code is generated, with what it is called with.
 pub(crate) struct Generated {
@@ -26,6 +26,8 @@ pub(crate) struct Emitter<'a> {
     formats: &'a [DType],
     /// The extent that counts positions of earlier steps.
     past: Option<usize>,
+    /// Whether kernels for many rows may round what they multiply.
+    rounds: bool,
     program: GpuProgram,
 }
 
@@ -40,11 +42,13 @@ pub(crate) fn emit(
     plan: &Plan,
     generated: &BTreeMap<Name, Generated>,
     formats: &[DType],
+    rounds: bool,
 ) -> Result<GpuProgram, String> {
     let past = axes.past.as_ref().and_then(|it| plan.extents.iter().position(|at| at == it));
     let program = GpuProgram::default();
-    let mut emitter = Emitter { module, plan, generated, formats, past, program };
+    let mut emitter = Emitter { module, plan, generated, formats, past, rounds, program };
     emitter.program.steps = emitter.steps(&plan.steps)?;
+    emitter.program.scratch_bytes += COUNTER_BYTES;
     emitter.program.reader = emitter.program.kernels.len();
     emitter.program.kernels.push(reader());
     Ok(emitter.program)
@@ -69,7 +73,7 @@ impl Emitter<'_> {
     }
 
     /// The forms of a launch: one for each choice of formats that layers have.
-    fn launch(&mut self, launch: &plan::Launch) -> Result<Vec<program::Launch>, String> {
+    fn launch(&mut self, launch: &plan::Launch) -> Result<Vec<Form>, String> {
         let mut forms = Vec::new();
         for (layers, formats) in self.formats_of(launch) {
             for instance in self.instances(launch, &formats)? {
@@ -148,7 +152,12 @@ impl Emitter<'_> {
                     None => Default::default(),
                 };
                 let words = self.given(launch, formats);
-                let call = Call { words: &words, operands: &operands, results: &results };
+                let call = Call {
+                    words: &words,
+                    operands: &operands,
+                    results: &results,
+                    rounds: self.rounds,
+                };
                 template(&call).map_err(|why| format!("{name}: {why}"))
             }
         }
@@ -181,12 +190,32 @@ impl Emitter<'_> {
         loops::functor(self.module, &it.function, it.products, &it.words, first)
     }
 
-    /// A launch of `instance`, whose kernel is among the program's from now on.
+    /// What `instance` launches.
     fn form(
         &mut self,
         launch: &plan::Launch,
-        instance: Instance,
+        mut instance: Instance,
         layers: Layers,
+    ) -> Result<Form, String> {
+        let rows = instance.rows.map(|(at, most)| (self.factor(launch, at), most));
+        if let Some((bytes, words)) = &instance.scratch {
+            let bounds = words.iter().map(|&it| self.bound(launch, it));
+            let bytes = bounds.fold(*bytes, u64::saturating_mul);
+            self.program.scratch_bytes = self.program.scratch_bytes.max(bytes);
+        }
+        let mut launches = Vec::new();
+        if let Some(before) = instance.before.take() {
+            launches.push(self.launch_of(launch, *before)?);
+        }
+        launches.push(self.launch_of(launch, instance)?);
+        Ok(Form { layers, rows, launches })
+    }
+
+    /// A launch of `instance`, whose kernel is among the program's from now on.
+    fn launch_of(
+        &mut self,
+        launch: &plan::Launch,
+        instance: Instance,
     ) -> Result<program::Launch, String> {
         let name = self.plan.callee_name(launch.callee).to_owned();
         let mut words = Vec::new();
@@ -201,22 +230,51 @@ impl Emitter<'_> {
             passed.push((i, word.moves));
             words.push(word);
         }
-        let blocks = self.blocks(launch, &instance.grid);
-        let rows = instance.rows.map(|(at, most)| (self.factor(launch, at), most));
+        let [x, y] = &instance.grid;
+        let blocks = [self.blocks(launch, x), self.blocks(launch, y)];
+        let maps = instance.maps.iter().map(|it| self.map(launch, it)).collect();
         let source = source(&instance, &passed);
         let same = self.program.kernels.iter().position(|it| it.source == source);
         let kernel = same.unwrap_or_else(|| {
             let Instance { threads, shared, .. } = instance;
             let (entry, images) = ("run".to_owned(), Vec::new());
-            self.program.kernels.push(Kernel { name, entry, source, images, threads, shared });
+            let only = instance.architecture.map(str::to_owned);
+            let kernel = Kernel { name, entry, source, only, images, threads, shared };
+            self.program.kernels.push(kernel);
             self.program.kernels.len() - 1
         });
-        Ok(program::Launch { kernel, layers, rows, words, blocks })
+        Ok(program::Launch { kernel, maps, words, blocks })
     }
 
     fn blocks(&self, launch: &plan::Launch, grid: &Grid) -> Blocks {
         let of = grid.of.iter().map(|&it| self.factor(launch, it)).collect();
         Blocks { of, each: grid.each, most: grid.most }
+    }
+
+    fn map(&self, launch: &plan::Launch, map: &Map) -> TensorMap {
+        let mut word = self.word(&launch.words[map.word]).expect("the word of an address");
+        word.sum = word.sum.plus(Sum::number(map.offset));
+        let (number, counted) = map.rows;
+        let rows = counted.map_or(Sum::number(1), |it| self.factor(launch, it));
+        TensorMap {
+            word,
+            element_bytes: if map.dtype == DType::BF16 { 2 } else { 1 },
+            columns: map.columns,
+            rows: Sum::number(number).times(&rows),
+            boxed: map.boxed,
+        }
+    }
+
+    /// The most that word `at` can be.
+    fn bound(&self, launch: &plan::Launch, at: usize) -> u64 {
+        match &launch.words[at] {
+            Word::Bits(number) => *number,
+            Word::Size(axes) => axes
+                .iter()
+                .map(|it| self.module.axes.bound(it).map_or(u64::MAX, |it| it as u64))
+                .fold(1, u64::saturating_mul),
+            _ => 1,
+        }
     }
 
     /// Word `at`, which is a number.
@@ -346,16 +404,29 @@ fn source(instance: &Instance, passed: &[(usize, bool)]) -> String {
         true => format!(", long a{i}, long b{i}"),
         false => format!(", long w{i}"),
     };
+    let maps: String = (0..instance.maps.len())
+        .map(|it| format!(", const __grid_constant__ TensorMap m{it}"))
+        .collect();
     let parameters: String = passed.iter().map(parameter).collect();
+    let cluster = match instance.cluster {
+        0 | 1 => String::new(),
+        blocks => format!("__cluster_dims__({blocks}, 1, 1) "),
+    };
+    let bounds = match instance.residents {
+        0 => instance.threads.to_string(),
+        residents => format!("{}, {residents}", instance.threads),
+    };
     let _ = writeln!(
         text,
-        "extern \"C\" __global__ void __launch_bounds__({}) run(const long* past{parameters}) {{",
-        instance.threads
+        "extern \"C\" __global__ void {cluster}__launch_bounds__({bounds})\n\
+         run(const long* past{maps}{parameters}) {{"
     );
     for (i, _) in passed.iter().filter(|it| it.1) {
         let _ = writeln!(text, "  const long w{i} = a{i} + b{i} * *past;");
     }
-    text += "  wait_for_earlier();\n  let_later_start();\n";
+    if !instance.waits {
+        text += "  wait_for_earlier();\n  let_later_start();\n";
+    }
     let body = instance.body.trim_start();
     let _ = writeln!(text, "  {}\n}}", body.trim_end());
     text

@@ -11,14 +11,15 @@ use std::time::Instant;
 use runtime::{Ceilings, Engine, ExtentRole, Fault, Opened, Pages, Port, Program};
 
 use crate::driver::{Argument, Device, Function, Graph, Memory, Pinned, Shape};
-use crate::program::{Base, Blocks, Counter, GpuProgram, Launch, Step, Word};
+use crate::program::{Base, Blocks, Counter, Form, GpuProgram, Launch, Step, Sum, TensorMap, Word};
 
 /// A program in the memory of a GPU.
 struct Gpu {
     name: String,
     overlaps: bool,
     program: GpuProgram,
-    functions: Vec<Function>,
+    /// Those kernels that are for this device.
+    functions: Vec<Option<Function>>,
     weights: Memory,
     /// Where each weight begins.
     slots: Vec<u64>,
@@ -76,15 +77,18 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, capacity: u64) 
     let properties = device.properties()?;
     let image = choose(&gpu, properties.capability)?;
     check_room(program, &gpu, weights.len() as u64, capacity, properties.memory[0])?;
-    let functions: Vec<Function> = gpu
+    let functions: Vec<Option<Function>> = gpu
         .kernels
         .iter()
         .map(|it| {
+            if it.images[image].is_empty() {
+                return Ok(None);
+            }
             let function = device.function(&it.images[image], &it.entry)?;
             if 0 < it.shared {
                 device.allow_shared(&function, it.shared)?;
             }
-            Ok(function)
+            Ok(Some(function))
         })
         .collect::<Result<_, Fault>>()?;
     let shared = |port: &Port| {
@@ -190,17 +194,12 @@ impl Gpu {
         for step in steps {
             match step {
                 Step::Launch(forms) => {
-                    let fits = |it: &&Launch| match &it.layers {
-                        Some((id, layers)) => layers.contains(&loops[*id]),
-                        None => true,
-                    } && it.rows.as_ref().is_none_or(|(rows, most)| {
-                        rows.value(extents, loops) <= *most
-                    });
-                    let form = forms
-                        .iter()
-                        .find(fits)
-                        .ok_or_else(|| Fault::new("R0201", "no form of a launch fits its layer"))?;
-                    self.launch(form, extents, loops, std::mem::take(first))?;
+                    let form = forms.iter().find(|it| self.fits(it, extents, loops));
+                    let form =
+                        form.ok_or_else(|| Fault::new("R0201", "no form of a launch fits"))?;
+                    for launch in &form.launches {
+                        self.launch(launch, extents, loops, std::mem::take(first))?;
+                    }
                 }
                 Step::Loop { id, size, reverse, steps } => {
                     let size = size.value(extents, loops);
@@ -215,6 +214,15 @@ impl Gpu {
         Ok(())
     }
 
+    /// Whether `form` is for this device, this layer and so many rows.
+    fn fits(&self, form: &Form, extents: &[u64], loops: &[u64]) -> bool {
+        let layer = |(id, layers): &(usize, Vec<u64>)| layers.contains(&loops[*id]);
+        let few = |(rows, most): &(Sum, u64)| rows.value(extents, loops) <= *most;
+        form.launches.iter().all(|it| self.functions[it.kernel].is_some())
+            && form.layers.as_ref().is_none_or(layer)
+            && form.rows.as_ref().is_none_or(few)
+    }
+
     fn launch(
         &self,
         launch: &Launch,
@@ -222,17 +230,20 @@ impl Gpu {
         loops: &[u64],
         first: bool,
     ) -> Result<(), Fault> {
-        let blocks = self.blocks(&launch.blocks, extents, loops);
-        if blocks == 0 {
+        let blocks = launch.blocks.each_ref().map(|it| self.blocks(it, extents, loops));
+        let Some(function) = self.functions[launch.kernel].filter(|_| !blocks.contains(&0)) else {
             return Ok(());
-        }
+        };
         let kernel = &self.program.kernels[launch.kernel];
-        let mut arguments: Vec<Argument> = vec![self.past.there.address()];
+        let mut arguments = vec![Argument::Word(self.past.there.address())];
+        for map in &launch.maps {
+            arguments.push(self.map(map, extents, loops)?);
+        }
         for word in &launch.words {
             self.argument(word, extents, loops, &mut arguments);
         }
         let shape = Shape {
-            function: self.functions[launch.kernel],
+            function,
             blocks,
             threads: kernel.threads,
             shared: kernel.shared,
@@ -276,11 +287,22 @@ impl Gpu {
             Base::Scratch => self.scratch.address(),
         };
         if !word.moves {
-            into.push(base + word.sum.value(extents, loops));
+            into.push(Argument::Word(base + word.sum.value(extents, loops)));
             return;
         }
         let at = |past| word.sum.value(&self.with_past(extents, past), loops);
-        into.extend([base + at(0), at(1) - at(0)]);
+        into.extend([base + at(0), at(1) - at(0)].map(Argument::Word));
+    }
+
+    /// A matrix as the copy engine wants it described.
+    fn map(&self, map: &TensorMap, extents: &[u64], loops: &[u64]) -> Result<Argument, Fault> {
+        let mut begin = Vec::new();
+        self.argument(&map.word, extents, loops, &mut begin);
+        let [Argument::Word(address)] = begin[..] else {
+            return Err(Fault::new("R0201", "a matrix that moves"));
+        };
+        let rows = map.rows.value(extents, loops);
+        self.device.tensor_map(address, map.element_bytes, [map.columns, rows], map.boxed)
     }
 }
 
@@ -290,15 +312,17 @@ impl Gpu {
         const PASSES: u64 = 8;
         let kernel = &self.program.kernels[self.program.reader];
         let words = self.weight_bytes / 16;
+        let Some(function) = self.functions[self.program.reader] else { return Ok(0.0) };
         let shape = Shape {
-            function: self.functions[self.program.reader],
-            blocks: 1056,
+            function,
+            blocks: [1056, 1],
             threads: kernel.threads,
             shared: 0,
             overlaps: false,
         };
-        let mut arguments =
-            vec![self.past.there.address(), self.weights.address(), words, self.arena.address()];
+        let addresses = [&self.past.there, &self.weights, &self.arena].map(Memory::address);
+        let [past, weights, sink] = addresses;
+        let mut arguments = [past, weights, words, sink].map(Argument::Word);
         self.device.launch(&shape, &mut arguments)?;
         self.device.wait()?;
         let start = Instant::now();

@@ -14,7 +14,9 @@ mod program;
 pub use driver::Properties;
 pub use engine::open;
 pub use nvrtc::Compiler;
-pub use program::{Base, Blocks, Counter, GpuProgram, Kernel, Launch, Product, Step, Sum, Word};
+pub use program::{
+    Base, Blocks, Counter, Form, GpuProgram, Kernel, Launch, Product, Step, Sum, TensorMap, Word,
+};
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -70,7 +72,12 @@ impl GpuProgram {
             loop {
                 let job = next.fetch_add(1, Relaxed);
                 let Some(&(kernel, architecture)) = jobs.get(job) else { break done };
-                done.push((job, compiler.compile(&kernels[kernel].source, architecture)));
+                let Kernel { source, only, .. } = &kernels[kernel];
+                let image = match only.as_ref().is_none_or(|it| it == architecture) {
+                    true => compiler.compile(source, architecture),
+                    false => Ok(Vec::new()),
+                };
+                done.push((job, image));
             }
         };
         let threads = runtime::default_threads();
@@ -92,7 +99,8 @@ impl GpuProgram {
 
 impl Draft {
     /// The program of `plan`, which was made with this draft, for weights in `formats`, slot by
-    /// slot; its kernels have no images yet.
+    /// slot; its kernels have no images yet. Where `rounds`, kernels for many rows may round what
+    /// they multiply to 16 bits.
     ///
     /// # Errors
     ///
@@ -102,7 +110,8 @@ impl Draft {
         module: &Module,
         plan: &Plan,
         formats: &[DType],
+        rounds: bool,
     ) -> Result<GpuProgram, String> {
-        emit::emit(module, &self.axes, plan, &self.generated, formats)
+        emit::emit(module, &self.axes, plan, &self.generated, formats, rounds)
     }
 }

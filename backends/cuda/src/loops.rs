@@ -56,7 +56,11 @@ fn rounded(function: &Function, value: Value) -> Option<Value> {
 
 /// The body of the kernel for a loop over all elements of the output of `function`, and its grid.
 /// Word `i` is a `long` named `wi`.
-pub(crate) fn kernel(module: &Module, function: &Function, words: &[LoopWord]) -> (String, Grid) {
+pub(crate) fn kernel(
+    module: &Module,
+    function: &Function,
+    words: &[LoopWord],
+) -> (String, [Grid; 2]) {
     let output = function.outputs[0].value;
     let ty = function.ty(output);
     let by_warp = is_shared(module, function);
@@ -84,7 +88,8 @@ pub(crate) fn kernel(module: &Module, function: &Function, words: &[LoopWord]) -
     let bound = ty.axes.iter().map(|it| module.axes.bound(it).unwrap_or(usize::MAX));
     let bound = bound.fold(1, usize::saturating_mul) as u64;
     let blocks = bound.saturating_mul(each).div_ceil(u64::from(THREADS));
-    (text.finish(), Grid { of: Vec::new(), each: 1, most: blocks.clamp(1, kernels_cuda::MANY) })
+    let blocks = Grid::fixed(blocks.clamp(1, kernels_cuda::MANY));
+    (text.finish(), [blocks, Grid::fixed(1)])
 }
 
 /// Names operands and extents as the text of elements does.

@@ -55,7 +55,9 @@ impl fmt::Display for GpuProgram {
 /// Whether every launch has a kernel.
 fn are_known(steps: &[Step], kernels: usize) -> bool {
     steps.iter().all(|step| match step {
-        Step::Launch(forms) => forms.iter().all(|it| it.kernel < kernels),
+        Step::Launch(forms) => {
+            forms.iter().flat_map(|it| &it.launches).all(|it| it.kernel < kernels)
+        }
         Step::Loop { steps, .. } => are_known(steps, kernels),
     })
 }
@@ -69,7 +71,9 @@ pub struct Kernel {
     pub entry: String,
     /// CUDA C++.
     pub source: String,
-    /// Cubins.
+    /// The architecture whose instructions it needs; any where there is none.
+    pub only: Option<String>,
+    /// Cubins, empty for architectures that it is not for.
     pub images: Vec<Vec<u8>>,
     /// Threads of a block.
     pub threads: u32,
@@ -80,8 +84,8 @@ pub struct Kernel {
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Step {
-    /// A launch in one of several forms: the first that takes as many rows.
-    Launch(Vec<Launch>),
+    /// Launches in one of several forms: the first that fits.
+    Launch(Vec<Form>),
     /// Steps for each place along an axis.
     Loop {
         /// Its number.
@@ -95,20 +99,44 @@ pub enum Step {
     },
 }
 
+/// Launches that do together what is to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Form {
+    /// Layers for whose formats it is made, by the loop that counts them; all if there are none.
+    pub layers: Option<(usize, Vec<u64>)>,
+    /// The most rows that it is made for, and what counts them.
+    pub rows: Option<(Sum, u64)>,
+    /// What is launched, in order.
+    pub launches: Vec<Launch>,
+}
+
 /// A launch of a kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
     /// Which kernel.
     pub kernel: usize,
-    /// Layers for whose formats it is made, by the loop that counts them; all if there are none.
-    pub layers: Option<(usize, Vec<u64>)>,
-    /// The most rows that it is made for, and what counts them.
-    pub rows: Option<(Sum, u64)>,
+    /// Its tensor maps, which come before its words.
+    pub maps: Vec<TensorMap>,
     /// Its words. A word that moves is passed as its value where nothing is past, and what each
     /// position adds.
     pub words: Vec<Word>,
-    /// Blocks: the product of these sums over `each`, at most `most`.
-    pub blocks: Blocks,
+    /// Blocks along x and y: the product of these sums over `each`, at most `most`.
+    pub blocks: [Blocks; 2],
+}
+
+/// A matrix that the copy engine reads in boxes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TensorMap {
+    /// Where it begins.
+    pub word: Word,
+    /// Bytes of an element: 2 for `bf16`, 1 for E4M3.
+    pub element_bytes: u64,
+    /// Elements of a row.
+    pub columns: u64,
+    /// How many rows.
+    pub rows: Sum,
+    /// Elements of a row in a box, and rows.
+    pub boxed: [u32; 2],
 }
 
 /// How many blocks.

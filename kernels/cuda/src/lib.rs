@@ -41,6 +41,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("softmax.cuh", include_str!("../softmax.cuh")),
     ("ssd_prompt.cuh", include_str!("../ssd_prompt.cuh")),
     ("ssd_token.cuh", include_str!("../ssd_token.cuh")),
+    ("tails.cuh", include_str!("../tails.cuh")),
     ("weights.cuh", include_str!("../weights.cuh")),
 ];
 
@@ -98,6 +99,8 @@ pub struct Call<'a> {
     pub operands: &'a [DType],
     /// Element types of its results.
     pub results: &'a [DType],
+    /// Whether kernels for many rows may round what they multiply to 16 bits.
+    pub rounds: bool,
 }
 
 impl Call<'_> {
@@ -148,9 +151,19 @@ pub struct Grid {
 pub const MANY: u64 = 2048;
 
 impl Grid {
+    /// A block for `each` of the product of the words `of`, but no more than [`MANY`].
+    pub fn over(of: &[usize], each: u64) -> [Grid; 2] {
+        [Grid { of: of.to_vec(), each, most: MANY }, Grid::fixed(1)]
+    }
+
     /// A block for `each` of the product of the words `of`.
-    pub fn over(of: &[usize], each: u64) -> Grid {
-        Grid { of: of.to_vec(), each, most: MANY }
+    pub fn all(of: &[usize], each: u64) -> Grid {
+        Grid { of: of.to_vec(), each, most: 1 << 30 }
+    }
+
+    /// So many blocks.
+    pub fn fixed(most: u64) -> Grid {
+        Grid { of: Vec::new(), each: 1, most }
     }
 }
 
@@ -165,13 +178,47 @@ pub struct Instance {
     pub body: String,
     /// Threads of a block.
     pub threads: u32,
-    /// Blocks.
-    pub grid: Grid,
+    /// Blocks of which a multiprocessor is to hold so many at once; 0 where that is left open.
+    pub residents: u32,
+    /// Blocks of a cluster; 0 and 1 for none.
+    pub cluster: u32,
+    /// Blocks along x and y.
+    pub grid: [Grid; 2],
     /// Bytes of shared memory that a launch gives each block.
     pub shared: u32,
     /// The word that counts rows, and the most that it is made for.
     pub rows: Option<(usize, u64)>,
+    /// Whether the body waits for earlier kernels by itself.
+    pub waits: bool,
+    /// The architecture whose instructions it needs; any where there is none.
+    pub architecture: Option<&'static str>,
+    /// Tensor maps, which the body knows as `m0`, `m1`, ..
+    pub maps: Vec<Map>,
+    /// Bytes of scratch memory, as the product of a number and the bounds of these words.
+    pub scratch: Option<(u64, Vec<usize>)>,
+    /// What has to run before it.
+    pub before: Option<Box<Instance>>,
 }
+
+/// A matrix that the copy engine reads in boxes: 128-byte swizzle, zeros out of bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Map {
+    /// The word of its address.
+    pub word: usize,
+    /// Bytes further on.
+    pub offset: u64,
+    /// `bf16` or `f8_e4m3`.
+    pub dtype: DType,
+    /// Elements of a row.
+    pub columns: u64,
+    /// Rows: a number times a word, if one is named.
+    pub rows: (u64, Option<usize>),
+    /// Elements of a row in a box, and rows.
+    pub boxed: [u32; 2],
+}
+
+/// So many bytes of scratch memory are left to counters, which every kernel leaves as zeros.
+pub const COUNTER_BYTES: u64 = 1 << 16;
 
 /// The C++ type of an element in memory.
 pub fn element(dtype: DType) -> &'static str {

@@ -10,25 +10,45 @@ fn by_row(body: String, rows: usize) -> Vec<Instance> {
     vec![Instance { includes, body, threads: THREADS, grid, ..Instance::default() }]
 }
 
+/// A norm: what is at `x`, `width` numbers a row, times what `tail` says.
+fn norm(
+    call: &Call<'_>,
+    [rows, width]: [usize; 2],
+    centred: bool,
+    tail: &str,
+) -> Result<Instance, String> {
+    let [x, y] = [call.operands[0], call.results[0]].map(element);
+    let (k, eps) = (call.fixed(width)?, call.real(width + 1)?);
+    let threads = if k <= 4096 {
+        256
+    } else if k <= 8192 {
+        512
+    } else {
+        1024
+    };
+    let (to, from) = (call.pointer(0, y), call.pointer(2, &format!("const {x}")));
+    Ok(Instance {
+        includes: vec!["norm.cuh", "tails.cuh"],
+        body: format!(
+            "norm<{k}, {centred}, {threads}>(RowsOf<{x}, {k}>{{{from}}}, {eps}, {tail}, {to}, blockIdx.x);"
+        ),
+        threads,
+        grid: [Grid::all(&[rows], 1), Grid::fixed(1)],
+        waits: true,
+        ..Instance::default()
+    })
+}
+
 /// Words: y, its stride, x, its stride, weight, rows, width, eps.
 pub(crate) fn rms_norm(call: &Call<'_>) -> Result<Vec<Instance>, String> {
-    let [x, y] = [call.operands[0], call.results[0]].map(element);
-    let (width, n, eps) = (call.fixed(6)?, call.text(5), call.real(7)?);
-    let (to, from) = (call.pointer(0, y), call.pointer(2, x));
-    let weight = call.pointer(4, "const float");
-    let body = format!("rms_norm<{width}, {THREADS}>({to}, {from}, {weight}, {n}, {eps});");
-    Ok(by_row(body, 5))
+    let tail = format!("Weighted{{{}}}", call.pointer(4, "const float"));
+    Ok(vec![norm(call, [5, 6], false, &tail)?])
 }
 
 /// Words: y, its stride, x, its stride, weight, bias, rows, width, eps.
 pub(crate) fn layer_norm(call: &Call<'_>) -> Result<Vec<Instance>, String> {
-    let [x, y] = [call.operands[0], call.results[0]].map(element);
-    let (width, n, eps) = (call.fixed(7)?, call.text(6), call.real(8)?);
-    let (to, from) = (call.pointer(0, y), call.pointer(2, x));
     let [weight, bias] = [4, 5].map(|it| call.pointer(it, "const float"));
-    let body =
-        format!("layer_norm<{width}, {THREADS}>({to}, {from}, {weight}, {bias}, {n}, {eps});");
-    Ok(by_row(body, 6))
+    Ok(vec![norm(call, [6, 7], true, &format!("WeightedBiased{{{weight}, {bias}}}"))?])
 }
 
 /// Words: y, its stride, x, its stride, rows, width.

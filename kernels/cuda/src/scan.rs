@@ -2,32 +2,126 @@
 
 use crate::{Call, Grid, Instance};
 
-const THREADS: u32 = 128;
-
 /// Words: y, x, weight, bias, window, positions, channels, width.
 pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
+    const THREADS: u64 = 256;
     let pointers: Vec<String> = (0..5).map(|it| call.pointer(it, "float")).collect();
-    let width = call.fixed(7)?;
-    let body = format!(
-        "conv1d<{THREADS}, {width}>({}, {}, {});",
-        pointers.join(", "),
-        call.text(5),
-        call.text(6)
-    );
-    let grid = Grid::over(&[6], u64::from(THREADS));
-    Ok(vec![naive(body, grid)])
+    let [y, x, weight, bias, window] = &pointers[..] else { unreachable!("five pointers") };
+    let (channels, width, rows) = (call.fixed(6)?, call.fixed(7)?, call.text(5));
+    let token = Instance {
+        includes: vec!["conv_token.cuh", "tails.cuh"],
+        body: format!(
+            "conv_token<{channels}, {width}>({x}, {weight}, {bias}, {window}, SameChannel{{}}, {y});"
+        ),
+        threads: THREADS as u32,
+        grid: [Grid::fixed(channels.div_ceil(THREADS)), Grid::fixed(1)],
+        rows: Some((5, 1)),
+        waits: true,
+        ..Instance::default()
+    };
+    let prompt = Instance {
+        includes: vec!["conv_prompt.cuh", "tails.cuh"],
+        body: format!(
+            "conv_prompt<{channels}, {width}, {channels}>({x}, {weight}, {bias}, {window}, {y}, \
+             (int){rows}, Same{{}});"
+        ),
+        threads: 128,
+        grid: [Grid::fixed(channels.div_ceil(4 * 128)), Grid::all(&[5], 32)],
+        waits: true,
+        ..Instance::default()
+    };
+    let naive = Instance {
+        includes: vec!["naive.cuh"],
+        body: format!("conv1d<128, {width}>({}, {rows}, {channels});", pointers.join(", ")),
+        threads: 128,
+        grid: Grid::over(&[6], 128),
+        ..Instance::default()
+    };
+    Ok(vec![token, if channels.is_multiple_of(4) { prompt } else { naive }])
 }
 
 /// Words: y, x, dt, a, b, c, state, S, H, J, D, N, scratch.
 pub(crate) fn ssd(call: &Call<'_>) -> Result<Vec<Instance>, String> {
-    let pointers: Vec<String> = (0..7).map(|it| call.pointer(it, "float")).collect();
-    let sizes: Vec<String> = (7..11).map(|it| call.text(it)).collect();
-    let n = call.fixed(11)?;
-    let body = format!("ssd<{THREADS}, {n}>({}, {});", pointers.join(", "), sizes.join(", "));
-    let grid = Grid::over(&[8, 9, 10], u64::from(THREADS / 32));
-    Ok(vec![naive(body, grid)])
+    let ssd = Ssd {
+        pointers: (0..7).map(|it| call.pointer(it, "float")).collect(),
+        rows: call.text(7),
+        sizes: [call.fixed(8)?, call.fixed(9)?, call.fixed(10)?, call.fixed(11)?],
+    };
+    let mut forms = Vec::new();
+    forms.extend(ssd.token());
+    forms.extend(ssd.prompt().filter(|_| call.rounds));
+    forms.push(ssd.naive());
+    Ok(forms)
 }
 
-fn naive(body: String, grid: Grid) -> Instance {
-    Instance { includes: vec!["naive.cuh"], body, threads: THREADS, grid, ..Instance::default() }
+struct Ssd {
+    pointers: Vec<String>,
+    rows: String,
+    /// Groups, heads of each, channels of a head, numbers of a state.
+    sizes: [u64; 4],
+}
+
+impl Ssd {
+    /// One position.
+    fn token(&self) -> Option<Instance> {
+        let [h, j, d, n] = self.sizes;
+        let (y, inputs) = (&self.pointers[0], self.pointers[1..].join(", "));
+        n.is_multiple_of(4).then(|| Instance {
+            includes: vec!["ssd_token.cuh", "tails.cuh"],
+            body: format!(
+                "ssd_token<SsdToken<{j}, {d}, {n}>>({inputs}, Same{{}}, {y}, blockIdx.x);"
+            ),
+            threads: 256,
+            grid: [Grid::fixed(h * j), Grid::fixed(1)],
+            rows: Some((7, 1)),
+            waits: true,
+            ..Instance::default()
+        })
+    }
+
+    /// Many positions, by chunks.
+    fn prompt(&self) -> Option<Instance> {
+        const CHUNK: u64 = 64;
+        let [h, j, d, n] = self.sizes;
+        let stride = |width: u64| width.next_multiple_of(16) + 8;
+        let halves = 2 * CHUNK * stride(n)
+            + CHUNK * (stride(d) + stride(CHUNK))
+            + d.next_multiple_of(16) * stride(n);
+        let shared = 2 * halves + 4 * CHUNK * (d + 2 * n) + 4 * 3 * CHUNK;
+        let fits = d.is_multiple_of(8) && n.is_multiple_of(8) && shared <= 232_448;
+        let (y, inputs) = (&self.pointers[0], self.pointers[1..].join(", "));
+        fits.then(|| Instance {
+            includes: vec!["ssd_prompt.cuh"],
+            body: format!(
+                "static_assert(sizeof(SsdShared<float, {d}, {n}>) == {shared});\n  \
+                 SHARED(u8, shared);\n  \
+                 ssd_prompt<{h}, {j}, {d}, {n}, {x_row}, {b_row}, {b_row}>\
+                 (shared, {inputs}, {y}, (int){rows});",
+                x_row = h * j * d,
+                b_row = h * n,
+                rows = self.rows
+            ),
+            threads: 512,
+            residents: 1,
+            grid: [Grid::fixed(h * j), Grid::fixed(1)],
+            shared: shared as u32,
+            waits: true,
+            ..Instance::default()
+        })
+    }
+
+    fn naive(&self) -> Instance {
+        let [h, j, d, n] = self.sizes;
+        Instance {
+            includes: vec!["naive.cuh"],
+            body: format!(
+                "ssd<128, {n}>({}, {}, {h}, {j}, {d});",
+                self.pointers.join(", "),
+                self.rows
+            ),
+            threads: 128,
+            grid: Grid::over(&[8, 9, 10], 4),
+            ..Instance::default()
+        }
+    }
 }

@@ -1,0 +1,65 @@
+// From the tail that generated code is, `float tail(row, column, product..)`, to those that products
+// call. The columns of a part begin at `first`.
+#pragma once
+#include "numbers.cuh"
+
+// Of one product.
+template <class Tail>
+struct One {
+  Tail tail;
+  int first, columns;
+  __device__ __forceinline__ float operator()(int row, int n, float p, float) const {
+    return tail(row, first + n, p);
+  }
+  __device__ __forceinline__ float2 operator()(int row, int n, float2 p, float2) const {
+    const bool both = n + 1 < columns;
+    return {tail(row, first + n, p.x), both ? tail(row, first + n + 1, p.y) : 0};
+  }
+};
+
+// Of two.
+template <class Tail>
+struct Two {
+  Tail tail;
+  int first, columns;
+  __device__ __forceinline__ float operator()(int row, int n, float p, float q) const {
+    return tail(row, first + n, p, q);
+  }
+  __device__ __forceinline__ float2 operator()(int row, int n, float2 p, float2 q) const {
+    const bool both = n + 1 < columns;
+    return {tail(row, first + n, p.x, q.x), both ? tail(row, first + n + 1, p.y, q.y) : 0};
+  }
+};
+
+// No tail.
+struct Same {
+  __device__ __forceinline__ float operator()(int, int, float p) const { return p; }
+};
+
+// The numbers of rows of K.
+template <class T, int K>
+struct RowsOf {
+  const T* x;
+  __device__ __forceinline__ float operator()(int row, int k) const {
+    return to_float(x[(u64)row * K + k]);
+  }
+};
+
+// Times a weight.
+struct Weighted {
+  const float* weight;
+  __device__ __forceinline__ float operator()(int, int k, float x) const { return x * weight[k]; }
+};
+
+// Times a weight, plus a bias.
+struct WeightedBiased {
+  const float *weight, *bias;
+  __device__ __forceinline__ float operator()(int, int k, float x) const {
+    return x * weight[k] + bias[k];
+  }
+};
+
+// No tail of a channel.
+struct SameChannel {
+  __device__ __forceinline__ float operator()(int, float x) const { return x; }
+};
