@@ -10,7 +10,6 @@ use import::{Checkpoint, Metadata};
 use ir::storage::Encoding;
 use ir::{Axis, DType, Module, Name, Tensor, Type};
 use kernels_cuda::pack;
-use passes::Formats;
 use plan::Bank;
 use runtime::{Pages, Target, WeightSlot};
 
@@ -236,11 +235,12 @@ fn lay_out<S: Supply>(
     let mut end = 0u64;
     for (i, it) in wanted.iter().enumerate() {
         let given = supply.dtype(&it.part)?;
+        let encoding = encoding(lowered, &lowered.program.weights[it.slot], given);
+        let target = lowered.target;
         let slot = &mut lowered.program.weights[it.slot];
         let [n, k] = slot.shape.map(|it| it as usize);
-        let encoding = encoding(lowered.target, &lowered.formats, slot, given);
         let dtype = encoding.map_or(given, |it| it.dtype);
-        let bytes_as = |dtype| packed_bytes(lowered.target, dtype, n, k);
+        let bytes_as = |dtype| packed_bytes(target, dtype, n, k);
         let packed = slot.packed.then(|| bytes_as(dtype)).flatten();
         slot.dtype = if packed.is_some() { dtype } else { DType::F32 };
         let plain = if slot.packed { bytes_as(DType::F32) } else { DType::F32.bytes(n, k) };
@@ -321,16 +321,18 @@ fn fill<S: Supply>(
 }
 
 /// The format that a weight has to be written in, which is given as `given`.
-fn encoding(
-    target: Target,
-    formats: &Formats,
-    slot: &WeightSlot,
-    given: DType,
-) -> Option<Encoding> {
-    let wanted = formats.of(&slot.name, slot.layer as usize).filter(|_| slot.packed);
+fn encoding(lowered: &Lowered, slot: &WeightSlot, given: DType) -> Option<Encoding> {
+    let wanted = lowered.formats.of(&slot.name, slot.layer as usize).filter(|_| slot.packed);
     let wanted = wanted.filter(|it| it.dtype != given && it.fits(slot.shape[1] as usize));
-    let unread = target == Target::Cuda && slot.packed && pack::laid_out(given) != given;
-    wanted.or_else(|| Encoding::from_name(pack::laid_out(given).name()).filter(|_| unread))
+    let stored = wanted.map_or(given, |it| it.dtype);
+    // Kernels that look rows up read plain ones.
+    let is_table = lowered.tables.contains(&slot.name);
+    let plain = matches!(stored, DType::F32 | DType::F16 | DType::BF16);
+    let unread = (is_table && !plain) || pack::laid_out(stored) != stored;
+    match lowered.target == Target::Cuda && slot.packed && unread {
+        true => Encoding::from_name("bf16"),
+        false => wanted,
+    }
 }
 
 /// Bytes of a weight as the kernels of `target` want it.
@@ -350,7 +352,7 @@ fn write<S: Supply>(
 ) -> Result<(), String> {
     let [n, k] = slot.shape.map(|it| it as usize);
     let loaded = supply.load(part)?.filling(n * k);
-    let encoding = encoding(lowered.target, &lowered.formats, slot, loaded.dtype);
+    let encoding = encoding(lowered, slot, loaded.dtype);
     let bytes = if let Some(encoding) = encoding {
         match lowered.rounded.get(&slot.name, slot.layer as usize, encoding) {
             Some(bytes) => bytes.into(),
@@ -368,7 +370,7 @@ fn write<S: Supply>(
         return kernels_cpu::pack::pack(slot.dtype, n, k, &bytes, target)
             .map_err(|it| it.to_string());
     }
-    let bytes = if slot.packed { pack::pack(slot.dtype, [n, k], bytes) } else { bytes };
+    let bytes = if slot.packed { pack::pack(slot.dtype, [n, k], bytes)? } else { bytes };
     if bytes.len() != target.len() {
         return Err(format!("{} bytes, not {}", bytes.len(), target.len()));
     }

@@ -166,6 +166,9 @@ impl CacheType {
     }
 }
 
+/// Positions that a GPU reads at once, so that it has enough to do.
+const GPU_CHUNK: usize = 8192;
+
 /// What runs a model.
 #[derive(Clone)]
 enum TargetArg {
@@ -256,7 +259,8 @@ impl ModelArgs {
             TargetArg::Cuda(named) => (Target::Cuda, named.clone()),
         };
         let rules = self.rules.0.clone();
-        let told = Options { passes, check, cache, limit, rules, ..Options::default() };
+        let chunk = if target == Target::Cuda { GPU_CHUNK } else { Options::default().chunk };
+        let told = Options { passes, check, cache, limit, rules, chunk, ..Options::default() };
         Options { target, architectures, rounds: !self.exact, ..told }
     }
 }

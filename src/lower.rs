@@ -1,5 +1,6 @@
 //! From a module over whole sequences to a program for the CPU.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ir::{Axes, Axis, DType, Extent, Module, Name, Op, Role, StepAxes};
@@ -17,6 +18,9 @@ pub const WHOLE_PIPELINE: &str = "inline,canonicalise,fold,hoist,canonicalise,fu
 
 /// The axis of positions that follow each other. A model without it reads a text as a whole.
 const POSITIONS: &str = "S";
+
+/// The most positions of a step whose logits can be had: there is room for all of them.
+const MOST_LAST: usize = 256;
 
 /// How to compile.
 #[derive(Clone, Debug)]
@@ -146,6 +150,8 @@ pub struct Lowered {
     pub records: Vec<Record>,
     /// What runs it.
     pub target: Target,
+    /// Parameters in which rows are looked up.
+    pub(crate) tables: BTreeSet<String>,
     /// What is left to do for a GPU when the formats of weights are known.
     gpu: Option<Gpu>,
 }
@@ -215,17 +221,37 @@ pub fn lower(
     let (mut module, records) = manager.run(&pipeline, module, observe)?;
     let axes = step_axes(&module)?;
     if axes.past.is_some() {
-        std::iter::once(&axes.new).chain(&axes.last).for_each(|it| {
-            limit(&mut module.axes, it, options.chunk);
-        });
+        limit(&mut module.axes, &axes.new, options.chunk);
+        axes.last.iter().for_each(|it| limit(&mut module.axes, it, options.chunk.min(MOST_LAST)));
     }
     let (program, plan, gpu) = plan_for(&module, &axes, options).map_err(|why| {
         Error::new("C0201", why).help("`treen opt` and `--print-after` show the graph pass by pass")
     })?;
     let costs = costs::of(&module, &axes);
     let (formats, rounded) = (options.formats.clone(), options.rounded.clone());
-    let target = options.target;
-    Ok(Lowered { module, program, plan, costs, formats, rounded, records, target, gpu })
+    let (target, tables) = (options.target, tables(&plan));
+    Ok(Lowered { module, program, plan, costs, formats, rounded, records, target, tables, gpu })
+}
+
+/// The parameters of which kernels take rows by number.
+fn tables(plan: &plan::Plan) -> BTreeSet<String> {
+    let mut tables = BTreeSet::new();
+    let mut pending: Vec<&plan::Step> = plan.steps.iter().collect();
+    while let Some(step) = pending.pop() {
+        match step {
+            plan::Step::Barrier => {}
+            plan::Step::Loop { steps, .. } => pending.extend(steps),
+            plan::Step::Launch(launch) if plan.callee_name(launch.callee) == "gather" => {
+                let banks = launch.reads.iter().filter_map(|it| match it.base {
+                    plan::Base::Weight(bank, _) => Some(plan.banks[bank].param.to_string()),
+                    _ => None,
+                });
+                tables.extend(banks);
+            }
+            plan::Step::Launch(_) => {}
+        }
+    }
+    tables
 }
 
 /// The program and plan of a module in step form, for the target that `options` name.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 use runtime::verify::{Agreement, Golden, verify};
-use runtime::{Compiled, Container, commands};
+use runtime::{Compiled, Container, Target, commands};
 use treen::Error;
 
 use super::{CacheType, ModelArgs, build::Unbound, unwritable};
@@ -90,11 +90,15 @@ impl Verify {
             return Ok(self.inner.execute(&Compiled::File(container), out)?);
         }
         let unbound = Unbound::compile(&self.model)?;
+        let target = match unbound.lowered.target {
+            Target::Cpu => "cpu",
+            Target::Cuda => "cuda",
+        };
         let mut found = Vec::new();
         if !self.no_reference {
             found.push(("reference", self.reference(&unbound)?));
         }
-        found.push(("cpu", self.inner.compare(&unbound.bind()?)?));
+        found.push((target, self.inner.compare(&unbound.bind()?)?));
         if self.inner.json {
             let object: serde_json::Map<_, _> = found
                 .iter()

@@ -7,6 +7,9 @@ use crate::{COUNTER_BYTES, Call, Grid, Instance, Map, element};
 
 const THREADS: u32 = 128;
 
+/// Threads of a block for one position.
+const TOKEN_THREADS: u32 = 256;
+
 /// Blocks that fill a large device twice.
 const BLOCKS: u64 = 264;
 
@@ -65,7 +68,7 @@ impl Attention<'_> {
     /// One position.
     fn token(&self) -> Option<Instance> {
         let Attention { heads, group, p, pv, window, scale, .. } = self;
-        let queries = (*group).min(8);
+        let queries = (*group).min(if 128 < *p.max(pv) { 4 } else { 8 });
         let sets = group.div_ceil(queries);
         let counters = 4 * heads * sets;
         if !self.causal || !self.in_eights() || COUNTER_BYTES < counters {
@@ -76,14 +79,14 @@ impl Attention<'_> {
         let [y, q, k, v] = self.pointers();
         let body = format!(
             "using A = AttentionToken<1, {heads}, {group}, {p}, {pv}, true, {window}, {parts}>;\n  \
-             static_assert(A::BLOCKS == {blocks} && A::THREADS == {THREADS});\n  \
+             static_assert(A::BLOCKS == {blocks} && A::THREADS == {TOKEN_THREADS});\n  \
              attention_token<A>({q}, {k}, {v}, (const int*)past, {scale}, {y}, \
              (float*)(w20 + {COUNTER_BYTES}), (u32*)w20, blockIdx.x);"
         );
         Some(Instance {
             includes: vec!["attention_token.cuh"],
             body,
-            threads: THREADS,
+            threads: TOKEN_THREADS,
             grid: [Grid::fixed(blocks), Grid::fixed(1)],
             rows: Some((10, 1)),
             waits: true,

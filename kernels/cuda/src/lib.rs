@@ -51,6 +51,7 @@ pub type Template = fn(&Call<'_>) -> Result<Vec<Instance>, String>;
 /// The templates, by the names of kernels.
 pub const TEMPLATES: &[(&str, Template)] = &[
     ("matmul", matmul::instances),
+    ("norm_matmul", matmul::normed_instances),
     ("attention", attention::instances),
     ("rms_norm", rows::rms_norm),
     ("layer_norm", rows::layer_norm),

@@ -6,7 +6,11 @@
 
 use ir::DType;
 
-use crate::{Call, Functor, Grid, Instance, Map, Word, element};
+use crate::{
+    Call, Functor, Grid, Instance, Map, Word, element,
+    pack::{self, Layout},
+    rows,
+};
 
 const THREADS: u32 = 256;
 
@@ -33,7 +37,7 @@ struct Part {
 /// Words: x, its stride, rows, depth, results, scratch; for each result its address, columns, tail,
 /// where the words of that begin, weights and whether they stand beside each other; for each weight
 /// its address, format and rows.
-fn results<'a>(call: &'a Call<'_>) -> Result<Vec<Made<'a>>, String> {
+fn results<'a>(call: &'a Call<'_>) -> Result<(Vec<Made<'a>>, usize), String> {
     let n = call.fixed(4)? as usize;
     let mut next = 6 + 6 * n;
     let mut made = Vec::new();
@@ -61,7 +65,7 @@ fn results<'a>(call: &'a Call<'_>) -> Result<Vec<Made<'a>>, String> {
         }
         made.push(Made { at, dtype: call.results[i], tail, parts });
     }
-    Ok(made)
+    Ok((made, next))
 }
 
 fn format(call: &Call<'_>, at: usize) -> Result<DType, String> {
@@ -77,19 +81,15 @@ fn format_is_other(call: &Call<'_>, at: usize, than: DType) -> bool {
 
 /// See [`results`] for the words.
 pub(crate) fn instances(call: &Call<'_>) -> Result<Vec<Instance>, String> {
-    let made = results(call)?;
-    let matmul = MatMul { call, x: call.operands[0], depth: call.fixed(3)?, made };
-    let mut forms = Vec::new();
-    forms.extend(matmul.skinny(1));
-    forms.extend([8, 4, 2].into_iter().find_map(|most| matmul.skinny(most)));
-    if call.rounds {
-        forms.extend(matmul.gemm());
-        forms.extend(matmul.gemm_small());
-    }
-    if forms.last().is_none_or(|it| it.rows.is_some() || it.architecture.is_some()) {
-        forms.push(matmul.naive()?);
-    }
-    Ok(forms)
+    let (made, _) = results(call)?;
+    MatMul { call, x: call.operands[0], depth: call.fixed(3)?, made, norm: None }.forms()
+}
+
+/// The same, then the weights of the norm of x and its epsilon.
+pub(crate) fn normed_instances(call: &Call<'_>) -> Result<Vec<Instance>, String> {
+    let (made, next) = results(call)?;
+    let norm = Some((next, call.real(next + 1)?));
+    MatMul { call, x: call.operands[0], depth: call.fixed(3)?, made, norm }.forms()
 }
 
 struct MatMul<'a> {
@@ -97,6 +97,8 @@ struct MatMul<'a> {
     x: DType,
     depth: u64,
     made: Vec<Made<'a>>,
+    /// The word of the weights by which x is normalised first, and epsilon.
+    norm: Option<(usize, String)>,
 }
 
 impl MatMul<'_> {
@@ -128,60 +130,99 @@ impl MatMul<'_> {
         format!("({}*)w{} + {}", element(made.dtype), made.at, part.first)
     }
 
+    /// Every form, the fastest first.
+    fn forms(&self) -> Result<Vec<Instance>, String> {
+        let mut forms = Vec::new();
+        forms.extend(self.skinny(1));
+        forms.extend([8, 4, 2].into_iter().find_map(|most| self.skinny(most)));
+        if self.call.rounds {
+            forms.extend(self.gemm());
+            forms.extend(self.gemm_small());
+        }
+        if forms.last().is_none_or(|it| it.rows.is_some() || it.architecture.is_some()) {
+            forms.push(self.naive()?);
+        }
+        Ok(forms)
+    }
+
     /// At most `most` rows.
     fn skinny(&self, most: u64) -> Option<Instance> {
-        const WARPS: u64 = 8;
-        const BLOCKS: u64 = 264;
         let sizes: Vec<Skinny> = self
             .parts()
             .map(|(_, part)| Skinny::new(part, self.depth, most, self.x))
             .collect::<Option<_>>()?;
+        let warps = sizes.first()?.warps;
+        if sizes.iter().any(|it| it.warps != warps) {
+            return None;
+        }
         let tiles: u64 = sizes.iter().map(|it| it.tiles).sum();
-        let (mut body, mut first) = (vec!["SHARED(u8, shared);".to_owned()], 0);
-        let x = element(self.x);
-        body.push(format!("PlainRows<{x}> in{{(const {x}*)w0, {}}};", self.depth));
+        let (x, k) = (element(self.x), self.depth);
+        let rows = match &self.norm {
+            None => format!("PlainRows<{x}> in{{(const {x}*)w0, {k}}};"),
+            Some((weight, eps)) => format!(
+                "NormedRows<{x}, float> in{{(const {x}*)w0, {k}, (const float*)w{weight}, 0.0f, \
+                 {eps}}};"
+            ),
+        };
+        let (mut body, mut first) = (vec!["SHARED(u8, shared);".to_owned(), rows], 0);
         for ((made, part), size) in self.parts().zip(&sizes) {
-            let share = (BLOCKS * size.tiles).div_ceil(tiles);
-            let blocks = size.tiles.min(share.max(1));
-            let ty = element(part.format);
-            let weights: Vec<String> =
-                part.weights.iter().map(|at| format!("{{(const {ty}*)w{at}}}")).collect();
-            let columns = self.columns(made)?;
-            body.push(format!(
-                "if (blockIdx.x < {end}) {{\n    \
-                 using S = Skinny<Rows<{n}, {k}, {ty}>, {products}, {most}, {x_parts}, {WARPS}, \
-                 {stages}, true>;\n    \
-                 static_assert(S::SHARED_BYTES == {shared}, \"what a launch gives\");\n    \
-                 typename S::W weights[] = {{{weights}}};\n    \
-                 skinny<S>(in, weights, {tail}, {out}, {columns}, (int){rows}, blockIdx.x - {first}, \
-                 {blocks}, shared);\n    return;\n  }}",
-                end = first + blocks,
-                n = part.n,
-                k = self.depth,
-                products = part.weights.len(),
-                x_parts = size.x_parts,
-                stages = size.stages,
-                shared = size.shared,
-                weights = weights.join(", "),
-                tail = self.tail(made, part),
-                out = self.output(made, part),
-                rows = self.call.text(2),
-            ));
+            let share = (BLOCKS * size.tiles / tiles).max(1);
+            let blocks = size.tiles.min(share);
+            body.push(self.skinny_part(made, part, size, most, [first, blocks])?);
             first += blocks;
         }
-        let shared = sizes.iter().map(|it| it.shared).max()?;
         Some(Instance {
             includes: vec!["skinny.cuh", "tails.cuh"],
             preface: self.preface(),
             body: body.join("\n  "),
-            threads: 32 * WARPS as u32,
-            residents: if shared <= SHARED_FOR_TWO { 2 } else { 1 },
+            threads: 32 * warps as u32,
+            residents: 1,
             grid: [Grid::fixed(first), Grid::fixed(1)],
-            shared: shared as u32,
+            shared: SKINNY_SHARED as u32,
             rows: Some((2, most)),
             waits: true,
             ..Instance::default()
         })
+    }
+
+    /// The text of one part, whose `blocks` begin at `first`.
+    fn skinny_part(
+        &self,
+        made: &Made<'_>,
+        part: &Part,
+        size: &Skinny,
+        most: u64,
+        [first, blocks]: [u64; 2],
+    ) -> Option<String> {
+        let of = |&at: &usize| pack::skinny_weights(part.format, [part.n, self.depth], at);
+        let weights: Vec<String> = part.weights.iter().map(of).collect();
+        Some(format!(
+            "if (blockIdx.x < {end}) {{\n    \
+             using S = Skinny<{policy}, {products}, {most}, {x_parts}, true>;\n    \
+             static_assert(S::WARPS == {warps} && SKINNY_SHARED <= {SKINNY_SHARED});\n    \
+             typename S::W weights[] = {{{weights}}};\n    \
+             skinny<S>(in, weights, {tail}, {out}, {columns}, (int){rows}, blockIdx.x - {first}, \
+             {blocks}, shared);\n    return;\n  }}",
+            end = first + blocks,
+            policy = pack::skinny_policy(part.format, [part.n, self.depth]),
+            products = part.weights.len(),
+            x_parts = size.x_parts,
+            warps = size.warps,
+            weights = weights.join(", "),
+            tail = self.tail(made, part),
+            out = self.output(made, part),
+            columns = self.columns(made)?,
+            rows = self.call.text(2),
+        ))
+    }
+
+    /// Whether x has to be made ready before a kernel for many rows takes it as `bf16`, and where
+    /// that finds it: its word and bytes further on.
+    fn ready(&self) -> (Option<Box<Instance>>, usize, u64) {
+        match self.x == DType::BF16 && self.norm.is_none() {
+            true => (None, 0, 0),
+            false => (Some(Box::new(self.prepare(DType::BF16))), 5, crate::COUNTER_BYTES),
+        }
     }
 
     /// Many rows, on Hopper. `x` is rounded to `bf16` first, if it is not already.
@@ -192,9 +233,7 @@ impl MatMul<'_> {
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }
-        let before = (self.x != DType::BF16).then(|| Box::new(self.narrow()));
-        let word = if before.is_some() { 5 } else { 0 };
-        let offset = if before.is_some() { crate::COUNTER_BYTES } else { 0 };
+        let (before, word, offset) = self.ready();
         let map = |word, offset, rows, height| Map {
             word,
             offset,
@@ -244,15 +283,17 @@ impl MatMul<'_> {
         })
     }
 
-    /// Rounds x to `bf16`, behind the counters of scratch memory.
-    fn narrow(&self) -> Instance {
-        let x = element(self.x);
-        let body = format!(
-            "narrow<{THREADS}>((bf16*)(w5 + {}), (const {x}*)w0, (long){} * {});",
-            crate::COUNTER_BYTES,
-            self.call.text(2),
-            self.depth
-        );
+    /// Leaves x, normalised if it is to be, as `dtype` behind the counters of scratch memory.
+    fn prepare(&self, dtype: DType) -> Instance {
+        let (x, y, k) = (element(self.x), element(dtype), self.depth);
+        let to = format!("({y}*)(w5 + {})", crate::COUNTER_BYTES);
+        let from = format!("(const {x}*)w0");
+        if let Some((weight, eps)) = &self.norm {
+            let tail = format!("Weighted{{(const float*)w{weight}}}");
+            return rows::norm([x, &from, eps, &tail, &to], k, 2);
+        }
+        let rows = self.call.text(2);
+        let body = format!("narrow<{THREADS}>({to}, {from}, (long){rows} * {k});");
         let grid = Grid::over(&[2, 3], 4 * u64::from(THREADS));
         let includes = vec!["rows.cuh"];
         Instance { includes, body, threads: THREADS, grid, ..Instance::default() }
@@ -266,7 +307,12 @@ impl MatMul<'_> {
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }
-        let (x, ty) = (element(self.x), element(format));
+        let (before, word, offset) = match self.norm {
+            Some(_) => self.ready(),
+            None => (None, 0, 0),
+        };
+        let x = if before.is_some() { DType::BF16 } else { self.x };
+        let (x, ty) = (element(x), element(format));
         let (mut results, mut tiles) = (Vec::new(), 0);
         for (made, part) in self.parts() {
             tiles += (part.n * part.weights.len() as u64).div_ceil(TILE);
@@ -282,7 +328,7 @@ impl MatMul<'_> {
             ));
         }
         let body = format!(
-            "gemm_small<{ty}, {}>((const {x}*)w0, (int){}, {});",
+            "gemm_small<{ty}, {}>((const {x}*)(w{word} + {offset}), (int){}, {});",
             self.depth,
             self.call.text(2),
             results.join(",\n    ")
@@ -294,13 +340,19 @@ impl MatMul<'_> {
             threads: 128,
             grid: [Grid::fixed(tiles), Grid::all(&[2], TILE)],
             waits: true,
+            scratch: before.as_ref().map(|_| (2 * self.depth, vec![2])),
+            before,
             ..Instance::default()
         })
     }
 
     /// Any rows.
     fn naive(&self) -> Result<Instance, String> {
-        let x = self.call.pointer(0, &format!("const {}", element(self.x)));
+        let before = self.norm.as_ref().map(|_| Box::new(self.prepare(DType::F32)));
+        let x = match before {
+            Some(_) => format!("(const float*)(w5 + {})", crate::COUNTER_BYTES),
+            None => self.call.pointer(0, &format!("const {}", element(self.x))),
+        };
         let mut body = Vec::new();
         for (made, part) in self.parts() {
             let columns = self.call.text(made.at + 1);
@@ -328,48 +380,48 @@ impl MatMul<'_> {
             body: body.join("\n  "),
             threads: THREADS,
             grid: Grid::over(&of, u64::from(THREADS / 32)),
+            scratch: before.as_ref().map(|_| (4 * self.depth, vec![2])),
+            before,
             ..Instance::default()
         })
     }
 }
 
-/// Two blocks of which each takes as much shared memory are on a multiprocessor of Hopper at once.
-const SHARED_FOR_TWO: u64 = 115_000;
+/// Multiprocessors of the largest Hopper: a block of `skinny` each.
+const BLOCKS: u64 = 132;
 
-/// All that a block can have.
-const SHARED_MOST: u64 = 232_448;
+/// What a launch of `skinny` gives each block.
+const SKINNY_SHARED: u64 = 213 * 1024;
 
 /// How `skinny.cuh` computes a part.
 struct Skinny {
     tiles: u64,
-    stages: u64,
+    warps: u64,
     /// Numbers of 16 bits that stand for a number of x.
     x_parts: u64,
-    shared: u64,
 }
 
 impl Skinny {
     /// `None` for what it does not take.
     fn new(part: &Part, depth: u64, most: u64, x: DType) -> Option<Skinny> {
-        let wide = match part.format {
-            DType::BF16 | DType::F16 => 1,
-            DType::F32 => 2,
-            _ => return None,
-        };
-        if !depth.is_multiple_of(32) {
+        let Layout { chunks, extra, step, .. } = pack::layout(part.format)?;
+        if step == 32 && !depth.is_multiple_of(32) || !depth.is_multiple_of(4) {
             return None;
         }
         let x_parts = if x == DType::BF16 { 1 } else { 2 };
         let products = part.weights.len() as u64;
-        let stride = depth + if depth.is_multiple_of(64) { 32 } else { 0 };
+        let warps =
+            16 / (if 4 < most { 2 } else { 1 }) / (if 4 < products * chunks { 4 } else { 1 });
         let columns = most * x_parts;
-        let shared = |stages: u64| {
-            let (ring, sums) = (8 * stages * products * wide * 1024, 8 * products * columns * 16);
-            ring + (2 * sums + 8 * most) * 4 + columns * stride * 2
-        };
-        let within = |limit: u64| (3..=6).rev().find(|&it| shared(it) <= limit);
-        let stages = within(SHARED_FOR_TWO).or_else(|| within(SHARED_MOST))?;
-        Some(Skinny { tiles: part.n.div_ceil(16), stages, x_parts, shared: shared(stages) })
+        let padded = depth.next_multiple_of(step);
+        let stride = padded + if padded.is_multiple_of(64) { 32 } else { 0 };
+        let sums = warps * products * columns * 16;
+        let round = (4096 / sums).clamp(1, 4);
+        let others = columns * stride * 2 + (2 * round * sums + warps * most) * 4;
+        let slot = products * (chunks * 512 + extra * 32);
+        // The smaller of what Ampere and Hopper have, so that one text is for both.
+        let fits = others + 2 * warps * slot < 160 * 1024;
+        fits.then(|| Skinny { tiles: part.n.div_ceil(16), warps, x_parts })
     }
 }
 
@@ -380,6 +432,6 @@ pub(crate) fn weight(call: &Call<'_>, at: usize, width: u64) -> Result<String, S
             let ty = element(dtype);
             Ok(format!("Plain<{ty}>{{(const {ty}*)w{at}, {width}}}"))
         }
-        other => Err(format!("no CUDA kernel reads weights in {other}")),
+        other => Err(format!("no plain kernel reads weights in {other}")),
     }
 }

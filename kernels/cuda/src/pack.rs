@@ -1,24 +1,247 @@
-//! How weights lie in the memory of a GPU.
+//! How weights lie in the memory of a GPU: `weights.cuh` says what its formats look like.
 
 use std::borrow::Cow;
 
 use ir::DType;
 
-/// The format in which weights that are given in `dtype` are laid out: those that no kernel reads
-/// are widened.
-pub fn laid_out(dtype: DType) -> DType {
-    match dtype {
-        DType::F32 | DType::F16 | DType::BF16 => dtype,
-        _ => DType::BF16,
+use crate::element;
+
+/// What `skinny.cuh` reads of a format.
+pub(crate) struct Layout {
+    /// Its name there, but for formats of plain rows.
+    pub(crate) policy: &'static str,
+    /// 16-byte pieces of a lane and step.
+    pub(crate) chunks: u64,
+    /// Further bytes of a lane and step, which so many lanes share.
+    pub(crate) extra: u64,
+    pub(crate) share: u64,
+    /// Columns of a step.
+    pub(crate) step: u64,
+}
+
+/// `None` for what is not read.
+pub(crate) fn layout(dtype: DType) -> Option<Layout> {
+    let (policy, chunks, extra, share, step) = match dtype {
+        DType::BF16 | DType::F16 => ("Rows", 2, 0, 1, 32),
+        DType::F32 => ("Rows", 4, 0, 1, 32),
+        DType::F8E4M3 => ("Fp8", 2, 0, 4, 64),
+        DType::Q8_0 => ("Q8_0", 2, 8, 4, 64),
+        DType::NvFp4 => ("Nvfp4", 2, 8, 2, 128),
+        DType::Q4_0 => ("Q4_0", 2, 16, 4, 128),
+        DType::Q4_1 => ("Q4_1", 2, 32, 4, 128),
+        _ => return None,
+    };
+    Some(Layout { policy, chunks, extra, share, step })
+}
+
+/// Rows of a tile.
+const TILE: usize = 16;
+
+impl Layout {
+    /// Bytes of a tile and step.
+    fn record(&self) -> usize {
+        (self.chunks * 512 + 32 / self.share * self.extra) as usize
     }
+
+    /// Bytes of all tiles of a matrix.
+    fn tiles(&self, rows: usize, columns: usize) -> Option<usize> {
+        let steps = columns.div_ceil(self.step as usize);
+        rows.div_ceil(TILE).checked_mul(steps)?.checked_mul(self.record())
+    }
+
+    fn is_packed(&self) -> bool {
+        self.policy != "Rows"
+    }
+}
+
+/// The type that `skinny.cuh` reads a matrix of `[rows, columns]` by.
+pub(crate) fn skinny_policy(dtype: DType, [n, k]: [u64; 2]) -> String {
+    match layout(dtype) {
+        Some(it) if it.is_packed() => format!("{}<{n}, {k}>", it.policy),
+        _ => format!("Rows<{n}, {k}, {}>", element(dtype)),
+    }
+}
+
+/// One of that type, for the weight at word `at`. Scales of rows and of matrices stand behind the
+/// tiles.
+pub(crate) fn skinny_weights(dtype: DType, [n, k]: [u64; 2], at: usize) -> String {
+    let tiles = layout(dtype).and_then(|it| it.tiles(n as usize, k as usize)).unwrap_or(0);
+    match dtype {
+        DType::F8E4M3 | DType::NvFp4 => {
+            format!("{{{{(const u8*)w{at}}}, (const float*)(w{at} + {tiles})}}")
+        }
+        DType::BF16 | DType::F16 | DType::F32 => format!("{{(const {}*)w{at}}}", element(dtype)),
+        _ => format!("{{{{(const u8*)w{at}}}}}"),
+    }
+}
+
+/// The format in which weights that are given in `dtype` are laid out: those that no kernel reads
+/// are widened, and so are tables.
+pub fn laid_out(dtype: DType) -> DType {
+    if layout(dtype).is_some() { dtype } else { DType::BF16 }
 }
 
 /// Bytes of `rows` times `columns` weights; `None` when that overflows or is no such format.
 pub fn packed_bytes(dtype: DType, rows: usize, columns: usize) -> Option<usize> {
-    (laid_out(dtype) == dtype).then(|| dtype.bytes(rows, columns)).flatten()
+    let layout = layout(dtype)?;
+    let behind = match dtype {
+        DType::F8E4M3 => rows.checked_mul(4)?,
+        DType::NvFp4 => 4,
+        _ if layout.is_packed() => 0,
+        _ => return dtype.bytes(rows, columns),
+    };
+    layout.tiles(rows, columns)?.checked_add(behind)
 }
 
-/// `bytes` in the format `dtype`, row by row, as kernels want them.
-pub fn pack(_: DType, _: [usize; 2], bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
-    bytes
+/// `bytes` in the format `dtype`, row by row as [`ir::storage`] has them, as kernels want them.
+///
+/// # Errors
+///
+/// When an NVFP4 matrix has more than one scale.
+pub fn pack(
+    dtype: DType,
+    [rows, columns]: [usize; 2],
+    bytes: Cow<'_, [u8]>,
+) -> Result<Cow<'_, [u8]>, String> {
+    let Some(layout) = layout(dtype).filter(Layout::is_packed) else { return Ok(bytes) };
+    let size = packed_bytes(dtype, rows, columns).ok_or("larger than any memory")?;
+    let mut packed = vec![0; size];
+    let row_bytes = dtype.bytes(1, columns).ok_or("larger than any memory")?;
+    let steps = columns.div_ceil(layout.step as usize);
+    let behind = layout.tiles(rows, columns).unwrap_or(0);
+    for (n, row) in bytes.chunks_exact(row_bytes).enumerate() {
+        let (head, row) = row.split_at(dtype.head_bytes());
+        match dtype {
+            DType::F8E4M3 => packed[behind + 4 * n..][..4].copy_from_slice(head),
+            DType::NvFp4 if n == 0 => packed[behind..].copy_from_slice(head),
+            DType::NvFp4 if packed[behind..] != *head => {
+                return Err("an NVFP4 matrix with several scales".into());
+            }
+            _ => {}
+        }
+        for step in 0..steps {
+            let record = (n / TILE * steps + step) * layout.record();
+            let into = &mut packed[record..][..layout.record()];
+            let columns =
+                step * layout.step as usize..columns.min((step + 1) * layout.step as usize);
+            Row { dtype, of: n % TILE, row }.put(columns, into);
+        }
+    }
+    Ok(packed.into())
+}
+
+/// A row of a tile: its number there, and its bytes as they are stored.
+struct Row<'a> {
+    dtype: DType,
+    of: usize,
+    row: &'a [u8],
+}
+
+/// Where the numbers of eight columns stand within their bytes or nibbles, from the lowest on.
+const FP8_ORDER: [usize; 8] = [2, 0, 3, 1, 6, 4, 7, 5];
+const Q8_ORDER: [usize; 8] = [0, 2, 1, 3, 4, 6, 5, 7];
+const Q4_ORDER: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
+
+impl Row<'_> {
+    /// Puts `columns`, those of one step, into their record.
+    fn put(&self, columns: std::ops::Range<usize>, record: &mut [u8]) {
+        let first = columns.start;
+        let (lane_row, bottom) = (self.of % 8, self.of / 8);
+        for eight in columns.clone().step_by(8) {
+            let (run, t) = ((eight - first) / 32, (eight - first) % 32 / 8);
+            let lane = (4 * lane_row + t) * 16;
+            let last = columns.end.min(eight + 8);
+            match self.dtype {
+                DType::F8E4M3 | DType::Q8_0 => {
+                    let order = if self.dtype == DType::Q8_0 { Q8_ORDER } else { FP8_ORDER };
+                    for (j, e) in order.into_iter().enumerate().filter(|it| eight + it.1 < last) {
+                        record[run * 512 + lane + 8 * bottom + j] = self.byte(eight + e);
+                    }
+                }
+                _ => {
+                    let word = self.word(eight, last);
+                    let at = run / 2 * 512 + lane + (run % 2 * 2 + bottom) * 4;
+                    record[at..at + 4].copy_from_slice(&word.to_le_bytes());
+                }
+            }
+        }
+        self.put_scales(columns, &mut record[1024..]);
+    }
+
+    /// A number of 8 bits.
+    fn byte(&self, column: usize) -> u8 {
+        match self.dtype {
+            DType::Q8_0 => self.row[column / 32 * 34 + 2 + column % 32],
+            _ => self.row[column],
+        }
+    }
+
+    /// A number of 4 bits.
+    fn nibble(&self, column: usize) -> u32 {
+        let byte = match self.dtype {
+            DType::NvFp4 => self.row[column / 16 * 9 + 1 + column % 16 / 2] >> (column % 2 * 4),
+            other => {
+                let head = if other == DType::Q4_1 { 4 } else { 2 };
+                let at = column / 32 * (head + 16) + head + column % 16;
+                self.row[at] >> (column % 32 / 16 * 4)
+            }
+        };
+        u32::from(byte & 15)
+    }
+
+    /// The eight numbers of 4 bits from column `eight` on, of which those before `last` are there.
+    fn word(&self, eight: usize, last: usize) -> u32 {
+        let number = |e: usize| if eight + e < last { self.nibble(eight + e) } else { 0 };
+        if self.dtype != DType::NvFp4 {
+            let nibbles = Q4_ORDER.into_iter().enumerate();
+            return nibbles.map(|(j, e)| number(e) << (4 * j)).sum();
+        }
+        // By half of e: where bits m and a, bit b and the sign go.
+        const PLACES: [[u32; 3]; 4] = [[6, 8, 15], [3, 5, 12], [0, 2, 9], [10, 13, 14]];
+        let bits = |e: usize| {
+            let (q, [low, b, sign]) = (number(e), PLACES[e / 2]);
+            ((q & 3) << low | (q >> 2 & 1) << b | (q >> 3) << sign) << (16 * (e % 2))
+        };
+        (0..8).map(bits).sum()
+    }
+
+    fn put_scales(&self, columns: std::ops::Range<usize>, extras: &mut [u8]) {
+        let (g, bottom, first) = (self.of % 8, self.of / 8, columns.start);
+        match self.dtype {
+            DType::NvFp4 => {
+                for at in columns.step_by(16) {
+                    let (run, half) = ((at - first) / 32, (at - first) % 32 / 16);
+                    extras[(2 * g + half) * 8 + 2 * run + bottom] =
+                        scale_byte(self.row[at / 16 * 9]);
+                }
+            }
+            DType::Q8_0 | DType::Q4_0 | DType::Q4_1 => {
+                let (block, each) = match self.dtype {
+                    DType::Q8_0 => (34, 8),
+                    DType::Q4_0 => (18, 16),
+                    _ => (20, 32),
+                };
+                for at in columns.step_by(32) {
+                    let (run, stored) = ((at - first) / 32, &self.row[at / 32 * block..]);
+                    let to = g * each + 4 * run + 2 * bottom;
+                    extras[to..to + 2].copy_from_slice(&stored[..2]);
+                    if self.dtype == DType::Q4_1 {
+                        extras[to + 16..to + 18].copy_from_slice(&stored[2..4]);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `8 (e + 9) + m` of the scale `2^e (1 + m / 8)` that a code of E4M3 stands for.
+fn scale_byte(code: u8) -> u8 {
+    let (exponent, fraction) = (code >> 3 & 15, code & 7);
+    match (exponent, fraction) {
+        (0, 0 | 1) => 0,
+        (0, 2 | 3) => 8 + (fraction - 2) * 4,
+        (0, _) => 16 + (fraction - 4) * 2,
+        (_, _) => 8 * (exponent + 2) + fraction,
+    }
 }

@@ -10,15 +10,9 @@ fn by_row(body: String, rows: usize) -> Vec<Instance> {
     vec![Instance { includes, body, threads: THREADS, grid, ..Instance::default() }]
 }
 
-/// A norm: what is at `x`, `width` numbers a row, times what `tail` says.
-fn norm(
-    call: &Call<'_>,
-    [rows, width]: [usize; 2],
-    centred: bool,
-    tail: &str,
-) -> Result<Instance, String> {
-    let [x, y] = [call.operands[0], call.results[0]].map(element);
-    let (k, eps) = (call.fixed(width)?, call.real(width + 1)?);
+/// A norm of rows of `k` numbers, as many as word `rows` counts: the type and place of x, epsilon,
+/// what becomes of a number, and where that goes.
+pub(crate) fn norm([x, from, eps, tail, to]: [&str; 5], k: u64, rows: usize) -> Instance {
     let threads = if k <= 4096 {
         256
     } else if k <= 8192 {
@@ -26,29 +20,37 @@ fn norm(
     } else {
         1024
     };
-    let (to, from) = (call.pointer(0, y), call.pointer(2, &format!("const {x}")));
-    Ok(Instance {
+    let centred = tail.starts_with("WeightedBiased");
+    Instance {
         includes: vec!["norm.cuh", "tails.cuh"],
         body: format!(
-            "norm<{k}, {centred}, {threads}>(RowsOf<{x}, {k}>{{{from}}}, {eps}, {tail}, {to}, blockIdx.x);"
+            "norm<{k}, {centred}, {threads}>(RowsOf<{x}, {k}>{{{from}}}, {eps}, {tail}, {to}, \
+             blockIdx.x);"
         ),
         threads,
         grid: [Grid::all(&[rows], 1), Grid::fixed(1)],
         waits: true,
         ..Instance::default()
-    })
+    }
+}
+
+/// The norm of a call, whose rows, width and epsilon are the words from `at` on.
+fn norm_of(call: &Call<'_>, at: usize, tail: &str) -> Result<Vec<Instance>, String> {
+    let [x, y] = [call.operands[0], call.results[0]].map(element);
+    let (to, from) = (call.pointer(0, y), call.pointer(2, &format!("const {x}")));
+    Ok(vec![norm([x, &from, &call.real(at + 2)?, tail, &to], call.fixed(at + 1)?, at)])
 }
 
 /// Words: y, its stride, x, its stride, weight, rows, width, eps.
 pub(crate) fn rms_norm(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let tail = format!("Weighted{{{}}}", call.pointer(4, "const float"));
-    Ok(vec![norm(call, [5, 6], false, &tail)?])
+    norm_of(call, 5, &tail)
 }
 
 /// Words: y, its stride, x, its stride, weight, bias, rows, width, eps.
 pub(crate) fn layer_norm(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let [weight, bias] = [4, 5].map(|it| call.pointer(it, "const float"));
-    Ok(vec![norm(call, [6, 7], true, &format!("WeightedBiased{{{weight}, {bias}}}"))?])
+    norm_of(call, 6, &format!("WeightedBiased{{{weight}, {bias}}}"))
 }
 
 /// Words: y, its stride, x, its stride, rows, width.

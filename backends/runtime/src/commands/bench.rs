@@ -26,6 +26,9 @@ pub struct BenchArgs {
     /// Tokens to generate
     #[arg(short, long, default_value_t = 128)]
     pub n: usize,
+    /// Positions that are read before generating begins
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub past: usize,
     /// Repetitions
     #[arg(short, long, default_value_t = 5)]
     pub repetitions: usize,
@@ -61,7 +64,7 @@ impl BenchArgs {
             return Err(Fault::new("R0603", "nothing of nothing cannot be measured")
                 .help("`-p`, `-n` and `-r` are at least 1"));
         }
-        let context = self.prompt.max(self.n) as u64;
+        let context = self.prompt.max(self.past + self.n) as u64;
         let mut session = model.session(self.machine.threads, Some(context))?;
         let help = "`embed --json` tells how fast it reads them";
         session.check_writes().map_err(|it| it.help(help))?;
@@ -92,6 +95,9 @@ impl BenchArgs {
         session.prefill(&prompt)?;
         let prompt_rate = self.prompt as f64 / start.elapsed().as_secs_f64();
         session.reset()?;
+        if 0 < self.past {
+            session.prefill(&random_tokens(self.past, session.vocabulary()))?;
+        }
         let start = Instant::now();
         for token in random_tokens(self.n, session.vocabulary()) {
             session.step(&[token], 1)?;
@@ -125,6 +131,7 @@ impl BenchArgs {
             "device": device,
             "threads": width,
             "prompt_tokens": self.prompt,
+            "past_tokens": self.past,
             "generated_tokens": self.n,
             "prompt_tokens_per_s": prompt,
             "prompt_tokens_per_s_all": samples.prompt,
