@@ -144,8 +144,10 @@ fn operands(done: &Module, new: &mut Rebuild<'_>, node: &Node, dtype: DType) -> 
                 new.new.ty(new.get(old)).dtype
             }
             Op::Scan(scan) => {
+                // A weight may be stored in another type than the body reads it in.
                 let body = done.function(scan.body.as_str()).expect("a verified body");
-                body.params[i].ty.dtype
+                let taken = body.params[i].ty.dtype;
+                if taken == dtype { taken } else { new.old.ty(old).dtype }
             }
             _ => new.old.ty(old).dtype,
         };

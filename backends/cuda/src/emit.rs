@@ -194,20 +194,21 @@ impl Emitter<'_> {
     fn form(
         &mut self,
         launch: &plan::Launch,
-        mut instance: Instance,
+        instance: Instance,
         layers: Layers,
     ) -> Result<Form, String> {
         let rows = instance.rows.map(|(at, most)| (self.factor(launch, at), most));
-        if let Some((bytes, words)) = &instance.scratch {
-            let bounds = words.iter().map(|&it| self.bound(launch, it));
-            let bytes = bounds.fold(*bytes, u64::saturating_mul);
+        if let Some((bytes, each, rows)) = instance.scratch {
+            let rows = self.bound(launch, rows);
+            let bytes = bytes.saturating_add(each.saturating_mul(rows));
             self.program.scratch_bytes = self.program.scratch_bytes.max(bytes);
         }
-        let mut launches = Vec::new();
-        if let Some(before) = instance.before.take() {
-            launches.push(self.launch_of(launch, *before)?);
+        let mut chain = vec![instance];
+        while let Some(before) = chain.last_mut().and_then(|it| it.before.take()) {
+            chain.push(*before);
         }
-        launches.push(self.launch_of(launch, instance)?);
+        let launches = chain.into_iter().rev().map(|it| self.launch_of(launch, it));
+        let launches = launches.collect::<Result<_, _>>()?;
         Ok(Form { layers, rows, launches })
     }
 

@@ -90,7 +90,7 @@ impl Attention<'_> {
             grid: [Grid::fixed(blocks), Grid::fixed(1)],
             rows: Some((10, 1)),
             waits: true,
-            scratch: Some((4 * blocks * queries * (pv + 2), Vec::new())),
+            scratch: Some((4 * blocks * queries * (pv + 2), 0, 10)),
             ..Instance::default()
         })
     }

@@ -42,6 +42,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("ssd_prompt.cuh", include_str!("../ssd_prompt.cuh")),
     ("ssd_token.cuh", include_str!("../ssd_token.cuh")),
     ("tails.cuh", include_str!("../tails.cuh")),
+    ("unpack.cuh", include_str!("../unpack.cuh")),
     ("weights.cuh", include_str!("../weights.cuh")),
 ];
 
@@ -195,8 +196,8 @@ pub struct Instance {
     pub architecture: Option<&'static str>,
     /// Tensor maps, which the body knows as `m0`, `m1`, ..
     pub maps: Vec<Map>,
-    /// Bytes of scratch memory, as the product of a number and the bounds of these words.
-    pub scratch: Option<(u64, Vec<usize>)>,
+    /// Bytes of scratch memory that it needs anyway, and for each row at the bound of a word.
+    pub scratch: Option<(u64, u64, usize)>,
     /// What has to run before it.
     pub before: Option<Box<Instance>>,
 }

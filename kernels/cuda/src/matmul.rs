@@ -135,7 +135,8 @@ impl MatMul<'_> {
         let mut forms = Vec::new();
         forms.extend(self.skinny(1));
         forms.extend([8, 4, 2].into_iter().find_map(|most| self.skinny(most)));
-        if self.call.rounds {
+        // What is packed is unpacked to 16 bits for many rows, so that these are rounded anyway.
+        if self.call.rounds || self.is_packed() {
             forms.extend(self.gemm());
             forms.extend(self.gemm_small());
         }
@@ -166,8 +167,9 @@ impl MatMul<'_> {
         };
         let (mut body, mut first) = (vec!["SHARED(u8, shared);".to_owned(), rows], 0);
         for ((made, part), size) in self.parts().zip(&sizes) {
+            // As many tiles for each of its blocks, and no block that has fewer to no end.
             let share = (BLOCKS * size.tiles / tiles).max(1);
-            let blocks = size.tiles.min(share);
+            let blocks = size.tiles.div_ceil(size.tiles.div_ceil(share));
             body.push(self.skinny_part(made, part, size, most, [first, blocks])?);
             first += blocks;
         }
@@ -216,24 +218,62 @@ impl MatMul<'_> {
         ))
     }
 
-    /// Whether x has to be made ready before a kernel for many rows takes it as `bf16`, and where
-    /// that finds it: its word and bytes further on.
-    fn ready(&self) -> (Option<Box<Instance>>, usize, u64) {
-        match self.x == DType::BF16 && self.norm.is_none() {
-            true => (None, 0, 0),
-            false => (Some(Box::new(self.prepare(DType::BF16))), 5, crate::COUNTER_BYTES),
+    fn is_packed(&self) -> bool {
+        self.parts().any(|(_, it)| pack::is_packed(it.format))
+    }
+
+    /// Bytes at the beginning of scratch memory that are not x's.
+    fn reserved(&self) -> u64 {
+        let bytes = |it: &Part| 2 * it.n * self.depth * it.weights.len() as u64;
+        let packed = self.parts().map(|it| it.1).filter(|it| pack::is_packed(it.format));
+        crate::COUNTER_BYTES + packed.map(bytes).sum::<u64>()
+    }
+
+    /// What kernels for many rows take: x, and the weights of each part, as places of `format`
+    /// numbers; and what has to run before.
+    fn ready(&self, x: DType) -> Ready {
+        let plain = self.x == x && self.norm.is_none();
+        let x_at = if plain { (0, 0) } else { (5, self.reserved()) };
+        let mut before = (!plain).then(|| Box::new(self.prepare(x)));
+        let (mut weights, mut next, mut body) = (Vec::new(), crate::COUNTER_BYTES, Vec::new());
+        for (_, part) in self.parts() {
+            let of_part = part.weights.iter().map(|&at| {
+                if !pack::is_packed(part.format) {
+                    return (at, 0);
+                }
+                let (shape, to) = ([part.n, self.depth], next);
+                next += 2 * part.n * self.depth;
+                let policy = pack::skinny_policy(part.format, shape);
+                let weights = pack::skinny_weights(part.format, shape, at);
+                body.push(format!("unpack<8>((bf16*)(w5 + {to}), {policy}{weights});"));
+                (5, to)
+            });
+            weights.push(of_part.collect());
         }
+        if !body.is_empty() {
+            before = Some(Box::new(Instance {
+                includes: vec!["unpack.cuh"],
+                body: body.join("\n  "),
+                threads: THREADS,
+                grid: [Grid::fixed(crate::MANY), Grid::fixed(1)],
+                before,
+                ..Instance::default()
+            }));
+        }
+        let size = if x == DType::F32 { 4 } else { 2 };
+        let scratch = before.as_ref().map(|_| (self.reserved(), size * self.depth, 2));
+        Ready { before, x: x_at, weights, scratch }
     }
 
     /// Many rows, on Hopper. `x` is rounded to `bf16` first, if it is not already.
     fn gemm(&self) -> Option<Instance> {
         const WIDTH: u64 = 256;
         const STAGES: u64 = 4;
-        let fits = |part: &Part| part.format == DType::BF16 && part.n.is_multiple_of(8);
+        let fits = |part: &Part| unpacked(part.format) == DType::BF16 && part.n.is_multiple_of(8);
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }
-        let (before, word, offset) = self.ready();
+        let Ready { before, x: (word, offset), weights, scratch } = self.ready(DType::BF16);
         let map = |word, offset, rows, height| Map {
             word,
             offset,
@@ -244,10 +284,10 @@ impl MatMul<'_> {
         };
         let mut maps = vec![map(word, offset, (1, Some(2)), 128)];
         let mut results = Vec::new();
-        for (made, part) in self.parts() {
+        for ((made, part), places) in self.parts().zip(weights) {
             let first = maps.len();
-            for &at in &part.weights {
-                maps.push(map(at, 0, (part.n, None), (WIDTH / 2) as u32));
+            for (word, offset) in places {
+                maps.push(map(word, offset, (part.n, None), (WIDTH / 2) as u32));
             }
             let weights: Vec<String> = (first..maps.len()).map(|it| format!("&m{it}")).collect();
             results.push(format!(
@@ -277,16 +317,16 @@ impl MatMul<'_> {
             waits: true,
             architecture: Some("sm_90a"),
             maps,
-            scratch: before.as_ref().map(|_| (2 * self.depth, vec![2])),
+            scratch,
             before,
             ..Instance::default()
         })
     }
 
-    /// Leaves x, normalised if it is to be, as `dtype` behind the counters of scratch memory.
+    /// Leaves x, normalised if it is to be, as `dtype` behind what is reserved of scratch memory.
     fn prepare(&self, dtype: DType) -> Instance {
         let (x, y, k) = (element(self.x), element(dtype), self.depth);
-        let to = format!("({y}*)(w5 + {})", crate::COUNTER_BYTES);
+        let to = format!("({y}*)(w5 + {})", self.reserved());
         let from = format!("(const {x}*)w0");
         if let Some((weight, eps)) = &self.norm {
             let tail = format!("Weighted{{(const float*)w{weight}}}");
@@ -302,22 +342,19 @@ impl MatMul<'_> {
     /// Many rows, on any architecture.
     fn gemm_small(&self) -> Option<Instance> {
         const TILE: u64 = 64;
-        let format = self.parts().next()?.1.format;
-        let fits = |part: &Part| part.format == format && format != DType::F32;
+        let format = unpacked(self.parts().next()?.1.format);
+        let fits = |part: &Part| unpacked(part.format) == format && format != DType::F32;
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }
-        let (before, word, offset) = match self.norm {
-            Some(_) => self.ready(),
-            None => (None, 0, 0),
-        };
-        let x = if before.is_some() { DType::BF16 } else { self.x };
+        let x = if self.norm.is_some() { DType::BF16 } else { self.x };
+        let Ready { before, x: (word, offset), weights, scratch } = self.ready(x);
         let (x, ty) = (element(x), element(format));
         let (mut results, mut tiles) = (Vec::new(), 0);
-        for (made, part) in self.parts() {
+        for ((made, part), places) in self.parts().zip(weights) {
             tiles += (part.n * part.weights.len() as u64).div_ceil(TILE);
-            let weights: Vec<String> =
-                part.weights.iter().map(|at| format!("(const {ty}*)w{at}")).collect();
+            let place = |(at, offset): &(usize, u64)| format!("(const {ty}*)(w{at} + {offset})");
+            let weights: Vec<String> = places.iter().map(place).collect();
             results.push(format!(
                 "result<{}, {}>({}, {}, {})",
                 part.n,
@@ -340,7 +377,7 @@ impl MatMul<'_> {
             threads: 128,
             grid: [Grid::fixed(tiles), Grid::all(&[2], TILE)],
             waits: true,
-            scratch: before.as_ref().map(|_| (2 * self.depth, vec![2])),
+            scratch,
             before,
             ..Instance::default()
         })
@@ -350,7 +387,7 @@ impl MatMul<'_> {
     fn naive(&self) -> Result<Instance, String> {
         let before = self.norm.as_ref().map(|_| Box::new(self.prepare(DType::F32)));
         let x = match before {
-            Some(_) => format!("(const float*)(w5 + {})", crate::COUNTER_BYTES),
+            Some(_) => format!("(const float*)(w5 + {})", self.reserved()),
             None => self.call.pointer(0, &format!("const {}", element(self.x))),
         };
         let mut body = Vec::new();
@@ -380,11 +417,26 @@ impl MatMul<'_> {
             body: body.join("\n  "),
             threads: THREADS,
             grid: Grid::over(&of, u64::from(THREADS / 32)),
-            scratch: before.as_ref().map(|_| (4 * self.depth, vec![2])),
+            scratch: before.as_ref().map(|_| (self.reserved(), 4 * self.depth, 2)),
             before,
             ..Instance::default()
         })
     }
+}
+
+/// What kernels for many rows take, and what has to run before them.
+struct Ready {
+    before: Option<Box<Instance>>,
+    /// The word of x and bytes further on.
+    x: (usize, u64),
+    /// The same of the weights of each part.
+    weights: Vec<Vec<(usize, u64)>>,
+    scratch: Option<(u64, u64, usize)>,
+}
+
+/// The format of weights for many rows.
+fn unpacked(format: DType) -> DType {
+    if pack::is_packed(format) { DType::BF16 } else { format }
 }
 
 /// Multiprocessors of the largest Hopper: a block of `skinny` each.

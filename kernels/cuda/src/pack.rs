@@ -54,6 +54,11 @@ impl Layout {
     }
 }
 
+/// Whether weights in that format are not rows of plain numbers.
+pub(crate) fn is_packed(dtype: DType) -> bool {
+    layout(dtype).is_some_and(|it| it.is_packed())
+}
+
 /// The type that `skinny.cuh` reads a matrix of `[rows, columns]` by.
 pub(crate) fn skinny_policy(dtype: DType, [n, k]: [u64; 2]) -> String {
     match layout(dtype) {

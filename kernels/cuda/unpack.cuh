@@ -1,0 +1,42 @@
+// Packed weights as rows of bf16, for products of many rows: these have time for it.
+//
+// A warp takes a tile and step of weights.cuh at a time; K is a multiple of 8.
+#pragma once
+#include "weights.cuh"
+
+// The number of the words of a row that stands at `i` of 8, times `scale`, plus `more`.
+__device__ __forceinline__ void unpack_row(bf16* to, const u32 (&words)[4], float scale, float more) {
+  u32 v[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    v[i] = bf16_pair(bf16_low(words[i]) * scale + more, bf16_high(words[i]) * scale + more);
+  *(uint4*)to = make_uint4(v[0], v[1], v[2], v[3]);
+}
+
+template <int WARPS, class W>
+__device__ __forceinline__ void unpack(bf16* y, const W& w) {
+  constexpr int TILES = (W::ROWS + 15) / 16, RUNS = W::STEP / 32;
+  __shared__ __align__(16) u8 slots[WARPS][W::CHUNKS * 512 + W::EXTRA * 32];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  for (int i = blockIdx.x * WARPS + warp; i < TILES * W::STEPS; i += gridDim.x * WARPS) {
+    const int tile = i / W::STEPS, step = i % W::STEPS;
+    w.fetch(slots[warp], tile, step, lane);
+    copies_end();
+    copies_wait<0>();
+    __syncwarp();
+    const typename W::Raw raw = W::load(slots[warp], lane);
+#pragma unroll
+    for (int run = 0; run < RUNS; ++run) {
+      const int n = tile * 16 + lane / 4, k = step * W::STEP + run * 32 + lane % 4 * 8;
+      const Fragment f = W::unpack(raw, run, 0);
+      RowPair scale = {1, 1}, more = {0, 0};
+      if constexpr (W::FOLDS) scale = W::scales(raw, run);
+      if constexpr (W::HAS_MINIMA) more = W::minima(raw, run);
+      if (k < W::COLUMNS && n < W::ROWS)
+        unpack_row(y + (u64)n * W::COLUMNS + k, f.top, scale.top * w.scale(n), more.top);
+      if (k < W::COLUMNS && n + 8 < W::ROWS)
+        unpack_row(y + (u64)(n + 8) * W::COLUMNS + k, f.bottom, scale.bottom * w.scale(n + 8), more.bottom);
+    }
+    __syncwarp();
+  }
+}
