@@ -328,7 +328,8 @@ fn encoding(lowered: &Lowered, slot: &WeightSlot, given: DType) -> Option<Encodi
     // Kernels that look rows up read plain ones.
     let is_table = lowered.tables.contains(&slot.name);
     let plain = matches!(stored, DType::F32 | DType::F16 | DType::BF16);
-    let unread = (is_table && !plain) || pack::laid_out(stored) != stored;
+    let columns = slot.shape[1] as usize;
+    let unread = (is_table && !plain) || pack::laid_out(stored, columns) != stored;
     match lowered.target == Target::Cuda && slot.packed && unread {
         true => Encoding::from_name("bf16"),
         false => wanted,

@@ -54,8 +54,35 @@ fn findings() -> Vec<(&'static str, String)> {
                 "only `treen pull` and catalog names need it",
             ),
         ),
-        ("GPU", "not used: this version compiles for the CPU alone".to_owned()),
+        ("NVRTC", nvrtc()),
+        ("GPU", gpu()),
     ]
+}
+
+/// Whether kernels for GPUs can be compiled.
+fn nvrtc() -> String {
+    match cuda::Compiler::find() {
+        Ok(_) => "compiles kernels for GPUs".to_owned(),
+        Err(why) => format!("missing; only `--target cuda` needs it: {why}"),
+    }
+}
+
+/// Whether there is a GPU to run on.
+fn gpu() -> String {
+    match cuda::properties() {
+        Ok(it) => {
+            let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+            let [free, all] = it.memory.map(gib);
+            format!(
+                "{}, compute capability {}.{}, {} multiprocessors, {free:.1} of {all:.1} GiB free",
+                it.name,
+                it.capability / 10,
+                it.capability % 10,
+                it.processors
+            )
+        }
+        Err(fault) => format!("none to run on: {}", fault.message),
+    }
 }
 
 fn version(program: &str, args: &[&str], without: &str) -> String {

@@ -88,7 +88,8 @@ pub(super) struct TargetsArgs {}
 
 impl TargetsArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
-        writeln!(out, "cpu    x86-64, with kernels for AVX-512, AVX2 and without vectors")
-            .map_err(unwritable)
+        let cpu = "cpu    x86-64, with kernels for AVX-512, AVX2 and without vectors";
+        let cuda = cuda::ARCHITECTURES.join(", ");
+        writeln!(out, "{cpu}\ncuda   NVIDIA GPUs: {cuda}").map_err(unwritable)
     }
 }

@@ -11,6 +11,8 @@ mod fusion;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod gpu;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod limits;

@@ -45,6 +45,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
         "tests",
         &[
             "cpu",
+            "cuda",
             "frontend",
             "import",
             "ir",

@@ -29,6 +29,15 @@ use emit::Generated;
 /// The architectures that code is made for: Ampere, Hopper, Blackwell.
 pub const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90a", "sm_100a"];
 
+/// What the first GPU of this machine is.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn properties() -> Result<Properties, runtime::Fault> {
+    driver::Device::open()?.properties()
+}
+
 /// A module that is planned, and waits for the formats of its weights.
 pub struct Draft {
     axes: StepAxes,

@@ -80,10 +80,11 @@ pub(crate) fn skinny_weights(dtype: DType, [n, k]: [u64; 2], at: usize) -> Strin
     }
 }
 
-/// The format in which weights that are given in `dtype` are laid out: those that no kernel reads
-/// are widened, and so are tables.
-pub fn laid_out(dtype: DType) -> DType {
-    if layout(dtype).is_some() { dtype } else { DType::BF16 }
+/// The format in which rows of `columns` weights that are given in `dtype` are laid out: what no
+/// kernel reads is widened.
+pub fn laid_out(dtype: DType, columns: usize) -> DType {
+    let reads = layout(dtype).is_some_and(|it| !it.is_packed() || columns.is_multiple_of(8));
+    if reads { dtype } else { DType::BF16 }
 }
 
 /// Bytes of `rows` times `columns` weights; `None` when that overflows or is no such format.
