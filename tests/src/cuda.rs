@@ -7,8 +7,8 @@ use std::{
     process::Command,
 };
 
-/// Where the headers of CUDA are, which the kernels include: the shim gets its types of 8 and 16 bits
-/// from them.
+/// Where the headers of CUDA are, which the kernels include: the shim gets its types of 8 and 16
+/// bits from them.
 fn cuda_headers() -> Option<PathBuf> {
     let named = ["CUDA_HOME", "CUDA_PATH"].map(env::var_os).into_iter().flatten();
     let folders = named.map(PathBuf::from).chain(["/usr/local/cuda".into(), "/opt/cuda".into()]);
@@ -27,7 +27,8 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Copies kernels and tests side by side, with the shim's files in the place of those of the same name.
+/// Copies kernels and tests side by side, with the shim's files in the place of those of the same
+/// name.
 fn gather(root: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder for the build");
     let folders = ["kernels/cuda", "tests/cuda", "tests/cuda/shim"];
