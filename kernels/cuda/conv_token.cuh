@@ -9,8 +9,8 @@
 
 template <int C, int W, class X, class T, class Out, class Tail>
 __device__ __forceinline__ void conv_token(const X* x, const T* w, const T* bias, float* window,
-                                           const Tail& tail, Out* y) {
-  int c = blockIdx.x * blockDim.x + threadIdx.x;
+                                           const Tail& tail, Out* y, int block) {
+  int c = block * blockDim.x + threadIdx.x;
   bool inside = c < C;
   float seen[W];
 #pragma unroll

@@ -48,7 +48,7 @@ void test_ssd() {
 
 template <int C, int W>
 __global__ void conv(const float* x, const bf16* w, const bf16* bias, float* window, float* y) {
-  conv_token<C, W>(x, w, bias, window, Twice{}, y);
+  conv_token<C, W>(x, w, bias, window, Twice{}, y, blockIdx.x);
 }
 
 void test_conv() {
@@ -103,7 +103,7 @@ void test_softmax() {
 }
 
 __global__ void look_up(const bf16* table, const int* index, float* y) {
-  gather<50, 100>(table, index, Twice{}, y);
+  gather<50, 100>(table, index, Twice{}, y, blockIdx.x);
 }
 
 void test_gather() {

@@ -2,7 +2,7 @@
 
 use ir::{Axes, Axis};
 
-use plan::{Base, Launch, Place, Plan, Step};
+use plan::{Launch, Plan, Step};
 
 /// Puts a barrier before each launch that touches what a launch since the last barrier wrote, or
 /// writes what one read. Every step of a loop ends with a barrier.
@@ -23,7 +23,7 @@ fn with_barriers(
         match step {
             Step::Barrier => {}
             Step::Launch(launch) => {
-                if open.iter().any(|it| conflict(plan, it, &launch)) {
+                if open.iter().any(|it| plan::conflict(plan, it, &launch)) {
                     result.push(Step::Barrier);
                     open.clear();
                 }
@@ -44,24 +44,4 @@ fn with_barriers(
         }
     }
     result
-}
-
-fn conflict(plan: &Plan, earlier: &Launch, later: &Launch) -> bool {
-    let meets = |writer: &Launch, other: &Launch| {
-        let mut touched = other.reads.iter().chain(&other.writes);
-        touched.any(|it| writer.writes.iter().any(|written| overlap(plan, it, written)))
-    };
-    meets(earlier, later) || meets(later, earlier)
-}
-
-/// Whether two places may share memory.
-fn overlap(plan: &Plan, a: &Place, b: &Place) -> bool {
-    match (&a.base, &b.base) {
-        (Base::Arena(i), Base::Arena(j)) => {
-            let (a, b) = (&plan.buffers[*i], &plan.buffers[*j]);
-            a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
-        }
-        (Base::State(i), Base::State(j)) | (Base::Output(i), Base::Output(j)) => i == j,
-        _ => false,
-    }
 }

@@ -8,6 +8,7 @@ use kernels_cuda::{COUNTER_BYTES, Call, Functor, Grid, Instance, Map, Word as Gi
 use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Stride, Word};
 
 use crate::loops;
+use crate::parts::Parts;
 use crate::program::{self, Blocks, Form, GpuProgram, Kernel, Product, Sum, TensorMap};
 
 /// A function whose code is generated, with what it is called with.
@@ -57,7 +58,15 @@ pub(crate) fn emit(
 impl Emitter<'_> {
     fn steps(&mut self, steps: &[plan::Step]) -> Result<Vec<program::Step>, String> {
         let mut result = Vec::new();
-        for step in steps {
+        let mut rest = steps;
+        while let Some((step, after)) = rest.split_first() {
+            let group = self.group(rest)?;
+            if 1 < group.len() {
+                rest = &rest[group.len()..];
+                result.push(program::Step::Launch(self.grouped(group)?));
+                continue;
+            }
+            rest = after;
             result.push(match step {
                 plan::Step::Barrier => continue,
                 plan::Step::Launch(launch) => program::Step::Launch(self.launch(launch)?),
@@ -70,6 +79,58 @@ impl Emitter<'_> {
             });
         }
         Ok(result)
+    }
+
+    /// The small launches at the beginning of `steps` that do not depend on each other, with their
+    /// instances: together they take one launch.
+    fn group<'s>(
+        &self,
+        steps: &'s [plan::Step],
+    ) -> Result<Vec<(&'s plan::Launch, Vec<Instance>)>, String> {
+        let mut group: Vec<(&plan::Launch, Vec<Instance>)> = Vec::new();
+        for step in steps {
+            let plan::Step::Launch(launch) = step else { break };
+            let meets = |it: &(&plan::Launch, _)| plan::conflict(self.plan, it.0, launch);
+            if !is_small(self.plan.callee_name(launch.callee)) || group.iter().any(meets) {
+                break;
+            }
+            let [(None, formats)] = &self.formats_of(launch)[..] else { break };
+            let instances = self.instances(launch, formats)?;
+            if !can_be_part(&instances) {
+                break;
+            }
+            group.push((launch, instances));
+        }
+        Ok(group)
+    }
+
+    /// One launch for all of `group`, and where some are for one row alone, those for more one
+    /// after the other.
+    fn grouped(&mut self, group: Vec<(&plan::Launch, Vec<Instance>)>) -> Result<Vec<Form>, String> {
+        let mut text = Parts::default();
+        let (mut words, mut parts, mut rows) = (Vec::new(), Vec::new(), None);
+        for (launch, instances) in &group {
+            let first = &instances[0];
+            let (passed, own) = self.passed(launch)?;
+            text.add(self.plan.callee_name(launch.callee), first, &passed);
+            parts.push(self.blocks(launch, &first.grid[0]));
+            rows = rows.or(first.rows.map(|(at, most)| (self.factor(launch, at), most)));
+            words.extend(own);
+        }
+        let kernel = self.kernel(text.finish());
+        let one = Blocks { of: Vec::new(), each: 1, most: 1 };
+        let blocks = [one.clone(), one];
+        let launch = program::Launch { kernel, maps: Vec::new(), words, blocks, parts };
+        let is_for_one = rows.is_some();
+        let mut forms = vec![Form { layers: None, rows, launches: vec![launch] }];
+        if is_for_one {
+            let mut launches = Vec::new();
+            for (launch, mut instances) in group {
+                launches.extend(instances.pop().map(|it| self.launch_of(launch, it)).transpose()?);
+            }
+            forms.push(Form { layers: None, rows: None, launches });
+        }
+        Ok(forms)
     }
 
     /// The forms of a launch: one for each choice of formats that layers have.
@@ -218,37 +279,51 @@ impl Emitter<'_> {
         launch: &plan::Launch,
         instance: Instance,
     ) -> Result<program::Launch, String> {
-        let name = self.plan.callee_name(launch.callee).to_owned();
-        let mut words = Vec::new();
-        let mut passed = Vec::new();
+        let (passed, words) = self.passed(launch)?;
+        let [x, y] = &instance.grid;
+        let blocks = [self.blocks(launch, x), self.blocks(launch, y)];
+        let maps = instance.maps.iter().map(|it| self.map(launch, it)).collect();
+        let kernel = self.kernel(Kernel {
+            name: self.plan.callee_name(launch.callee).to_owned(),
+            entry: "run".to_owned(),
+            source: source(&instance, &passed),
+            only: instance.architecture.map(str::to_owned),
+            images: Vec::new(),
+            threads: instance.threads,
+            shared: instance.shared,
+        });
+        Ok(program::Launch { kernel, maps, words, blocks, parts: Vec::new() })
+    }
+
+    /// The words that are passed for those of `launch`: which, with whether they move, and what.
+    fn passed(&self, launch: &plan::Launch) -> Result<(Passed, Vec<program::Word>), String> {
+        let (mut passed, mut words) = (Passed::new(), Vec::new());
         for (i, word) in launch.words.iter().enumerate() {
             let Some(word) = self.word(word) else { continue };
             if word.moves {
                 self.check_linear(&word.sum).map_err(|()| {
+                    let name = self.plan.callee_name(launch.callee);
                     format!("{name}: a number that grows with the square of the context")
                 })?;
             }
             passed.push((i, word.moves));
             words.push(word);
         }
-        let [x, y] = &instance.grid;
-        let blocks = [self.blocks(launch, x), self.blocks(launch, y)];
-        let maps = instance.maps.iter().map(|it| self.map(launch, it)).collect();
-        let source = source(&instance, &passed);
-        let same = self.program.kernels.iter().position(|it| it.source == source);
-        let kernel = same.unwrap_or_else(|| {
-            let Instance { threads, shared, .. } = instance;
-            let (entry, images) = ("run".to_owned(), Vec::new());
-            let only = instance.architecture.map(str::to_owned);
-            let kernel = Kernel { name, entry, source, only, images, threads, shared };
+        Ok((passed, words))
+    }
+
+    /// The place of `kernel` among the program's: equal texts are one.
+    fn kernel(&mut self, kernel: Kernel) -> usize {
+        let same = self.program.kernels.iter().position(|it| it.source == kernel.source);
+        same.unwrap_or_else(|| {
             self.program.kernels.push(kernel);
             self.program.kernels.len() - 1
-        });
-        Ok(program::Launch { kernel, maps, words, blocks })
+        })
     }
 
     fn blocks(&self, launch: &plan::Launch, grid: &Grid) -> Blocks {
-        let of = grid.of.iter().map(|&it| self.factor(launch, it)).collect();
+        let mut of: Vec<Sum> = grid.of.iter().map(|&it| self.factor(launch, it)).collect();
+        of.extend((!grid.axes.is_empty()).then(|| self.size(&grid.axes)));
         Blocks { of, each: grid.each, most: grid.most }
     }
 
@@ -377,6 +452,36 @@ impl Emitter<'_> {
     }
 }
 
+/// Whether the launches of a kernel are so short that several of them had better be one.
+fn is_small(callee: &str) -> bool {
+    callee.starts_with("loop.") || ["rms_norm", "conv1d"].contains(&callee)
+}
+
+/// Whether a launch with these instances can be one of several: by its first, and if that is for
+/// one row, by its last for more.
+fn can_be_part(instances: &[Instance]) -> bool {
+    let [first, .., last] = instances else {
+        return instances.first().is_some_and(|it| it.rows.is_none() && is_plain(it));
+    };
+    instances.len() == 2
+        && is_plain(first)
+        && first.rows.is_some_and(|it| it.1 == 1)
+        && last.rows.is_none()
+        && last.architecture.is_none()
+}
+
+/// Whether nothing of a launch of `instance` is out of the ordinary.
+fn is_plain(instance: &Instance) -> bool {
+    let Instance { threads, grid, shared, maps, scratch, before, .. } = instance;
+    *threads == loops::THREADS
+        && grid[1] == Grid::fixed(1)
+        && *shared == 0
+        && maps.is_empty()
+        && scratch.is_none()
+        && before.is_none()
+        && instance.architecture.is_none()
+}
+
 /// The kernel that measures how fast memory is read.
 fn reader() -> Kernel {
     let instance = Instance {
@@ -389,6 +494,9 @@ fn reader() -> Kernel {
     let (name, entry) = ("read".to_owned(), "run".to_owned());
     Kernel { name, entry, source, threads: instance.threads, ..Kernel::default() }
 }
+
+/// Which words are passed, and whether they move.
+type Passed = Vec<(usize, bool)>;
 
 /// The loop that counts layers, and those for which something holds; all where there is none.
 type Layers = Option<(usize, Vec<u64>)>;

@@ -230,7 +230,14 @@ impl Gpu {
         loops: &[u64],
         first: bool,
     ) -> Result<(), Fault> {
-        let blocks = launch.blocks.each_ref().map(|it| self.blocks(it, extents, loops));
+        let mut blocks = launch.blocks.each_ref().map(|it| self.blocks(it, extents, loops));
+        let mut ends = Vec::new();
+        for part in &launch.parts {
+            ends.push(ends.last().copied().unwrap_or(0) + self.blocks(part, extents, loops));
+        }
+        if let Some(last) = ends.last() {
+            blocks[0] = *last;
+        }
         let Some(function) = self.functions[launch.kernel].filter(|_| !blocks.contains(&0)) else {
             return Ok(());
         };
@@ -242,6 +249,7 @@ impl Gpu {
         for word in &launch.words {
             self.argument(word, extents, loops, &mut arguments);
         }
+        arguments.extend(ends.into_iter().map(|it| Argument::Word(u64::from(it))));
         let shape = Shape {
             function,
             blocks,

@@ -9,6 +9,7 @@ mod emit;
 mod engine;
 mod loops;
 mod nvrtc;
+mod parts;
 mod program;
 
 pub use driver::Properties;

@@ -85,10 +85,8 @@ pub(crate) fn kernel(
     let first = if by_warp { "if (threadIdx.x % 32 == 0) " } else { "" };
     text.line(&format!("{first}{put}"));
     text.line("}");
-    let bound = ty.axes.iter().map(|it| module.axes.bound(it).unwrap_or(usize::MAX));
-    let bound = bound.fold(1, usize::saturating_mul) as u64;
-    let blocks = bound.saturating_mul(each).div_ceil(u64::from(THREADS));
-    let blocks = Grid::fixed(blocks.clamp(1, kernels_cuda::MANY));
+    let each = u64::from(THREADS) / each;
+    let blocks = Grid { of: Vec::new(), axes: ty.axes.clone(), each, most: kernels_cuda::MANY };
     (text.finish(), [blocks, Grid::fixed(1)])
 }
 

@@ -120,8 +120,11 @@ pub struct Launch {
     /// Its words. A word that moves is passed as its value where nothing is past, and what each
     /// position adds.
     pub words: Vec<Word>,
-    /// Blocks along x and y: the product of these sums over `each`, at most `most`.
+    /// Blocks along x and y.
     pub blocks: [Blocks; 2],
+    /// The blocks of each part, where several launches are one: they come one after the other along
+    /// x, and the kernel is told behind its words where each part ends.
+    pub parts: Vec<Blocks>,
 }
 
 /// A matrix that the copy engine reads in boxes.
@@ -139,7 +142,7 @@ pub struct TensorMap {
     pub boxed: [u32; 2],
 }
 
-/// How many blocks.
+/// How many blocks: the product of these sums over `each`, at most `most`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Blocks {
     /// Factors.

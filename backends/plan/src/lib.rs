@@ -4,11 +4,13 @@
 //! with argument words, loops over layers, and buffers that lie where nothing alive is overwritten.
 //! What a launch's code looks like, a backend knows.
 
+mod conflict;
 mod memory;
 mod plan;
 mod planner;
 mod program;
 
+pub use conflict::conflict;
 pub use memory::{Life, lives};
 pub use plan::{
     Bank, Base, Buffer, CAPACITY, Callee, Counter, Launch, Place, Plan, State, Step, Stride, Term,

@@ -11,7 +11,7 @@ pub mod pack;
 mod rows;
 mod scan;
 
-use ir::DType;
+use ir::{Axis, DType};
 
 /// Every header, by the name under which others include it.
 pub const HEADERS: &[(&str, &str)] = &[
@@ -141,8 +141,10 @@ impl Call<'_> {
 /// How many blocks a launch has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grid {
-    /// The product of these words is what the blocks share...
+    /// The product of these words and of the extents of these axes is what the blocks share...
     pub of: Vec<usize>,
+    /// See above.
+    pub axes: Vec<Axis>,
     /// ... so much of it each...
     pub each: u64,
     /// ... but there are no more than so many.
@@ -155,17 +157,17 @@ pub const MANY: u64 = 2048;
 impl Grid {
     /// A block for `each` of the product of the words `of`, but no more than [`MANY`].
     pub fn over(of: &[usize], each: u64) -> [Grid; 2] {
-        [Grid { of: of.to_vec(), each, most: MANY }, Grid::fixed(1)]
+        [Grid { of: of.to_vec(), axes: Vec::new(), each, most: MANY }, Grid::fixed(1)]
     }
 
     /// A block for `each` of the product of the words `of`.
     pub fn all(of: &[usize], each: u64) -> Grid {
-        Grid { of: of.to_vec(), each, most: 1 << 30 }
+        Grid { of: of.to_vec(), axes: Vec::new(), each, most: 1 << 30 }
     }
 
     /// So many blocks.
     pub fn fixed(most: u64) -> Grid {
-        Grid { of: Vec::new(), each: 1, most }
+        Grid { of: Vec::new(), axes: Vec::new(), each: 1, most }
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let token = Instance {
         includes: vec!["conv_token.cuh", "tails.cuh"],
         body: format!(
-            "conv_token<{channels}, {width}>({x}, {weight}, {bias}, {window}, SameChannel{{}}, {y});"
+            "conv_token<{channels}, {width}>({x}, {weight}, {bias}, {window}, SameChannel{{}}, {y}, blockIdx.x);"
         ),
         threads: THREADS as u32,
         grid: [Grid::fixed(channels.div_ceil(THREADS)), Grid::fixed(1)],
