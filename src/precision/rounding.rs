@@ -187,7 +187,7 @@ mod tests {
             let plain = read(&encode(encoding, n, &values).unwrap());
             let fitted = read(&encode(encoding.fit(), n, &values).unwrap());
             let calibrated = read(&feedback.round(encoding, &values).unwrap());
-            assert!(calibrated < 0.6 * plain, "{name}: {plain} {fitted} {calibrated}");
+            assert!(calibrated < 0.75 * plain, "{name}: {plain} {fitted} {calibrated}");
         }
     }
 
