@@ -103,7 +103,7 @@ void test_softmax() {
 }
 
 __global__ void look_up(const bf16* table, const int* index, float* y) {
-  gather<50, 100>(table, index, Twice{}, y, blockIdx.x);
+  gather<50, 100>(table, index, Twice{}, y);
 }
 
 void test_gather() {
