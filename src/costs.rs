@@ -1,7 +1,7 @@
 //! What a model's work amounts to, from its graph and its plan.
 
 use ir::{Module, Role, StepAxes};
-use plan::{Base, Callee, Plan, Step};
+use plan::{Base, Callee, Launch, Plan};
 use runtime::Costs;
 
 /// The costs of one step of `module`; bytes of weights are known only once they are bound.
@@ -30,25 +30,15 @@ pub(crate) fn of(module: &Module, axes: &StepAxes) -> Costs {
 
 /// The banks that a step reads as a whole: all but those that are only looked up.
 pub(crate) fn streamed_banks(plan: &Plan) -> Vec<usize> {
-    fn visit(plan: &Plan, steps: &[Step], found: &mut Vec<usize>) {
-        for step in steps {
-            match step {
-                Step::Barrier => {}
-                Step::Loop { steps, .. } => visit(plan, steps, found),
-                Step::Launch(launch) => {
-                    let looked_up = matches!(launch.callee, Callee::Kernel(_))
-                        && plan.callee_name(launch.callee) == "gather";
-                    let banks = launch.reads.iter().filter_map(|it| match &it.base {
-                        Base::Weight(bank, _) if !looked_up => Some(*bank),
-                        _ => None,
-                    });
-                    found.extend(banks);
-                }
-            }
-        }
-    }
-    let mut found = Vec::new();
-    visit(plan, &plan.steps, &mut found);
+    let looks_up = |it: &Launch| {
+        matches!(it.callee, Callee::Kernel(_)) && plan.callee_name(it.callee) == "gather"
+    };
+    let streams = plan.launches().into_iter().filter(|it| !looks_up(it));
+    let banks = streams.flat_map(|it| &it.reads).filter_map(|it| match &it.base {
+        Base::Weight(bank, _) => Some(*bank),
+        _ => None,
+    });
+    let mut found: Vec<usize> = banks.collect();
     found.sort_unstable();
     found.dedup();
     found

@@ -235,23 +235,13 @@ pub fn lower(
 
 /// The parameters of which kernels take rows by number.
 fn tables(plan: &plan::Plan) -> BTreeSet<String> {
-    let mut tables = BTreeSet::new();
-    let mut pending: Vec<&plan::Step> = plan.steps.iter().collect();
-    while let Some(step) = pending.pop() {
-        match step {
-            plan::Step::Barrier => {}
-            plan::Step::Loop { steps, .. } => pending.extend(steps),
-            plan::Step::Launch(launch) if plan.callee_name(launch.callee) == "gather" => {
-                let banks = launch.reads.iter().filter_map(|it| match it.base {
-                    plan::Base::Weight(bank, _) => Some(plan.banks[bank].param.to_string()),
-                    _ => None,
-                });
-                tables.extend(banks);
-            }
-            plan::Step::Launch(_) => {}
-        }
-    }
-    tables
+    let launches = plan.launches().into_iter();
+    let look_ups = launches.filter(|it| plan.callee_name(it.callee) == "gather");
+    let banks = look_ups.flat_map(|it| &it.reads).filter_map(|it| match it.base {
+        plan::Base::Weight(bank, _) => Some(plan.banks[bank].param.to_string()),
+        _ => None,
+    });
+    banks.collect()
 }
 
 /// The program and plan of a module in step form, for the target that `options` name.

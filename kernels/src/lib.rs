@@ -143,19 +143,7 @@ pub trait Kernel: Sync {
     }
 }
 
-/// The kernels of CPUs. Of claims that cover equally many nodes the first kernel's wins.
-pub const CPU: &[&dyn Kernel] = &[
-    &matmul::MatMul,
-    &attention::Attention,
-    &rms_norm::RmsNorm,
-    &layer_norm::LayerNorm,
-    &softmax::Softmax,
-    &gather::Gather,
-    &conv1d::Conv1d,
-    &ssd::Ssd,
-];
-
-/// The kernels of GPUs: those, and one that saves a launch.
+/// The kernels of GPUs. Of claims that cover equally many nodes the first kernel's wins.
 pub const CUDA: &[&dyn Kernel] = &[
     &norm_matmul::NormMatMul,
     &matmul::MatMul,
@@ -167,6 +155,9 @@ pub const CUDA: &[&dyn Kernel] = &[
     &conv1d::Conv1d,
     &ssd::Ssd,
 ];
+
+/// The kernels of CPUs: the same, but for the one that saves a launch.
+pub const CPU: &[&dyn Kernel] = CUDA.split_at(1).1;
 
 /// The kernel that a function of [`cover`] is for.
 pub fn of_function(function: &Function) -> Option<&'static dyn Kernel> {

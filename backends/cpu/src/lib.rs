@@ -62,18 +62,7 @@ pub fn compile(module: &Module, axes: &StepAxes) -> Result<Compiled, String> {
 
 /// The most scratch memory that a kernel of the plan asks for, for one thread.
 fn scratch_bytes(module: &Module, plan: &Plan) -> u64 {
-    fn launches<'a>(steps: &'a [plan::Step], found: &mut Vec<&'a plan::Launch>) {
-        for step in steps {
-            match step {
-                plan::Step::Launch(launch) => found.push(launch),
-                plan::Step::Loop { steps, .. } => launches(steps, found),
-                plan::Step::Barrier => {}
-            }
-        }
-    }
-    let mut found = Vec::new();
-    launches(&plan.steps, &mut found);
-    let bytes = found.into_iter().filter_map(|launch| {
+    let bytes = plan.launches().into_iter().filter_map(|launch| {
         let name = plan.callee_name(launch.callee);
         let kernel = kernels_cpu::kernels().iter().find(|it| it.name == name)?;
         let word = |it: &Word| match it {

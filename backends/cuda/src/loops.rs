@@ -65,7 +65,7 @@ pub(crate) fn kernel(
     let ty = function.ty(output);
     let by_warp = is_shared(module, function);
     let mut text = Element::new(module, function, 0, by_warp);
-    bind(&mut text, function, words, "w");
+    bind(&mut text, function, words.iter().enumerate(), "w");
     let sizes: Vec<String> = ty.axes.iter().map(|it| size(module, it)).collect();
     let total =
         if sizes.is_empty() { "1".to_owned() } else { format!("(long){}", sizes.join(" * ")) };
@@ -90,9 +90,14 @@ pub(crate) fn kernel(
     (text.finish(), [blocks, Grid::fixed(1)])
 }
 
-/// Names operands and extents as the text of elements does.
-fn bind(text: &mut Element<'_>, function: &Function, words: &[LoopWord], prefix: &str) {
-    for (i, word) in words.iter().enumerate() {
+/// Names operands and extents as the text of elements does; word `i` is `prefix` and its number.
+fn bind<'a>(
+    text: &mut Element<'_>,
+    function: &Function,
+    words: impl Iterator<Item = (usize, &'a LoopWord)>,
+    prefix: &str,
+) {
+    for (i, word) in words {
         let line = match word {
             LoopWord::Output => {
                 let ty = stored(function.ty(function.outputs[0].value).dtype);
@@ -124,7 +129,8 @@ pub(crate) fn functor(
     let axes = &function.ty(output).axes;
     let mut text = Element::new(module, function, products, false);
     text.line("");
-    bind_members(&mut text, function, words);
+    // A functor has no output, whose word is the first.
+    bind(&mut text, function, words.iter().enumerate().skip(1), "t");
     let (_, rows) = axes.split_last().expect("columns");
     let mut index = match rows {
         [] => Vec::new(),
@@ -148,24 +154,6 @@ pub(crate) fn functor(
     );
     let made: Vec<String> = used.iter().map(|it| format!("w{}", first + it)).collect();
     Functor { make: format!("{name}{{{}}}", made.join(", ")), name, text: definition }
-}
-
-/// The same as [`bind`] for the members of a functor, which has no output.
-fn bind_members(text: &mut Element<'_>, function: &Function, words: &[LoopWord]) {
-    let inner: Vec<LoopWord> =
-        words.iter().filter(|it| **it != LoopWord::Output).cloned().collect();
-    for (i, word) in inner.iter().enumerate() {
-        let member = i + 1;
-        let line = match word {
-            LoopWord::Operand(at) => {
-                let ty = stored(function.params[*at].ty.dtype);
-                format!("const {ty}* p{at} = (const {ty}*)t{member};")
-            }
-            LoopWord::Extent(name) => format!("const int {} = (int)t{member};", extent_name(name)),
-            LoopWord::Output | LoopWord::Helper(_) => continue,
-        };
-        text.line(&line);
-    }
 }
 
 /// Whether elements are sums of so many terms that a warp shares one.

@@ -32,6 +32,23 @@ impl Plan {
     pub fn counts(&self) -> (usize, usize) {
         count(&self.steps)
     }
+
+    /// Every launch, those in loops once, in order.
+    pub fn launches(&self) -> Vec<&Launch> {
+        let mut found = Vec::new();
+        collect(&self.steps, &mut found);
+        found
+    }
+}
+
+fn collect<'a>(steps: &'a [Step], found: &mut Vec<&'a Launch>) {
+    for step in steps {
+        match step {
+            Step::Launch(launch) => found.push(launch),
+            Step::Loop { steps, .. } => collect(steps, found),
+            Step::Barrier => {}
+        }
+    }
 }
 
 fn count(steps: &[Step]) -> (usize, usize) {

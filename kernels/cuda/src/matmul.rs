@@ -125,6 +125,18 @@ impl MatMul<'_> {
         self.call.known(made.at + 1)
     }
 
+    /// A part as `results.cuh` takes it, with `weights` as its kernel does.
+    fn result(&self, made: &Made<'_>, part: &Part, weights: &[String]) -> Option<String> {
+        Some(format!(
+            "result<{}, {}>({}, {}, {})",
+            part.n,
+            self.columns(made)?,
+            weights.join(", "),
+            self.output(made, part),
+            self.tail(made, part)
+        ))
+    }
+
     /// Where a part's first column goes.
     fn output(&self, made: &Made<'_>, part: &Part) -> String {
         format!("({}*)w{} + {}", element(made.dtype), made.at, part.first)
@@ -290,14 +302,7 @@ impl MatMul<'_> {
                 maps.push(map(word, offset, (part.n, None), (WIDTH / 2) as u32));
             }
             let weights: Vec<String> = (first..maps.len()).map(|it| format!("&m{it}")).collect();
-            results.push(format!(
-                "result<{}, {}>({}, {}, {})",
-                part.n,
-                self.columns(made)?,
-                weights.join(", "),
-                self.output(made, part),
-                self.tail(made, part)
-            ));
+            results.push(self.result(made, part, &weights)?);
         }
         let body = format!(
             "SHARED(u8, shared);\n  gemm<Bf16Tiles, {WIDTH}, {STAGES}, 2, {}>(shared, m0, (int){}, {});",
@@ -355,14 +360,7 @@ impl MatMul<'_> {
             tiles += (part.n * part.weights.len() as u64).div_ceil(TILE);
             let place = |(at, offset): &(usize, u64)| format!("(const {ty}*)(w{at} + {offset})");
             let weights: Vec<String> = places.iter().map(place).collect();
-            results.push(format!(
-                "result<{}, {}>({}, {}, {})",
-                part.n,
-                self.columns(made)?,
-                weights.join(", "),
-                self.output(made, part),
-                self.tail(made, part)
-            ));
+            results.push(self.result(made, part, &weights)?);
         }
         let body = format!(
             "gemm_small<{ty}, {}>((const {x}*)(w{word} + {offset}), (int){}, {});",

@@ -1,5 +1,5 @@
-//! Codecs of few bits that are wrong: NVFP4 and FP8 by their definition, written once more in the
-//! plainest way, with one mistake each. What `ir::storage` writes equals the definition, and no
+//! Codecs of few bits that are wrong: NVFP4 by its definition, written once more in the plainest
+//! way, with one mistake each. What `ir::storage` writes equals the definition, and no
 //! mistake does.
 
 use ir::storage::{Encoding, encode, small::E2M1, small::E4M3};
