@@ -1,15 +1,16 @@
-//! From a plan to kernels and launches: every launch gets its text, and its words become sums.
+//! From a plan to kernels and launches: every launch gets its forms and their texts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use ir::{Axis, DType, Extent, Function, Module, Name, StepAxes};
-use kernels_cuda::{COUNTER_BYTES, Call, Functor, Grid, Instance, Map, Word as Given, template};
-use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Stride, Word};
+use ir::{DType, Function, Module, Name, StepAxes};
+use kernels_cuda::{COUNTER_BYTES, Call, Functor, Grid, Instance, Word as Given, template};
+use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Word};
 
+use crate::arguments::Arguments;
 use crate::loops;
 use crate::parts::Parts;
-use crate::program::{self, Blocks, Form, GpuProgram, Kernel, Product, Sum, TensorMap};
+use crate::program::{self, Blocks, Form, GpuProgram, Kernel};
 
 /// A function whose code is generated, with what it is called with.
 pub(crate) struct Generated {
@@ -22,11 +23,10 @@ pub(crate) struct Generated {
 pub(crate) struct Emitter<'a> {
     module: &'a Module,
     plan: &'a Plan,
+    arguments: Arguments<'a>,
     generated: &'a BTreeMap<Name, Generated>,
     /// The formats of weights, slot by slot.
     formats: &'a [DType],
-    /// The extent that counts positions of earlier steps.
-    past: Option<usize>,
     /// Whether kernels for many rows may round what they multiply.
     rounds: bool,
     program: GpuProgram,
@@ -46,8 +46,9 @@ pub(crate) fn emit(
     rounds: bool,
 ) -> Result<GpuProgram, String> {
     let past = axes.past.as_ref().and_then(|it| plan.extents.iter().position(|at| at == it));
+    let arguments = Arguments { module, plan, past };
     let program = GpuProgram::default();
-    let mut emitter = Emitter { module, plan, generated, formats, past, rounds, program };
+    let mut emitter = Emitter { module, plan, arguments, generated, formats, rounds, program };
     emitter.program.steps = emitter.steps(&plan.steps)?;
     emitter.program.scratch_bytes += COUNTER_BYTES;
     emitter.program.reader = emitter.program.kernels.len();
@@ -72,7 +73,7 @@ impl Emitter<'_> {
                 plan::Step::Launch(launch) => program::Step::Launch(self.launch(launch)?),
                 plan::Step::Loop { id, axis, reverse, steps } => program::Step::Loop {
                     id: *id,
-                    size: self.size(std::slice::from_ref(axis)),
+                    size: self.arguments.size(std::slice::from_ref(axis)),
                     reverse: *reverse,
                     steps: self.steps(steps)?,
                 },
@@ -111,10 +112,10 @@ impl Emitter<'_> {
         let (mut words, mut parts, mut rows) = (Vec::new(), Vec::new(), None);
         for (launch, instances) in &group {
             let first = &instances[0];
-            let (passed, own) = self.passed(launch)?;
+            let (passed, own) = self.arguments.passed(launch)?;
             text.add(self.plan.callee_name(launch.callee), first, &passed);
-            parts.push(self.blocks(launch, &first.grid[0]));
-            rows = rows.or(first.rows.map(|(at, most)| (self.factor(launch, at), most)));
+            parts.push(self.arguments.blocks(launch, &first.grid[0]));
+            rows = rows.or(first.rows.map(|(at, most)| (self.arguments.factor(launch, at), most)));
             words.extend(own);
         }
         let kernel = self.kernel(text.finish());
@@ -258,9 +259,9 @@ impl Emitter<'_> {
         instance: Instance,
         layers: Layers,
     ) -> Result<Form, String> {
-        let rows = instance.rows.map(|(at, most)| (self.factor(launch, at), most));
+        let rows = instance.rows.map(|(at, most)| (self.arguments.factor(launch, at), most));
         if let Some((bytes, each, rows)) = instance.scratch {
-            let rows = self.bound(launch, rows);
+            let rows = self.arguments.bound(launch, rows);
             let bytes = bytes.saturating_add(each.saturating_mul(rows));
             self.program.scratch_bytes = self.program.scratch_bytes.max(bytes);
         }
@@ -279,10 +280,10 @@ impl Emitter<'_> {
         launch: &plan::Launch,
         instance: Instance,
     ) -> Result<program::Launch, String> {
-        let (passed, words) = self.passed(launch)?;
+        let (passed, words) = self.arguments.passed(launch)?;
         let [x, y] = &instance.grid;
-        let blocks = [self.blocks(launch, x), self.blocks(launch, y)];
-        let maps = instance.maps.iter().map(|it| self.map(launch, it)).collect();
+        let blocks = [self.arguments.blocks(launch, x), self.arguments.blocks(launch, y)];
+        let maps = instance.maps.iter().map(|it| self.arguments.map(launch, it)).collect();
         let kernel = self.kernel(Kernel {
             name: self.plan.callee_name(launch.callee).to_owned(),
             entry: "run".to_owned(),
@@ -295,23 +296,6 @@ impl Emitter<'_> {
         Ok(program::Launch { kernel, maps, words, blocks, parts: Vec::new() })
     }
 
-    /// The words that are passed for those of `launch`: which, with whether they move, and what.
-    fn passed(&self, launch: &plan::Launch) -> Result<(Passed, Vec<program::Word>), String> {
-        let (mut passed, mut words) = (Passed::new(), Vec::new());
-        for (i, word) in launch.words.iter().enumerate() {
-            let Some(word) = self.word(word) else { continue };
-            if word.moves {
-                self.check_linear(&word.sum).map_err(|()| {
-                    let name = self.plan.callee_name(launch.callee);
-                    format!("{name}: a number that grows with the square of the context")
-                })?;
-            }
-            passed.push((i, word.moves));
-            words.push(word);
-        }
-        Ok((passed, words))
-    }
-
     /// The place of `kernel` among the program's: equal texts are one.
     fn kernel(&mut self, kernel: Kernel) -> usize {
         let same = self.program.kernels.iter().position(|it| it.source == kernel.source);
@@ -319,136 +303,6 @@ impl Emitter<'_> {
             self.program.kernels.push(kernel);
             self.program.kernels.len() - 1
         })
-    }
-
-    fn blocks(&self, launch: &plan::Launch, grid: &Grid) -> Blocks {
-        let mut of: Vec<Sum> = grid.of.iter().map(|&it| self.factor(launch, it)).collect();
-        of.extend((!grid.axes.is_empty()).then(|| self.size(&grid.axes)));
-        Blocks { of, each: grid.each, most: grid.most }
-    }
-
-    fn map(&self, launch: &plan::Launch, map: &Map) -> TensorMap {
-        let mut word = self.word(&launch.words[map.word]).expect("the word of an address");
-        word.sum = word.sum.plus(Sum::number(map.offset));
-        let (number, counted) = map.rows;
-        let rows = counted.map_or(Sum::number(1), |it| self.factor(launch, it));
-        TensorMap {
-            word,
-            element_bytes: if map.dtype == DType::BF16 { 2 } else { 1 },
-            columns: map.columns,
-            rows: Sum::number(number).times(&rows),
-            boxed: map.boxed,
-        }
-    }
-
-    /// The most that word `at` can be.
-    fn bound(&self, launch: &plan::Launch, at: usize) -> u64 {
-        match &launch.words[at] {
-            Word::Bits(number) => *number,
-            Word::Size(axes) => axes
-                .iter()
-                .map(|it| self.module.axes.bound(it).map_or(u64::MAX, |it| it as u64))
-                .fold(1, u64::saturating_mul),
-            _ => 1,
-        }
-    }
-
-    /// Word `at`, which is a number.
-    fn factor(&self, launch: &plan::Launch, at: usize) -> Sum {
-        match &launch.words[at] {
-            Word::Bits(number) => Sum::number(*number),
-            Word::Size(axes) => self.size(axes),
-            _ => Sum::number(1),
-        }
-    }
-
-    /// What is passed for a word; `None` for one that is known or is code.
-    fn word(&self, word: &Word) -> Option<program::Word> {
-        let (base, sum) = match word {
-            Word::Address(place) => self.address(place),
-            Word::Size(axes) => {
-                let fixed = axes.iter().all(|it| self.module.axes.fixed(it).is_some());
-                (program::Base::Zero, (!fixed).then(|| self.size(axes))?)
-            }
-            Word::Scratch => (program::Base::Scratch, Sum::default()),
-            Word::Bits(_) | Word::Format(_) | Word::Helper(_) | Word::Code(_) => return None,
-        };
-        let moves = self.past.is_some_and(|it| sum.has(it));
-        Some(program::Word { base, sum, moves })
-    }
-
-    /// Refuses what is not a number plus a number for each position of the past.
-    fn check_linear(&self, sum: &Sum) -> Result<(), ()> {
-        let past = |it: &&program::Counter| {
-            self.past.is_some_and(|past| **it == program::Counter::Extent(past))
-        };
-        let powers = sum.0.iter().map(|it| it.factors.iter().filter(past).count());
-        if powers.max() <= Some(1) { Ok(()) } else { Err(()) }
-    }
-
-    fn address(&self, place: &Place) -> (program::Base, Sum) {
-        let (base, mut sum) = match &place.base {
-            Base::Arena(at) => (program::Base::Arena, Sum::number(self.plan.buffers[*at].offset)),
-            Base::Weight(bank, layer) => {
-                let layer = layer.as_ref().map(|it| self.counter(it));
-                (program::Base::Weight(self.plan.banks[*bank].first, layer), Sum::default())
-            }
-            Base::Constant(at) => (program::Base::Constants, Sum::number(*at)),
-            Base::State(at) => (program::Base::State(*at), Sum::default()),
-            Base::Input(at) => (program::Base::Input(*at), Sum::default()),
-            Base::Output(at) => (program::Base::Output(*at), Sum::default()),
-        };
-        for term in &place.terms {
-            let counter = Product { number: 1, factors: vec![self.counter(&term.index)] };
-            sum = sum.plus(Sum(vec![counter]).times(&self.stride(&term.stride)));
-        }
-        (base, sum)
-    }
-
-    fn counter(&self, counter: &Counter) -> program::Counter {
-        match counter {
-            Counter::Loop(id) => program::Counter::Loop(*id),
-            Counter::Fixed(at) => program::Counter::Fixed(*at),
-            Counter::Extent(name) => program::Counter::Extent(self.extent(name.as_str())),
-        }
-    }
-
-    fn stride(&self, stride: &Stride) -> Sum {
-        match stride {
-            Stride::Elements(bytes, axes) => Sum::number(*bytes).times(&self.size(axes)),
-            Stride::Bank(at) => {
-                let state = &self.plan.states[*at];
-                let capacity = program::Counter::Extent(self.extent(plan::CAPACITY));
-                let grown = Product { number: state.position_bytes, factors: vec![capacity] };
-                Sum::number(state.fixed_bytes).plus(Sum(vec![grown]))
-            }
-        }
-    }
-
-    fn extent(&self, name: &str) -> usize {
-        self.plan.extents.iter().position(|it| *it == name).expect("a run-time extent")
-    }
-
-    /// The product of the extents of `axes`.
-    fn size(&self, axes: &[Axis]) -> Sum {
-        axes.iter().fold(Sum::number(1), |product, axis| product.times(&self.extent_of(axis)))
-    }
-
-    fn extent_of(&self, axis: &Axis) -> Sum {
-        if let Some(size) = self.module.axes.fixed(axis) {
-            return Sum::number(size as u64);
-        }
-        let atom = |atom: &Name| match self.module.axes.get(atom.as_str()).map(|it| &it.extent) {
-            Some(Extent::Fixed { size, .. }) => Sum::number(*size as u64),
-            _ => {
-                let extent = program::Counter::Extent(self.extent(atom.as_str()));
-                Sum(vec![Product { number: 1, factors: vec![extent] }])
-            }
-        };
-        let segment =
-            |it: &Vec<Name>| it.iter().fold(Sum::number(1), |product, it| product.times(&atom(it)));
-        let resolved = self.module.axes.resolve(axis);
-        resolved.segments().iter().map(segment).fold(Sum::default(), Sum::plus)
     }
 }
 
@@ -494,9 +348,6 @@ fn reader() -> Kernel {
     let (name, entry) = ("read".to_owned(), "run".to_owned());
     Kernel { name, entry, source, threads: instance.threads, ..Kernel::default() }
 }
-
-/// Which words are passed, and whether they move.
-type Passed = Vec<(usize, bool)>;
 
 /// The loop that counts layers, and those for which something holds; all where there is none.
 type Layers = Option<(usize, Vec<u64>)>;

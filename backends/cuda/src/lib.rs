@@ -3,6 +3,7 @@
 //! [`draft`] makes the plan; [`Draft::finish`] prints the kernels once the formats of weights are
 //! known, and compiles them; [`engine`] runs the outcome.
 
+mod arguments;
 mod driver;
 mod element;
 mod emit;
