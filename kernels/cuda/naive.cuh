@@ -86,18 +86,18 @@ __device__ void attention(Y* out, const Q* q, const C* k, const C* v, int rows, 
 
 // Causal convolution of each channel: a thread for each. The window `[WIDTH, channels]` holds the
 // last inputs and is left with those of now.
-template <int THREADS, int WIDTH>
-__device__ void conv1d(float* y, const float* x, const float* weight, const float* bias,
+template <int THREADS, int WIDTH, class Y, class X>
+__device__ void conv1d(Y* y, const X* x, const float* weight, const float* bias,
                        float* window, int rows, int channels) {
   for (int c = blockIdx.x * THREADS + threadIdx.x; c < channels; c += gridDim.x * THREADS) {
     float last[WIDTH];
     for (int i = 0; i < WIDTH; i++) last[i] = window[i * channels + c];
     for (int row = 0; row < rows; row++) {
       for (int i = 0; i + 1 < WIDTH; i++) last[i] = last[i + 1];
-      last[WIDTH - 1] = x[(long)row * channels + c];
+      last[WIDTH - 1] = wide(x[(long)row * channels + c]);
       float sum = 0;
       for (int i = 0; i < WIDTH; i++) sum += last[i] * weight[c * WIDTH + i];
-      y[(long)row * channels + c] = sum + bias[c];
+      put(y + (long)row * channels + c, sum + bias[c]);
     }
     for (int i = 0; i < WIDTH; i++) window[i * channels + c] = last[i];
   }
@@ -105,9 +105,9 @@ __device__ void conv1d(float* y, const float* x, const float* weight, const floa
 
 // The recurrence of state-space duality: a warp for each channel of a head, whose lanes share the
 // state of it.
-template <int THREADS, int N>
-__device__ void ssd(float* y, const float* x, const float* dt, const float* a, const float* b,
-                    const float* c, float* state, int rows, int groups, int each, int width) {
+template <int THREADS, int N, class Y, class X>
+__device__ void ssd(Y* y, const X* x, const float* dt, const float* a, const X* b, const X* c,
+                    float* state, int rows, int groups, int each, int width) {
   constexpr int EACH = (N + 31) / 32;
   int lane = threadIdx.x % 32;
   long channels = (long)groups * each * width;
@@ -119,17 +119,17 @@ __device__ void ssd(float* y, const float* x, const float* dt, const float* a, c
     for (int row = 0; row < rows; row++) {
       float step = dt[(long)row * groups * each + head];
       float keep = expf(step * a[head]);
-      float in = x[row * channels + i] * step;
+      float in = wide(x[row * channels + i]) * step;
       float sum = 0;
       for (int j = 0; j < EACH; j++) {
         int n = j * 32 + lane;
         if (n < N) {
-          h[j] = h[j] * keep + in * b[((long)row * groups + of) * N + n];
-          sum += h[j] * c[((long)row * groups + of) * N + n];
+          h[j] = h[j] * keep + in * wide(b[((long)row * groups + of) * N + n]);
+          sum += h[j] * wide(c[((long)row * groups + of) * N + n]);
         }
       }
       sum = warp_sum(sum);
-      if (lane == 0) y[row * channels + i] = sum;
+      if (lane == 0) put(y + row * channels + i, sum);
     }
     for (int j = 0; j < EACH; j++)
       if (j * 32 + lane < N) state[i * N + j * 32 + lane] = h[j];

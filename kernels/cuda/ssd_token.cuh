@@ -1,7 +1,7 @@
 // One position of the Mamba-2 recurrence: state = state exp(dt a) + x dt b, y = tail(sum of state
 // c).
 //
-// H groups share b and c [H, N]; each has J heads with x [H, J, D], dt and a [H, J], and a state
+// H groups share b and c [H, N]; each has J heads with x [H, J, D], dt and a [H, J] in f32, and a state
 // [H, J, D, N] in f32, which is read and written. A block takes a head; a warp takes rows of N,
 // several at once; a lane takes 4 numbers in each 128 of a row. N is a multiple of 4. `float
 // tail(head, d, y)` is stored as Out to y[head * D + d].
@@ -44,10 +44,10 @@ struct SsdRows {
   }
 };
 
-template <class M, class Out, class Tail>
-__device__ __forceinline__ void ssd_token(const float* x, const float* dt, const float* a,
-                                          const float* b, const float* c, float* states,
-                                          const Tail& tail, Out* y, int head) {
+template <class M, class T, class Out, class Tail>
+__device__ __forceinline__ void ssd_token(const T* x, const float* dt, const float* a, const T* b,
+                                          const T* c, float* states, const Tail& tail, Out* y,
+                                          int head) {
   using Rows = SsdRows<M>;
   float* state = states + (u64)head * M::D * M::N;
   Rows rows;
@@ -68,7 +68,7 @@ __device__ __forceinline__ void ssd_token(const float* x, const float* dt, const
     for (int i = 0; i < M::AT_ONCE; ++i) {
       int d = Rows::row(round, i);
       if (d >= M::D) break;
-      float taken = x[head * M::D + d] * step, sum = 0;
+      float taken = to_float(x[head * M::D + d]) * step, sum = 0;
 #pragma unroll
       for (int piece = 0; piece < M::PIECES; ++piece) {
         float4 v = rows.v[i][piece], p = in[piece], o = out[piece];

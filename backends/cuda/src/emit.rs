@@ -9,6 +9,7 @@ use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Word};
 
 use crate::arguments::Arguments;
 use crate::loops;
+use crate::narrow::Narrow;
 use crate::parts::Parts;
 use crate::program::{self, Blocks, Form, GpuProgram, Kernel};
 
@@ -29,6 +30,8 @@ pub(crate) struct Emitter<'a> {
     formats: &'a [DType],
     /// Whether kernels for many rows may round what they multiply.
     rounds: bool,
+    /// Which buffers hold `bf16`.
+    narrow: Vec<bool>,
     program: GpuProgram,
 }
 
@@ -48,7 +51,13 @@ pub(crate) fn emit(
     let past = axes.past.as_ref().and_then(|it| plan.extents.iter().position(|at| at == it));
     let arguments = Arguments { module, plan, past };
     let program = GpuProgram::default();
-    let mut emitter = Emitter { module, plan, arguments, generated, formats, rounds, program };
+    let narrow = vec![false; plan.buffers.len()];
+    let mut emitter =
+        Emitter { module, plan, arguments, generated, formats, rounds, narrow, program };
+    if rounds {
+        let rounds = |it: &plan::Launch| emitter.has_narrow_weights(it);
+        emitter.narrow = Narrow { module, plan, generated, rounds: &rounds }.buffers();
+    }
     emitter.program.steps = emitter.steps(&plan.steps)?;
     emitter.program.scratch_bytes += COUNTER_BYTES;
     emitter.program.reader = emitter.program.kernels.len();
@@ -196,30 +205,17 @@ impl Emitter<'_> {
         match launch.callee {
             Callee::Loop(at) => {
                 let it = &self.generated[&self.plan.loops[at]];
-                let (body, grid) = loops::kernel(self.module, &it.function, &it.words);
+                let (function, out) = self.typed(launch, 0, it);
+                let (body, grid) = loops::kernel(self.module, &function, &it.words, out);
                 let (includes, preface) = (vec!["base.cuh"], String::new());
                 let threads = loops::THREADS;
                 Ok(vec![Instance { includes, preface, body, threads, grid, ..Instance::default() }])
             }
             Callee::Kernel(_) => {
                 let template = template(name).ok_or_else(|| format!("no CUDA kernel `{name}`"))?;
-                let function = launch.function.as_ref();
-                let function = function.and_then(|it| self.module.function(it.as_str()));
-                let dtypes = |it: Vec<&ir::Type>| it.iter().map(|it| it.dtype).collect();
-                let (operands, results): (Vec<DType>, Vec<DType>) = match function {
-                    Some(it) => (
-                        dtypes(it.params.iter().map(|it| &it.ty).collect()),
-                        dtypes(it.outputs.iter().map(|out| it.ty(out.value)).collect()),
-                    ),
-                    None => Default::default(),
-                };
                 let words = self.given(launch, formats);
-                let call = Call {
-                    words: &words,
-                    operands: &operands,
-                    results: &results,
-                    rounds: self.rounds,
-                };
+                let types = self.types(launch);
+                let call = Call { words: &words, types: &types, rounds: self.rounds };
                 template(&call).map_err(|why| format!("{name}: {why}"))
             }
         }
@@ -239,7 +235,7 @@ impl Emitter<'_> {
                 let Word::Bits(first) = launch.words[i + 1] else {
                     unreachable!("the code of a tail comes before the place of its words")
                 };
-                Given::Tail(self.functor(*at, first as usize))
+                Given::Tail(self.functor(launch, *at, first as usize))
             }
             Word::Format(_) | Word::Helper(_) => Given::Known(0),
             Word::Scratch => Given::Given,
@@ -247,9 +243,59 @@ impl Emitter<'_> {
         launch.words.iter().enumerate().map(word).collect()
     }
 
-    fn functor(&self, at: usize, first: usize) -> Functor {
+    fn functor(&self, launch: &plan::Launch, at: usize, first: usize) -> Functor {
         let it = &self.generated[&self.plan.loops[at]];
-        loops::functor(self.module, &it.function, it.products, &it.words, first)
+        let (function, _) = self.typed(launch, first, it);
+        loops::functor(self.module, &function, it.products, &it.words, first)
+    }
+
+    /// The type in memory of what each word is the address of.
+    fn types(&self, launch: &plan::Launch) -> Vec<DType> {
+        let function = launch.function.as_ref().and_then(|it| self.module.function(it.as_str()));
+        let named = |place: &Place| {
+            let function = function?;
+            let read = launch.reads.iter().position(|it| it == place);
+            let param = read.and_then(|it| function.params.get(it)).map(|it| it.ty.dtype);
+            let written = launch.writes.iter().position(|it| it == place);
+            let output = written.and_then(|it| function.outputs.get(it));
+            output.map(|it| function.ty(it.value).dtype).or(param)
+        };
+        let of_word = |word: &Word| match word {
+            // Weights that are not packed are `f32`.
+            Word::Address(Place { base: Base::Weight(..), .. }) => None,
+            Word::Address(place) => self.stored(place).or_else(|| named(place)),
+            _ => None,
+        };
+        launch.words.iter().map(|it| of_word(it).unwrap_or(DType::F32)).collect()
+    }
+
+    /// The type in memory of what lies at `place`, where it is not its own.
+    fn stored(&self, place: &Place) -> Option<DType> {
+        let Base::Arena(buffer) = place.base else { return None };
+        self.narrow[buffer].then_some(DType::BF16)
+    }
+
+    /// The function of a loop or tail with the types that its operands have in memory, and the type
+    /// of its result there. Its words are those of `launch` from `first` on.
+    fn typed(&self, launch: &plan::Launch, first: usize, it: &Generated) -> (Function, DType) {
+        let mut function = it.function.clone();
+        let mut out = function.ty(function.outputs[0].value).dtype;
+        for (word, at) in it.words.iter().zip(&launch.words[first..]) {
+            let Word::Address(place) = at else { continue };
+            let Some(dtype) = self.stored(place) else { continue };
+            match word {
+                LoopWord::Output => out = dtype,
+                LoopWord::Operand(i) => function.params[*i].ty.dtype = dtype,
+                _ => {}
+            }
+        }
+        (function, out)
+    }
+
+    /// Whether all weights of a launch are rounded, so that what they are multiplied with may be.
+    fn has_narrow_weights(&self, launch: &plan::Launch) -> bool {
+        let formats = self.formats_of(launch);
+        formats.iter().flat_map(|it| it.1.iter().flatten()).all(|it| *it != DType::F32)
     }
 
     /// What `instance` launches.

@@ -9,6 +9,7 @@ mod element;
 mod emit;
 mod engine;
 mod loops;
+mod narrow;
 mod nvrtc;
 mod parts;
 mod program;

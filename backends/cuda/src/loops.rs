@@ -54,17 +54,19 @@ fn rounded(function: &Function, value: Value) -> Option<Value> {
     (function.ty(wide).dtype == DType::F32).then_some(wide)
 }
 
-/// The body of the kernel for a loop over all elements of the output of `function`, and its grid.
-/// Word `i` is a `long` named `wi`.
+/// The body of the kernel for a loop over all elements of the output of `function`, which is stored
+/// as `out`, and its grid. Word `i` is a `long` named `wi`.
 pub(crate) fn kernel(
     module: &Module,
     function: &Function,
     words: &[LoopWord],
+    out: DType,
 ) -> (String, [Grid; 2]) {
     let output = function.outputs[0].value;
     let ty = function.ty(output);
     let by_warp = is_shared(module, function);
     let mut text = Element::new(module, function, 0, by_warp);
+    text.line(&format!("{0}* out = ({0}*)w0;", stored(out)));
     bind(&mut text, function, words.iter().enumerate(), "w");
     let sizes: Vec<String> = ty.axes.iter().map(|it| size(module, it)).collect();
     let total =
@@ -99,10 +101,6 @@ fn bind<'a>(
 ) {
     for (i, word) in words {
         let line = match word {
-            LoopWord::Output => {
-                let ty = stored(function.ty(function.outputs[0].value).dtype);
-                format!("{ty}* out = ({ty}*){prefix}{i};")
-            }
             LoopWord::Operand(at) => {
                 let ty = stored(function.params[*at].ty.dtype);
                 format!("const {ty}* p{at} = (const {ty}*){prefix}{i};")
@@ -110,7 +108,7 @@ fn bind<'a>(
             LoopWord::Extent(name) => {
                 format!("const int {} = (int){prefix}{i};", extent_name(name))
             }
-            LoopWord::Helper(_) => continue,
+            LoopWord::Output | LoopWord::Helper(_) => continue,
         };
         text.line(&line);
     }
@@ -129,8 +127,7 @@ pub(crate) fn functor(
     let axes = &function.ty(output).axes;
     let mut text = Element::new(module, function, products, false);
     text.line("");
-    // A functor has no output, whose word is the first.
-    bind(&mut text, function, words.iter().enumerate().skip(1), "t");
+    bind(&mut text, function, words.iter().enumerate(), "t");
     let (_, rows) = axes.split_last().expect("columns");
     let mut index = match rows {
         [] => Vec::new(),

@@ -18,7 +18,7 @@ const BLOCKS: u64 = 264;
 pub(crate) fn instances(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let attention = Attention {
         call,
-        cache: call.operands[1],
+        cache: call.types[4],
         heads: call.fixed(12)?,
         group: call.fixed(13)?,
         p: call.fixed(14)?,
@@ -50,7 +50,7 @@ struct Attention<'a> {
 impl Attention<'_> {
     /// Where the result goes, where q is, and the caches.
     fn pointers(&self) -> [String; 4] {
-        let [q, y] = [self.call.operands[0], self.call.results[0]].map(element);
+        let [q, y] = [self.call.types[2], self.call.types[0]].map(element);
         let cache = element(self.cache);
         let (y, q) = (self.call.pointer(0, y), self.call.pointer(2, &format!("const {q}")));
         let [k, v] = [4, 7].map(|it| self.call.pointer(it, &format!("const {cache}")));

@@ -97,10 +97,8 @@ pub struct Functor {
 pub struct Call<'a> {
     /// Its words, those of tails behind.
     pub words: &'a [Word],
-    /// Element types of the operands of the kernel's function.
-    pub operands: &'a [DType],
-    /// Element types of its results.
-    pub results: &'a [DType],
+    /// Word by word, the element type of what lies at an address.
+    pub types: &'a [DType],
     /// Whether kernels for many rows may round what they multiply to 16 bits.
     pub rounds: bool,
 }

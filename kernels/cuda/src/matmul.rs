@@ -63,7 +63,7 @@ fn results<'a>(call: &'a Call<'_>) -> Result<(Vec<Made<'a>>, usize), String> {
             parts.push(Part { weights, format, first, n });
             first += n;
         }
-        made.push(Made { at, dtype: call.results[i], tail, parts });
+        made.push(Made { at, dtype: call.types[at], tail, parts });
     }
     Ok((made, next))
 }
@@ -82,14 +82,14 @@ fn format_is_other(call: &Call<'_>, at: usize, than: DType) -> bool {
 /// See [`results`] for the words.
 pub(crate) fn instances(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let (made, _) = results(call)?;
-    MatMul { call, x: call.operands[0], depth: call.fixed(3)?, made, norm: None }.forms()
+    MatMul { call, x: call.types[0], depth: call.fixed(3)?, made, norm: None }.forms()
 }
 
 /// The same, then the weights of the norm of x and its epsilon.
 pub(crate) fn normed_instances(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let (made, next) = results(call)?;
     let norm = Some((next, call.real(next + 1)?));
-    MatMul { call, x: call.operands[0], depth: call.fixed(3)?, made, norm }.forms()
+    MatMul { call, x: call.types[0], depth: call.fixed(3)?, made, norm }.forms()
 }
 
 struct MatMul<'a> {

@@ -36,7 +36,7 @@ pub(crate) fn norm([x, from, eps, tail, to]: [&str; 5], k: u64, rows: usize) -> 
 
 /// The norm of a call, whose rows, width and epsilon are the words from `at` on.
 fn norm_of(call: &Call<'_>, at: usize, tail: &str) -> Result<Vec<Instance>, String> {
-    let [x, y] = [call.operands[0], call.results[0]].map(element);
+    let [x, y] = [call.types[2], call.types[0]].map(element);
     let (to, from) = (call.pointer(0, y), call.pointer(2, &format!("const {x}")));
     Ok(vec![norm([x, &from, &call.real(at + 2)?, tail, &to], call.fixed(at + 1)?, at)])
 }

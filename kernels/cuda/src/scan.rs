@@ -1,11 +1,13 @@
 //! What walks along positions with a state: convolutions and state-space models.
 
-use crate::{Call, Grid, Instance};
+use ir::DType;
+
+use crate::{Call, Grid, Instance, element};
 
 /// Words: y, x, weight, bias, window, positions, channels, width.
 pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     const THREADS: u64 = 256;
-    let pointers: Vec<String> = (0..5).map(|it| call.pointer(it, "float")).collect();
+    let pointers = pointers(call, 5);
     let [y, x, weight, bias, window] = &pointers[..] else { unreachable!("five pointers") };
     let (channels, width, rows) = (call.fixed(6)?, call.fixed(7)?, call.text(5));
     let token = Instance {
@@ -43,7 +45,8 @@ pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
 /// Words: y, x, dt, a, b, c, state, S, H, J, D, N, scratch.
 pub(crate) fn ssd(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let ssd = Ssd {
-        pointers: (0..7).map(|it| call.pointer(it, "float")).collect(),
+        pointers: pointers(call, 7),
+        x: call.types[1],
         rows: call.text(7),
         sizes: [call.fixed(8)?, call.fixed(9)?, call.fixed(10)?, call.fixed(11)?],
     };
@@ -54,8 +57,15 @@ pub(crate) fn ssd(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     Ok(forms)
 }
 
+/// The first `n` words of a call as pointers.
+fn pointers(call: &Call<'_>, n: usize) -> Vec<String> {
+    (0..n).map(|it| call.pointer(it, element(call.types[it]))).collect()
+}
+
 struct Ssd {
     pointers: Vec<String>,
+    /// The type of x, b and c.
+    x: DType,
     rows: String,
     /// Groups, heads of each, channels of a head, numbers of a state.
     sizes: [u64; 4],
@@ -87,13 +97,14 @@ impl Ssd {
         let halves = 2 * CHUNK * stride(n)
             + CHUNK * (stride(d) + stride(CHUNK))
             + d.next_multiple_of(16) * stride(n);
-        let shared = 2 * halves + 4 * CHUNK * (d + 2 * n) + 4 * 3 * CHUNK;
+        let (ty, bytes) = (element(self.x), if self.x == DType::F32 { 4 } else { 2 });
+        let shared = 2 * halves + bytes * CHUNK * (d + 2 * n) + 4 * 3 * CHUNK;
         let fits = d.is_multiple_of(8) && n.is_multiple_of(8) && shared <= 232_448;
         let (y, inputs) = (&self.pointers[0], self.pointers[1..].join(", "));
         fits.then(|| Instance {
             includes: vec!["ssd_prompt.cuh"],
             body: format!(
-                "static_assert(sizeof(SsdShared<float, {d}, {n}>) == {shared});\n  \
+                "static_assert(sizeof(SsdShared<{ty}, {d}, {n}>) == {shared});\n  \
                  SHARED(u8, shared);\n  \
                  ssd_prompt<{h}, {j}, {d}, {n}, {x_row}, {b_row}, {b_row}>\
                  (shared, {inputs}, {y}, (int){rows});",
