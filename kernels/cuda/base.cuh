@@ -25,3 +25,15 @@ __device__ __forceinline__ void warp_argmax(float& best, int& place) {
     }
   }
 }
+
+// The sum over a block, the same in each thread. `shared` has a float for each warp.
+template <int THREADS>
+__device__ __forceinline__ float block_sum(float x, float* shared) {
+  x = warp_sum(x);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
+  __syncthreads();
+  float sum = 0;
+  for (int i = 0; i < THREADS / 32; ++i) sum += shared[i];
+  return sum;
+}

@@ -86,9 +86,9 @@ __device__ void attention(Y* out, const Q* q, const C* k, const C* v, int rows, 
 
 // Causal convolution of each channel: a thread for each. The window `[WIDTH, channels]` holds the
 // last inputs and is left with those of now.
-template <int THREADS, int WIDTH, class Y, class X>
-__device__ void conv1d(Y* y, const X* x, const float* weight, const float* bias,
-                       float* window, int rows, int channels) {
+template <int THREADS, int WIDTH, class Y, class X, class Tail>
+__device__ void conv1d(Y* y, const X* x, const float* weight, const float* bias, float* window,
+                       int rows, int channels, Tail tail) {
   for (int c = blockIdx.x * THREADS + threadIdx.x; c < channels; c += gridDim.x * THREADS) {
     float last[WIDTH];
     for (int i = 0; i < WIDTH; i++) last[i] = window[i * channels + c];
@@ -97,7 +97,7 @@ __device__ void conv1d(Y* y, const X* x, const float* weight, const float* bias,
       last[WIDTH - 1] = wide(x[(long)row * channels + c]);
       float sum = 0;
       for (int i = 0; i < WIDTH; i++) sum += last[i] * weight[c * WIDTH + i];
-      put(y + (long)row * channels + c, sum + bias[c]);
+      put(y + (long)row * channels + c, tail(row, c, sum + bias[c]));
     }
     for (int i = 0; i < WIDTH; i++) window[i * channels + c] = last[i];
   }

@@ -4,19 +4,7 @@
 // number times 1 / sqrt(mean of squares + epsilon), after the mean is taken off if CENTRED, goes
 // through `float tail(row, k, x)`, which holds the weights, to y[row * K + k] as Out.
 #pragma once
-#include "numbers.cuh"
-
-// The sum over a block, the same in each thread. `shared` has a float for each warp.
-template <int THREADS>
-__device__ __forceinline__ float block_sum(float x, float* shared) {
-  x = warp_sum(x);
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
-  __syncthreads();
-  float sum = 0;
-  for (int i = 0; i < THREADS / 32; ++i) sum += shared[i];
-  return sum;
-}
+#include "base.cuh"
 
 template <int K, bool CENTRED, int THREADS, class In, class Out, class Tail>
 __device__ __forceinline__ void norm(const In& in, float epsilon, const Tail& tail, Out* y,

@@ -59,7 +59,11 @@ struct WeightedBiased {
   }
 };
 
-// No tail of a channel.
-struct SameChannel {
-  __device__ __forceinline__ float operator()(int, float x) const { return x; }
+// Of a channel of the only row.
+template <class Tail>
+struct OfChannel {
+  Tail tail;
+  __device__ __forceinline__ float operator()(int channel, float x) const {
+    return tail(0, channel, x);
+  }
 };

@@ -23,6 +23,8 @@ pub(crate) struct Element<'a> {
     lines: String,
     depth: usize,
     named: usize,
+    /// How many sums and the like there are in the text.
+    folds: usize,
     /// Elements already computed in this block or in one around it.
     known: BTreeMap<(Value, Vec<String>), String>,
 }
@@ -78,6 +80,7 @@ impl<'a> Element<'a> {
             lines: String::new(),
             depth: 1,
             named: 0,
+            folds: 0,
             known: BTreeMap::new(),
         }
     }
@@ -114,7 +117,7 @@ impl<'a> Element<'a> {
     }
 
     /// Runs `emit` inside a block, then forgets what it computed.
-    fn block<T>(&mut self, head: &str, emit: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn block<T>(&mut self, head: &str, emit: impl FnOnce(&mut Self) -> T) -> T {
         self.line(head);
         let known = self.known.clone();
         let result = emit(self);
@@ -157,6 +160,21 @@ impl<'a> Element<'a> {
         element
     }
 
+    /// Has the element of `value` at `index` be `text` from now on.
+    pub(crate) fn remember(&mut self, value: Value, index: Vec<String>, text: String) {
+        self.known.insert((value, index), text);
+    }
+
+    /// How many times elements were joined so far.
+    pub(crate) fn folds(&self) -> usize {
+        self.folds
+    }
+
+    /// The extent of `axis`, which is known.
+    pub(crate) fn fixed(&self, axis: &Axis) -> usize {
+        self.module.axes.fixed(axis).expect("a fixed axis")
+    }
+
     fn load(&mut self, value: Value, index: &[String]) -> String {
         let at = value.index();
         if at < self.products {
@@ -175,7 +193,7 @@ impl<'a> Element<'a> {
             };
         }
         let read = format!("p{at}[{place}]");
-        let read = match ty.dtype {
+        let read = match self.function.params[at].ty.dtype {
             DType::F16 => format!("__half2float({read})"),
             DType::BF16 => format!("__bfloat162float({read})"),
             DType::Bool => format!("({read} != 0)"),
@@ -248,7 +266,7 @@ impl<'a> Element<'a> {
     }
 
     /// The index into `operand`, from lists of axes with their places.
-    fn place(&self, operand: Value, known: &[(&[Axis], &[String])]) -> Vec<String> {
+    pub(crate) fn place(&self, operand: Value, known: &[(&[Axis], &[String])]) -> Vec<String> {
         let find = |axis: &Axis| {
             let mut all = known.iter().flat_map(|(axes, index)| axes.iter().zip(*index));
             all.find(|(it, _)| *it == axis).expect("a known axis").1.clone()
@@ -441,6 +459,7 @@ impl<'a> Element<'a> {
 
     /// Loops over all places along `axes`.
     fn places(&mut self, axes: &[Axis], shared: bool, inside: impl FnOnce(&mut Self, &[String])) {
+        self.folds += 1;
         let sizes: Vec<String> = axes.iter().map(|it| format!("({})", self.size(it))).collect();
         let total = self.name("int", &sizes.join(" * "));
         let at = format!("i{}", self.named);

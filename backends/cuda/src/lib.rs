@@ -4,6 +4,7 @@
 //! known, and compiles them; [`engine`] runs the outcome.
 
 mod arguments;
+mod compose;
 mod driver;
 mod element;
 mod emit;
@@ -13,6 +14,7 @@ mod narrow;
 mod nvrtc;
 mod parts;
 mod program;
+mod rows;
 
 pub use driver::Properties;
 pub use engine::open;
@@ -55,13 +57,15 @@ pub struct Draft {
 /// What this backend can not run, in a sentence.
 pub fn draft(module: &Module, axes: &StepAxes) -> Result<(Plan, Draft), String> {
     let mut generated = BTreeMap::new();
-    let plan = plan::plan(module, &mut |module: &Module, function, products| {
+    let mut plan = plan::plan(module, &mut |module: &Module, function, products| {
         let words = loops::words(module, function, products)
             .map_err(|why| format!("@{}: {why}", function.name))?;
         let it = Generated { function: function.clone(), products, words: words.clone() };
         generated.insert(function.name.clone(), it);
         Ok(words)
     })?;
+    compose::compose(module, &mut plan, &mut generated);
+    plan::assign(&mut plan);
     Ok((plan, Draft { axes: axes.clone(), generated }))
 }
 

@@ -7,6 +7,7 @@ use kernels_cuda::{Functor, Grid};
 use plan::{LoopWord, loop_extents};
 
 use crate::element::{Element, extent_name, size, stored};
+use crate::rows;
 
 /// Threads of a block of a generated loop.
 pub(crate) const THREADS: u32 = 256;
@@ -62,6 +63,9 @@ pub(crate) fn kernel(
     words: &[LoopWord],
     out: DType,
 ) -> (String, [Grid; 2]) {
+    if let Some(by_rows) = rows::kernel(module, function, words, out) {
+        return by_rows;
+    }
     let output = function.outputs[0].value;
     let ty = function.ty(output);
     let by_warp = is_shared(module, function);
@@ -93,7 +97,7 @@ pub(crate) fn kernel(
 }
 
 /// Names operands and extents as the text of elements does; word `i` is `prefix` and its number.
-fn bind<'a>(
+pub(crate) fn bind<'a>(
     text: &mut Element<'_>,
     function: &Function,
     words: impl Iterator<Item = (usize, &'a LoopWord)>,

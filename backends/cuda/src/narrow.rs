@@ -92,7 +92,10 @@ impl Narrow<'_> {
 
     /// The type of the first result of a launch.
     fn result(&self, launch: &Launch) -> Option<DType> {
-        let function = self.module.function(launch.function.as_ref()?.as_str())?;
+        let function = match launch.callee {
+            Callee::Loop(it) => &self.generated[&self.plan.loops[it]].function,
+            Callee::Kernel(_) => self.module.function(launch.function.as_ref()?.as_str())?,
+        };
         function.outputs.first().map(|it| function.ty(it.value).dtype)
     }
 
@@ -108,6 +111,8 @@ impl Narrow<'_> {
             ("attention", 4 | 7) => Use::RoundsAll(&[4, 7]),
             ("ssd", 1 | 4 | 5) => Use::RoundsAll(&[1, 4, 5]),
             ("conv1d", 1) => Use::Follows(0),
+            // A tail begins with where its result goes.
+            ("conv1d", 10) => Use::Writes,
             ("rms_norm" | "layer_norm", 2) => Use::FollowsMade(0),
             _ => Use::Keeps,
         }

@@ -11,7 +11,7 @@ mod planner;
 mod program;
 
 pub use conflict::conflict;
-pub use memory::{Life, lives};
+pub use memory::{Life, assign, lives};
 pub use plan::{
     Bank, Base, Buffer, CAPACITY, Callee, Counter, Launch, Place, Plan, State, Step, Stride, Term,
     Word,

@@ -15,7 +15,7 @@ pub struct Life {
 
 /// Gives every buffer its offset: in the order in which they come alive, each the lowest gap that
 /// no living buffer reaches into.
-pub(crate) fn assign(plan: &mut Plan) {
+pub fn assign(plan: &mut Plan) {
     let lives = lives(plan);
     let mut order: Vec<usize> = (0..plan.buffers.len()).filter(|&it| lives[it].is_some()).collect();
     order.sort_by_key(|&it| (lives[it].map(|life| life.first), it));

@@ -2,19 +2,28 @@
 
 use ir::DType;
 
-use crate::{Call, Grid, Instance, element};
+use crate::{Call, Grid, Instance, Word, element};
 
-/// Words: y, x, weight, bias, window, positions, channels, width.
+/// Words: y, x, weight, bias, window, positions, channels, width; and, if there is a tail, its code
+/// and where its words begin.
 pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     const THREADS: u64 = 256;
     let pointers = pointers(call, 5);
     let [y, x, weight, bias, window] = &pointers[..] else { unreachable!("five pointers") };
     let (channels, width, rows) = (call.fixed(6)?, call.fixed(7)?, call.text(5));
+    let tail = match call.words.get(8) {
+        Some(Word::Tail(tail)) => Some(tail),
+        _ => None,
+    };
+    let preface = tail.map_or(String::new(), |it| it.text.clone());
+    let make = tail.map_or("Same{}", |it| it.make.as_str());
+    let name = tail.map_or("Same", |it| it.name.as_str());
     let token = Instance {
         includes: vec!["conv_token.cuh", "tails.cuh"],
         body: format!(
-            "conv_token<{channels}, {width}>({x}, {weight}, {bias}, {window}, SameChannel{{}}, {y}, blockIdx.x);"
+            "conv_token<{channels}, {width}>({x}, {weight}, {bias}, {window}, OfChannel<{name}>{{{make}}}, {y}, blockIdx.x);"
         ),
+        preface: preface.clone(),
         threads: THREADS as u32,
         grid: [Grid::fixed(channels.div_ceil(THREADS)), Grid::fixed(1)],
         rows: Some((5, 1)),
@@ -25,16 +34,18 @@ pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
         includes: vec!["conv_prompt.cuh", "tails.cuh"],
         body: format!(
             "conv_prompt<{channels}, {width}, {channels}>({x}, {weight}, {bias}, {window}, {y}, \
-             (int){rows}, Same{{}});"
+             (int){rows}, {make});"
         ),
+        preface: preface.clone(),
         threads: 128,
         grid: [Grid::fixed(channels.div_ceil(4 * 128)), Grid::all(&[5], 32)],
         waits: true,
         ..Instance::default()
     };
     let naive = Instance {
-        includes: vec!["naive.cuh"],
-        body: format!("conv1d<128, {width}>({}, {rows}, {channels});", pointers.join(", ")),
+        includes: vec!["naive.cuh", "tails.cuh"],
+        preface: preface.clone(),
+        body: format!("conv1d<128, {width}>({}, {rows}, {channels}, {make});", pointers.join(", ")),
         threads: 128,
         grid: Grid::over(&[6], 128),
         ..Instance::default()

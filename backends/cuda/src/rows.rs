@@ -1,0 +1,180 @@
+//! Generated loops over rows whose elements take sums over the row, such as those of norms: a warp
+//! or a block for each row, which adds up first and keeps what it has read.
+
+use ir::{
+    Axis, DType, Function, Module, Node, Op, Value,
+    ops::{BinaryFn, ReduceKind},
+};
+use kernels_cuda::Grid;
+use plan::LoopWord;
+
+use crate::element::{Element, size, stored};
+use crate::loops::{THREADS, bind};
+
+/// Rows up to this many numbers are a warp's.
+const NARROW: usize = 256;
+
+/// A thread keeps so many numbers of a row.
+const KEPT: usize = 16;
+
+/// The body of the kernel for `function`, whose result is stored as `out`, and its grid; `None` for
+/// what has no sums over rows, or others besides. Word `i` is a `long` named `wi`.
+pub(crate) fn kernel(
+    module: &Module,
+    function: &Function,
+    words: &[LoopWord],
+    out: DType,
+) -> Option<(String, [Grid; 2])> {
+    let output = function.outputs[0].value;
+    let (column, rows) = function.ty(output).axes.split_last()?;
+    let columns = module.axes.fixed(column)?;
+    let threads = if columns <= NARROW { 32 } else { THREADS as usize };
+    let sums = sums(module, function, rows)?;
+    let mut text = Element::new(module, function, 0, false);
+    text.line(&format!("{0}* out = ({0}*)w0;", stored(out)));
+    text.line(&format!("__shared__ float shared[{}];", THREADS / 32));
+    bind(&mut text, function, words.iter().enumerate(), "w");
+    let total: Vec<String> = std::iter::once("(long)1".to_owned())
+        .chain(rows.iter().map(|it| size(module, it)))
+        .collect();
+    text.line(&format!("const long total = {};", total.join(" * ")));
+    text.line(&format!(
+        "for (long at = ((long)blockIdx.x * {THREADS} + threadIdx.x) / {threads}; at < total; \
+         at += (long)gridDim.x * {THREADS} / {threads}) {{"
+    ));
+    let index = if rows.is_empty() { Vec::new() } else { text.divide(rows, "(int)at") };
+    let mut row = Row { text, threads, rows, index, columns, kept: Vec::new() };
+    for (value, node) in sums {
+        row.sum(function, value, node);
+    }
+    let text = row.finish(output)?;
+    let grid = Grid {
+        of: Vec::new(),
+        axes: rows.to_vec(),
+        each: (THREADS as usize / threads) as u64,
+        most: kernels_cuda::MANY,
+    };
+    Some((text, [grid, Grid::fixed(1)]))
+}
+
+/// The sums over rows in `function`, if it has some and joins elements in no other way.
+fn sums<'f>(
+    module: &Module,
+    function: &'f Function,
+    rows: &[Axis],
+) -> Option<Vec<(Value, &'f Node)>> {
+    let mut sums = Vec::new();
+    let live = function.live();
+    for (node, _) in function.nodes().iter().zip(live).filter(|(_, live)| *live) {
+        match &node.op {
+            Op::Reduce(it) => {
+                let known = |axis: &Axis| rows.contains(axis) || it.over.contains(axis);
+                let is_by_row = matches!(it.kind, ReduceKind::Sum)
+                    && it.over.len() == 1
+                    && module.axes.fixed(&it.over[0]).is_some()
+                    && function.ty(node.operands[0]).axes.iter().all(known);
+                sums.push(is_by_row.then(|| (node.result(), node))?);
+            }
+            Op::Contract(_) | Op::ArgMax(_) | Op::ScatterAdd(_) => return None,
+            _ => {}
+        }
+    }
+    (!sums.is_empty()).then_some(sums)
+}
+
+/// The text of a row.
+struct Row<'a> {
+    text: Element<'a>,
+    /// How many threads share it.
+    threads: usize,
+    rows: &'a [Axis],
+    /// Its place along each of `rows`.
+    index: Vec<String>,
+    columns: usize,
+    /// What was kept while summing, each with its index.
+    kept: Vec<(Value, Vec<String>, String)>,
+}
+
+impl Row<'_> {
+    /// Adds up `value`, the sum that `node` makes.
+    fn sum(&mut self, function: &Function, value: Value, node: &Node) {
+        let Op::Reduce(reduce) = &node.op else { unreachable!("a sum") };
+        let n = self.text.fixed(&reduce.over[0]);
+        let over = ["column".to_owned()];
+        let known: [(&[Axis], &[String]); 2] = [(self.rows, &self.index), (&reduce.over, &over)];
+        let (term, names) = (node.operands[0], self.kept.len());
+        let keeps = factor(function, term);
+        let [term_at, kept_at] = [term, keeps].map(|it| self.text.place(it, &known));
+        let (sum, kept) = (format!("sum{names}"), format!("kept{names}"));
+        let is_kept = n == self.columns && n.div_ceil(self.threads) <= KEPT;
+        self.text.line(&format!("float {sum} = 0.0f;"));
+        if is_kept {
+            self.text.line(&format!("float {kept}[{}];", n.div_ceil(self.threads)));
+        }
+        self.each(n, |text| {
+            let x = text.element(term, &term_at);
+            if is_kept {
+                let x = text.element(keeps, &kept_at);
+                text.line(&format!("{kept}[j] = {x};"));
+            }
+            text.line(&format!("{sum} += {x};"));
+        });
+        let joined = match self.threads {
+            32 => format!("warp_sum({sum})"),
+            _ => format!("block_sum<{THREADS}>({sum}, shared)"),
+        };
+        self.text.line(&format!("{sum} = {joined};"));
+        let at = self.text.place(value, &[(self.rows, &self.index)]);
+        self.text.remember(value, at, sum);
+        self.kept.push((
+            keeps,
+            kept_at,
+            if is_kept { format!("{kept}[j]") } else { String::new() },
+        ));
+    }
+
+    /// Calls `inside` in a loop over this thread's part of `n` columns.
+    fn each<T>(&mut self, n: usize, inside: impl FnOnce(&mut Element<'_>) -> T) -> T {
+        let threads = self.threads;
+        if n.div_ceil(threads) <= KEPT {
+            self.text.line("#pragma unroll");
+        }
+        let head = format!("for (int j = 0; j < {}; ++j) {{", n.div_ceil(threads));
+        self.text.block(&head, |text| {
+            text.line(&format!("const int column = j * {threads} + threadIdx.x % {threads};"));
+            if n.is_multiple_of(threads) {
+                return inside(text);
+            }
+            text.block(&format!("if (column < {n}) {{"), inside)
+        })
+    }
+
+    /// Writes the row; `None` if elements take other sums than those that are known.
+    fn finish(mut self, output: Value) -> Option<String> {
+        for (value, at, text) in std::mem::take(&mut self.kept) {
+            if !text.is_empty() {
+                self.text.remember(value, at, text);
+            }
+        }
+        let (index, columns) = ([&self.index[..], &["column".to_owned()]].concat(), self.columns);
+        let before = self.text.folds();
+        self.each(columns, |text| {
+            let value = text.element(output, &index);
+            text.line(&format!("put(out + at * {columns} + column, {value});"));
+        });
+        self.text.line("}");
+        (self.text.folds() == before).then(|| self.text.finish())
+    }
+}
+
+/// What `term` is the square of, or itself.
+fn factor(function: &Function, term: Value) -> Value {
+    match function.maker(term) {
+        Some(Node { op: Op::Binary(it), operands, .. })
+            if it.function == BinaryFn::Mul && operands[0] == operands[1] =>
+        {
+            operands[0]
+        }
+        _ => term,
+    }
+}
