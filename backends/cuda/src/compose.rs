@@ -69,8 +69,8 @@ impl Composer<'_> {
         }
     }
 
-    /// The loop at `at` with the norms and loops whose results it reads, if that is a loop over rows
-    /// with their sums; and what is no longer needed for that.
+    /// The loop at `at` with the norms and loops whose results it reads, if that is a loop over
+    /// rows with their sums; and what is no longer needed for that.
     fn rows(
         &mut self,
         steps: &[Step],

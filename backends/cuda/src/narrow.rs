@@ -1,5 +1,5 @@
-//! Which intermediate values are kept in 16 bits: those that all who read them round anyway, or make
-//! something of that is kept so itself.
+//! Which intermediate values are kept in 16 bits: those that all who read them round anyway, or
+//! make something of that is kept so itself.
 //!
 //! A residual stream, which is added to again and again, stays as exact as it is, and so does what
 //! there is little of.
