@@ -1,29 +1,32 @@
-// One position of a causal convolution, each channel by itself:
-// y[c] = tail(c, sum over i of window[i, c] w[c, i] + bias[c]).
+// One position of a causal convolution, each channel by itself, for each of `rows` sequences:
+// y[row, c] = tail(c, sum over i of window[i, c] w[c, i] + bias[c]).
 //
-// The window [W, C] in f32 holds the last W positions, the newest last. It moves on by one, x [C]
-// coming last. A thread takes a channel. The window is loaded before earlier kernels have ended:
+// The window [W, C] in f32 holds the last W positions, the newest last; that of the next sequence
+// begins `pitch` bytes on. It moves on by one, x [rows, C] coming last. A thread takes a channel of
+// a sequence. The window is loaded before earlier kernels have ended:
 // none of the same graph may write it.
 #pragma once
 #include "numbers.cuh"
 
 template <int C, int W, class X, class T, class Out, class Tail>
-__device__ __forceinline__ void conv_token(const X* x, const T* w, const T* bias, float* window,
-                                           const Tail& tail, Out* y, int block) {
-  int c = block * blockDim.x + threadIdx.x;
-  bool inside = c < C;
+__device__ __forceinline__ void conv_token(const X* x, const T* w, const T* bias, float* windows,
+                                           long pitch, int rows, const Tail& tail, Out* y,
+                                           int block) {
+  int at = block * blockDim.x + threadIdx.x, row = at / C, c = at % C;
+  bool inside = row < rows;
+  float* window = (float*)((char*)windows + row * pitch);
   float seen[W];
 #pragma unroll
   for (int i = 0; i + 1 < W; ++i) seen[i] = inside ? window[(i + 1) * C + c] : 0;
   let_later_start();
   wait_for_earlier();
   if (!inside) return;
-  seen[W - 1] = to_float(x[c]);
+  seen[W - 1] = to_float(x[at]);
   float sum = to_float(bias[c]);
 #pragma unroll
   for (int i = 0; i < W; ++i) {
     window[i * C + c] = seen[i];
     sum += seen[i] * to_float(w[c * W + i]);
   }
-  y[c] = from_float<Out>(tail(c, sum));
+  y[at] = from_float<Out>(tail(c, sum));
 }

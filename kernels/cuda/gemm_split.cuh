@@ -50,7 +50,7 @@ struct GemmSplit {
   }
 
   // Fills the ring. Weights depend on no earlier kernel: those of the first stages are under way
-  // before x is.
+  // before x is. The next kernel starts when the last ones are.
   template <class R>
   __device__ __forceinline__ void copy(const R& r, int top, int left) {
     const int right = R::PRODUCTS == 1 ? left + SPLIT_WIDTH / 2 : left;
@@ -69,6 +69,7 @@ struct GemmSplit {
         barrier_wait(&empty[stage], n / SPLIT_STAGES % 2 ^ 1);
         weights(n);
       }
+      if (n + SPLIT_STAGES >= count()) let_later_start();
       load_box(shared + stage * STAGE_BYTES, x, &full[stage], (first() + n) * DEPTH, top);
     }
   }

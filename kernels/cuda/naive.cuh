@@ -3,6 +3,7 @@
 #pragma once
 #include "base.cuh"
 #include "norm.cuh"
+#include "placed.cuh"
 
 // Weights as rows of plain numbers.
 template <class T>
@@ -25,19 +26,19 @@ __device__ float product(const X* x, W w, int row, int column, int depth) {
 
 // out[row, n] = tail(row, n, product, ..), `columns` from row to row: a warp for each element.
 template <int THREADS, class Y, class X, class W, class Tail>
-__device__ void matmul(Y* out, int columns, const X* x, int rows, int depth, W w, int n, Tail tail) {
+__device__ void matmul(Y out, int columns, const X* x, int rows, int depth, W w, int n, Tail tail) {
   long warps = (long)gridDim.x * (THREADS / 32);
   long begin = (long)blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
   for (long i = begin; i < (long)rows * n; i += warps) {
     int row = i / n, column = i % n;
     float p = product(x, w, row, column, depth);
-    if (threadIdx.x % 32 == 0) put(out + (long)row * columns + column, tail(row, column, p, p));
+    if (threadIdx.x % 32 == 0) put(row_of(out, row, columns) + column, tail(row, column, p, p));
   }
 }
 
 // The same of two products.
 template <int THREADS, class Y, class X, class W, class Tail>
-__device__ void matmul_two(Y* out, int columns, const X* x, int rows, int depth, W w0, W w1, int n,
+__device__ void matmul_two(Y out, int columns, const X* x, int rows, int depth, W w0, W w1, int n,
                            Tail tail) {
   long warps = (long)gridDim.x * (THREADS / 32);
   long begin = (long)blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
@@ -45,7 +46,7 @@ __device__ void matmul_two(Y* out, int columns, const X* x, int rows, int depth,
     int row = i / n, column = i % n;
     float p0 = product(x, w0, row, column, depth);
     float p1 = product(x, w1, row, column, depth);
-    if (threadIdx.x % 32 == 0) put(out + (long)row * columns + column, tail(row, column, p0, p1));
+    if (threadIdx.x % 32 == 0) put(row_of(out, row, columns) + column, tail(row, column, p0, p1));
   }
 }
 

@@ -5,29 +5,31 @@
 // and up): then a tile of WIDTH columns has WIDTH / 2 of each. `float2 tail(row, col, p0, p1)` gets
 // columns col and col + 1 of the first product and of the second (or of the first again), and is
 // called for places within [rows, N] only. Its values are stored as f32, bf16 or f16 to rows of
-// STRIDE. With an odd N, the last column's neighbour is computed and not stored.
+// STRIDE, or to where `Placed` puts them. With an odd N, the last column's neighbour is computed and
+// not stored.
 #pragma once
 #include "fragments.cuh"
+#include "placed.cuh"
 
-template <int PRODUCTS_, int N_, int STRIDE_, class Weights, class Out_, class Tail>
+template <int PRODUCTS_, int N_, int STRIDE_, class Weights, class Y, class Tail>
 struct Result {
   static constexpr int PRODUCTS = PRODUCTS_, N = N_, STRIDE = STRIDE_;
-  using Out = Out_;
+  using Out = ElementOf<Y>;
   const Weights *first, *second;  // of a tile's left half and of its right half
-  Out* y;
+  Y y;
   Tail tail;
 };
 
-template <int N, int STRIDE, class Weights, class Out, class Tail>
-__device__ __forceinline__ Result<1, N, STRIDE, Weights, Out, Tail> result(const Weights* w, Out* y,
-                                                                           Tail tail) {
+template <int N, int STRIDE, class Weights, class Y, class Tail>
+__device__ __forceinline__ Result<1, N, STRIDE, Weights, Y, Tail> result(const Weights* w, Y y,
+                                                                         Tail tail) {
   return {w, w, y, tail};
 }
 
-template <int N, int STRIDE, class Weights, class Out, class Tail>
-__device__ __forceinline__ Result<2, N, STRIDE, Weights, Out, Tail> result(const Weights* w0,
-                                                                           const Weights* w1,
-                                                                           Out* y, Tail tail) {
+template <int N, int STRIDE, class Weights, class Y, class Tail>
+__device__ __forceinline__ Result<2, N, STRIDE, Weights, Y, Tail> result(const Weights* w0,
+                                                                         const Weights* w1, Y y,
+                                                                         Tail tail) {
   return {w0, w1, y, tail};
 }
 
@@ -94,7 +96,7 @@ template <class R>
 __device__ __forceinline__ void store_columns(const R& r, float2 (&v)[4], int row, int col,
                                               int rows) {
   using Out = typename R::Out;
-  Out* y = r.y + (size_t)row * R::STRIDE;
+  Out* y = row < rows ? row_of(r.y, row, R::STRIDE) : nullptr;
   const int t = threadIdx.x % 4;
   if constexpr (sizeof(Out) == 2 && R::STRIDE % 8 == 0 && R::N % 8 == 0) {
     u32 bits[4];

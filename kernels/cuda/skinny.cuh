@@ -25,8 +25,9 @@
 // A launch has one or several results, each with blocks of its own (the wrapper chooses by
 // blockIdx.x and passes `block` and `blocks`). A result has one product or two of the same n (gate
 // and up); then p1 of `float tail(row, n, p0, p1)` is the second, otherwise it is p0. tail's value
-// is stored as Out to y[row * stride + n].
+// is stored to y[row * stride + n], or to where a `Placed` y puts it.
 #pragma once
+#include "placed.cuh"
 #include "weights.cuh"
 
 // x as it is, in rows of `stride` numbers.
@@ -111,13 +112,13 @@ struct SkinnyCursor {
   }
 };
 
-template <class S, class In, class Out, class Tail>
+template <class S, class In, class Y, class Tail>
 struct SkinnyBlock {
   using W = typename S::W;
   const In& in;
   const W* weights;
   const Tail& tail;
-  Out* y;
+  Y y;
   int stride, rows, block, blocks;
   u8* shared;
   int warp = kept(threadIdx.x / 32), lane = kept(threadIdx.x % 32);
@@ -302,7 +303,8 @@ struct SkinnyBlock {
 #pragma unroll
       for (int q = 0; q < S::PRODUCTS; ++q)
         p[q] = total(from + turn * S::SUMS, q, row, i % 16) * weights[q].scale(n) * factor;
-      y[(u64)row * stride + n] = from_float<Out>(tail(row, n, p[0], p[S::PRODUCTS - 1]));
+      row_of(y, row, stride)[n] =
+          from_float<ElementOf<Y>>(tail(row, n, p[0], p[S::PRODUCTS - 1]));
     }
   }
 
@@ -364,11 +366,11 @@ struct SkinnyBlock {
 
 // One result. `weights` has S::PRODUCTS matrices, `shared` S::SHARED_BYTES of dynamic shared
 // memory.
-template <class S, class In, class Out, class Tail>
+template <class S, class In, class Y, class Tail>
 __device__ __forceinline__ void skinny(const In& in, const typename S::W (&weights)[S::PRODUCTS],
-                                       const Tail& tail, Out* y, int stride, int rows, int block,
+                                       const Tail& tail, Y y, int stride, int rows, int block,
                                        int blocks, void* shared) {
-  SkinnyBlock<S, In, Out, Tail>{in,   weights, tail,  y,      stride,
-                                rows, block,   blocks, (u8*)shared}
+  SkinnyBlock<S, In, Y, Tail>{in,   weights, tail,  y,      stride,
+                              rows, block,   blocks, (u8*)shared}
       .run();
 }

@@ -48,7 +48,7 @@ void test_ssd() {
 
 template <int C, int W>
 __global__ void conv(const float* x, const bf16* w, const bf16* bias, float* window, float* y) {
-  conv_token<C, W>(x, w, bias, window, Twice{}, y, blockIdx.x);
+  conv_token<C, W>(x, w, bias, window, 0, 1, Twice{}, y, blockIdx.x);
 }
 
 void test_conv() {

@@ -6,8 +6,39 @@ use plan::{Base, Counter, Place, Plan, Stride, Word};
 
 use crate::program::{self, Blocks, Product, Sum, TensorMap};
 
-/// Which words are passed, and whether they move.
-pub(crate) type Passed = Vec<(usize, bool)>;
+/// Which words are passed, and as what.
+pub(crate) type Passed = Vec<(usize, Kind)>;
+
+/// As what a word is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// As its value.
+    Plain,
+    /// As its value where nothing is past, and what each position adds.
+    Moving,
+    /// For a batch: as what the first row has where nothing is past, what each position adds, and
+    /// how far it is to the next row's.
+    Own,
+}
+
+impl Kind {
+    /// The names under which word `i` is passed.
+    pub(crate) fn names(self, i: usize) -> Vec<String> {
+        match self {
+            Kind::Plain => vec![format!("w{i}")],
+            Kind::Moving => vec![format!("a{i}"), format!("b{i}")],
+            Kind::Own => vec![format!("w{i}"), format!("b{i}"), format!("c{i}")],
+        }
+    }
+
+    /// What gives word `i` its value on the device.
+    pub(crate) fn preface(self, i: usize) -> String {
+        match self {
+            Kind::Moving => format!("  const long w{i} = a{i} + b{i} * *past;\n"),
+            Kind::Plain | Kind::Own => String::new(),
+        }
+    }
+}
 
 /// Turns words into what is passed.
 pub(crate) struct Arguments<'a> {
@@ -15,6 +46,8 @@ pub(crate) struct Arguments<'a> {
     pub(crate) plan: &'a Plan,
     /// The extent that counts positions of earlier steps.
     pub(crate) past: Option<usize>,
+    /// Whether rows are positions of sequences of their own.
+    pub(crate) batch: bool,
 }
 
 impl Arguments<'_> {
@@ -26,13 +59,22 @@ impl Arguments<'_> {
         let (mut passed, mut words) = (Passed::new(), Vec::new());
         for (i, word) in launch.words.iter().enumerate() {
             let Some(word) = self.word(word) else { continue };
+            if word.moves && self.batch && word.pitch.is_none() {
+                // Each row has another number, which it finds by itself.
+                continue;
+            }
             if word.moves {
                 self.check_linear(&word.sum).map_err(|()| {
                     let name = self.plan.callee_name(launch.callee);
                     format!("{name}: a number that grows with the square of the context")
                 })?;
             }
-            passed.push((i, word.moves));
+            let kind = match word.moves {
+                _ if word.pitch.is_some() => Kind::Own,
+                true => Kind::Moving,
+                false => Kind::Plain,
+            };
+            passed.push((i, kind));
             words.push(word);
         }
         Ok((passed, words))
@@ -91,7 +133,21 @@ impl Arguments<'_> {
             Word::Bits(_) | Word::Format(_) | Word::Helper(_) | Word::Code(_) => return None,
         };
         let moves = self.past.is_some_and(|it| sum.has(it));
-        Some(program::Word { base, sum, moves })
+        let pitch = match base {
+            program::Base::State(at) if self.batch => Some(self.state_bytes(at)),
+            _ => None,
+        };
+        Some(program::Word { base, sum, moves, pitch })
+    }
+
+    /// Whether a word is not the same for all rows of a batch.
+    pub(crate) fn is_own(&self, word: &Word) -> bool {
+        self.batch && self.word(word).is_some_and(|it| it.moves || it.pitch.is_some())
+    }
+
+    /// Bytes of all banks of a state of one sequence.
+    fn state_bytes(&self, at: usize) -> Sum {
+        self.stride(&Stride::Bank(at)).times(&Sum::number(self.plan.states[at].banks))
     }
 
     /// Refuses what is not a number plus a number for each position of the past.

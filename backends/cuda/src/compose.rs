@@ -91,7 +91,7 @@ impl Composer<'_> {
         if gone.is_empty() || !body.operands.iter().all(stays) {
             return None;
         }
-        rows::kernel(self.module, &body.function, &[], DType::F32)?;
+        rows::kernel(self.module, &body.function, &[], DType::F32, &[])?;
         let places: Vec<Place> = body.operands.iter().map(|it| it.place.clone()).collect();
         let gone = gone.to_vec();
         let (callee, words) = self.generate(body.function, 0, &places, &writes).ok()?;

@@ -98,9 +98,15 @@ impl Device {
 
     /// Makes memory zeros.
     pub(crate) fn clear(&self, memory: &Memory) -> Result<(), Fault> {
-        let Memory { address, bytes } = *memory;
-        // SAFETY: as many bytes as were allocated.
-        unsafe { result::memset_d8_async(address, 0, bytes as usize, self.stream) }
+        self.clear_part(memory, 0, memory.bytes)
+    }
+
+    /// Makes `bytes` of memory from `from` on zeros.
+    pub(crate) fn clear_part(&self, memory: &Memory, from: u64, bytes: u64) -> Result<(), Fault> {
+        let end = from.checked_add(bytes);
+        assert!(end.is_some_and(|it| it <= memory.bytes), "a part stays inside its memory");
+        // SAFETY: as many bytes were allocated.
+        unsafe { result::memset_d8_async(memory.address + from, 0, bytes as usize, self.stream) }
             .map_err(|error| fault("memory could not be cleared", error))
     }
 
@@ -301,6 +307,13 @@ impl Pinned {
     pub(crate) fn get(&self) -> &[u8] {
         // SAFETY: as many bytes were allocated, and zeroed.
         unsafe { std::slice::from_raw_parts(self.data, self.bytes) }
+    }
+
+    /// The same as numbers.
+    pub(crate) fn integers(&self) -> &[i32] {
+        // SAFETY: every bit pattern is a number, and the memory begins at a page.
+        let (_, integers, _) = unsafe { self.get().align_to::<i32>() };
+        integers
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut [u8] {

@@ -20,6 +20,8 @@ pub(crate) struct Element<'a> {
     products: usize,
     /// Whether the lanes of a warp share the outermost loops.
     by_warp: bool,
+    /// Whether rows are positions of sequences of their own.
+    pub(crate) is_batch: bool,
     lines: String,
     depth: usize,
     named: usize,
@@ -77,6 +79,7 @@ impl<'a> Element<'a> {
             function,
             products,
             by_warp,
+            is_batch: false,
             lines: String::new(),
             depth: 1,
             named: 0,
@@ -279,6 +282,7 @@ impl<'a> Element<'a> {
         match decl.and_then(|it| it.origin.clone()) {
             Some(origin) => {
                 let begin = self.size(&Axis::atom(origin));
+                let place = if self.is_batch { "0" } else { place };
                 self.name("int", &format!("{begin} + {place}"))
             }
             None => place.to_owned(),

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use ir::{DType, Function, Module, Name, StepAxes};
-use kernels_cuda::{COUNTER_BYTES, Call, Functor, Grid, Instance, Word as Given, template};
+use kernels_cuda::{
+    COUNTER_BYTES, Call, Functor, Grid, Instance, MOST_SEQUENCES, Word as Given, template,
+};
 use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Word};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Kind};
+use crate::batch;
 use crate::loops;
 use crate::narrow::Narrow;
 use crate::parts::Parts;
@@ -23,6 +26,7 @@ pub(crate) struct Generated {
 /// Makes a program of a plan.
 pub(crate) struct Emitter<'a> {
     module: &'a Module,
+    axes: &'a StepAxes,
     plan: &'a Plan,
     arguments: Arguments<'a>,
     generated: &'a BTreeMap<Name, Generated>,
@@ -49,16 +53,18 @@ pub(crate) fn emit(
     rounds: bool,
 ) -> Result<GpuProgram, String> {
     let past = axes.past.as_ref().and_then(|it| plan.extents.iter().position(|at| at == it));
-    let arguments = Arguments { module, plan, past };
+    let arguments = Arguments { module, plan, past, batch: false };
     let program = GpuProgram::default();
     let narrow = vec![false; plan.buffers.len()];
     let mut emitter =
-        Emitter { module, plan, arguments, generated, formats, rounds, narrow, program };
+        Emitter { module, axes, plan, arguments, generated, formats, rounds, narrow, program };
     if rounds {
         let rounds = |it: &plan::Launch| emitter.has_narrow_weights(it);
         emitter.narrow = Narrow { module, plan, generated, rounds: &rounds }.buffers();
     }
     emitter.program.steps = emitter.steps(&plan.steps)?;
+    emitter.add_batch();
+    emitter.add_greedy();
     emitter.program.scratch_bytes += COUNTER_BYTES;
     emitter.program.reader = emitter.program.kernels.len();
     emitter.program.kernels.push(reader());
@@ -66,6 +72,33 @@ pub(crate) fn emit(
 }
 
 impl Emitter<'_> {
+    /// The step in which each position is the next one of a sequence of its own, if there is one.
+    fn add_batch(&mut self) {
+        self.arguments.batch = true;
+        let kernels = self.program.kernels.len();
+        self.program.batch = match self.arguments.past {
+            Some(_) => self.steps(&self.plan.steps),
+            None => Err("the model reads each text as a whole".to_owned()),
+        };
+        if self.program.batch.is_err() {
+            self.program.kernels.truncate(kernels);
+        }
+    }
+
+    /// The kernel that chooses tokens, if the first output is logits.
+    fn add_greedy(&mut self) {
+        let outputs = &self.module.entry().outputs;
+        let ty = outputs.first().map(|it| self.module.entry().ty(it.value));
+        let width = ty.filter(|it| it.dtype == DType::F32 && it.axes.len() == 2);
+        let width = width.and_then(|it| self.module.axes.fixed(&it.axes[1]));
+        if let Some(width) = width {
+            let (kernel, parts) = greedy(width as u64);
+            self.program.greedy = Some((self.kernel(kernel), parts));
+            let scratch = 8 * parts * MOST_SEQUENCES;
+            self.program.scratch_bytes = self.program.scratch_bytes.max(scratch);
+        }
+    }
+
     fn steps(&mut self, steps: &[plan::Step]) -> Result<Vec<program::Step>, String> {
         let mut result = Vec::new();
         let mut rest = steps;
@@ -205,13 +238,21 @@ impl Emitter<'_> {
         match launch.callee {
             Callee::Loop(at) => {
                 let it = &self.generated[&self.plan.loops[at]];
+                let own: Vec<bool> =
+                    launch.words.iter().map(|it| self.arguments.is_own(it)).collect();
+                if self.arguments.batch {
+                    let is_told = own.contains(&true);
+                    batch::check(self.module, self.axes, &it.function, is_told)
+                        .map_err(|why| format!("`{name}` {why}"))?;
+                }
                 let (function, out) = self.typed(launch, 0, it);
-                let (body, grid) = loops::kernel(self.module, &function, &it.words, out);
+                let (body, grid) = loops::kernel(self.module, &function, &it.words, out, &own);
                 let (includes, preface) = (vec!["base.cuh"], String::new());
                 let threads = loops::THREADS;
                 Ok(vec![Instance { includes, preface, body, threads, grid, ..Instance::default() }])
             }
             Callee::Kernel(_) => {
+                self.check_kernel(launch, name)?;
                 let template = template(name).ok_or_else(|| format!("no CUDA kernel `{name}`"))?;
                 let words = self.given(launch, formats);
                 let types = self.types(launch);
@@ -221,9 +262,37 @@ impl Emitter<'_> {
         }
     }
 
+    /// Refuses a kernel that is not made for rows of sequences of their own, and is given what
+    /// differs between them.
+    fn check_kernel(&self, launch: &plan::Launch, name: &str) -> Result<(), String> {
+        let apart = match name {
+            "attention" => [4, 7].iter().all(|&it| self.arguments.is_own(&launch.words[it])),
+            "ssd" => true,
+            "conv1d" | "matmul" | "norm_matmul" => self.tails_are_apart(launch),
+            _ => !launch.words.iter().any(|it| self.arguments.is_own(it)),
+        };
+        let refused = || format!("`{name}` mixes sequences, or asks how long they are");
+        if apart || !self.arguments.batch { Ok(()) } else { Err(refused()) }
+    }
+
+    /// Whether no tail of `launch` mixes rows, or is told what differs between them: behind the
+    /// word of its result, which it does not use.
+    fn tails_are_apart(&self, launch: &plan::Launch) -> bool {
+        launch.words.windows(2).all(|pair| match pair {
+            [Word::Code(at), Word::Bits(first)] => {
+                let tail = &self.generated[&self.plan.loops[*at]];
+                let told = &launch.words[*first as usize..][..tail.words.len()];
+                batch::check(self.module, self.axes, &tail.function, false).is_ok()
+                    && !told.iter().skip(1).any(|it| self.arguments.is_own(it))
+            }
+            _ => true,
+        })
+    }
+
     /// What is known of each word.
     fn given(&self, launch: &plan::Launch, formats: &[Option<DType>]) -> Vec<Given> {
         let word = |(i, word): (usize, &Word)| match word {
+            Word::Address(_) if self.arguments.is_own(word) => Given::Own,
             Word::Address(_) => formats[i].map_or(Given::Given, Given::Weight),
             Word::Size(axes) => {
                 let sizes = axes.iter().map(|it| self.module.axes.fixed(it));
@@ -390,25 +459,46 @@ fn reader() -> Kernel {
         threads: 512,
         ..Instance::default()
     };
-    let source = source(&instance, &[(0, false), (1, false), (2, false)]);
-    let (name, entry) = ("read".to_owned(), "run".to_owned());
+    by_itself("read", &instance, 3)
+}
+
+/// The kernel that finds the largest of `width` logits of each row, and its blocks for a row.
+fn greedy(width: u64) -> (Kernel, u64) {
+    let parts = width.div_ceil(4096).clamp(1, 64);
+    let instance = Instance {
+        includes: vec!["argmax.cuh"],
+        body: format!(
+            "argmax<{width}, {parts}>((const float*)w0, (int*)w1, (Best*)w2, (u32*)w3, blockIdx.x, \
+             blockIdx.y);"
+        ),
+        threads: 256,
+        waits: true,
+        ..Instance::default()
+    };
+    (by_itself("greedy", &instance, 4), parts)
+}
+
+/// A kernel that is launched by the engine alone, with so many words.
+fn by_itself(name: &str, instance: &Instance, words: usize) -> Kernel {
+    let passed: Vec<_> = (0..words).map(|it| (it, Kind::Plain)).collect();
+    let (name, entry) = (name.to_owned(), "run".to_owned());
+    let source = source(instance, &passed);
     Kernel { name, entry, source, threads: instance.threads, ..Kernel::default() }
 }
 
 /// The loop that counts layers, and those for which something holds; all where there is none.
 type Layers = Option<(usize, Vec<u64>)>;
 
-/// The whole text of a kernel, to which words are `passed`: by place, and whether they move.
-fn source(instance: &Instance, passed: &[(usize, bool)]) -> String {
+/// The whole text of a kernel, to which words are `passed`: by place, and as what.
+fn source(instance: &Instance, passed: &[(usize, Kind)]) -> String {
     let mut text = String::new();
     for include in &instance.includes {
         let _ = writeln!(text, "#include \"{include}\"");
     }
     text += "\n";
     text += &instance.preface;
-    let parameter = |&(i, moves): &(usize, bool)| match moves {
-        true => format!(", long a{i}, long b{i}"),
-        false => format!(", long w{i}"),
+    let parameter = |(i, kind): &(usize, Kind)| {
+        kind.names(*i).iter().map(|it| format!(", long {it}")).collect::<String>()
     };
     let maps: String = (0..instance.maps.len())
         .map(|it| format!(", const __grid_constant__ TensorMap m{it}"))
@@ -427,9 +517,7 @@ fn source(instance: &Instance, passed: &[(usize, bool)]) -> String {
         "extern \"C\" __global__ void {cluster}__launch_bounds__({bounds})\n\
          run(const long* past{maps}{parameters}) {{"
     );
-    for (i, _) in passed.iter().filter(|it| it.1) {
-        let _ = writeln!(text, "  const long w{i} = a{i} + b{i} * *past;");
-    }
+    text.extend(passed.iter().map(|(i, kind)| kind.preface(*i)));
     if !instance.waits {
         text += "  wait_for_earlier();\n  let_later_start();\n";
     }

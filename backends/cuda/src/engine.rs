@@ -1,14 +1,17 @@
 //! Runs a program on a GPU.
 //!
-//! Everything has its address before the first step. A step of one position is recorded once and
-//! replayed; what it has to know of how many positions are past stands in the device's memory.
-//! Longer steps are enqueued launch by launch.
+//! Everything has its address before the first step. A step of one position, or of the next one of
+//! each of several sequences, is recorded once and replayed; what it has to know of how many
+//! positions are past stands in the device's memory. Longer steps are enqueued launch by launch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use runtime::{Ceilings, Engine, ExtentRole, Fault, Opened, Pages, Port, Program};
+use kernels_cuda::{COUNTER_BYTES, MOST_SEQUENCES};
+use runtime::{
+    Answer, Ceilings, Engine, ExtentRole, Fault, Opened, Pages, Port, Positions, Program, Room,
+};
 
 use crate::driver::{Argument, Device, Function, Graph, Memory, Pinned, Shape};
 use crate::program::{Base, Blocks, Counter, Form, GpuProgram, Launch, Step, Sum, TensorMap, Word};
@@ -26,19 +29,36 @@ struct Gpu {
     constants: Memory,
     arena: Memory,
     scratch: Memory,
+    /// Those of one sequence after those of another.
     states: Vec<Memory>,
+    /// Bytes of each that belong to one sequence.
+    state_bytes: Vec<u64>,
+    /// How many sequences there is room for, and the one that a step is of.
+    sequences: u64,
+    sequence: u64,
     inputs: Vec<Shared>,
     outputs: Vec<Shared>,
-    /// How many positions are past.
+    /// The most probable token of each row of the first output.
+    tokens: Shared,
+    /// How many positions are past, for each sequence.
     past: Shared,
     /// Its place among the extents.
     past_at: Option<usize>,
     new_at: Option<usize>,
     capacity: u64,
-    graphs: BTreeMap<Vec<u64>, Graph>,
+    graphs: BTreeMap<(Vec<u64>, Way), Graph>,
     weight_bytes: u64,
     /// The last to go: all of the above is its.
     device: Device,
+}
+
+/// What a step is besides its extents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    /// Whether each position is of a sequence of its own.
+    is_batch: bool,
+    /// What is brought back.
+    answer: Answer,
 }
 
 /// An input or output: on the device and here.
@@ -71,12 +91,13 @@ fn uncountable() -> Fault {
 /// # Errors
 ///
 /// When there is none, none that it was compiled for, or not enough memory on it.
-pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, capacity: u64) -> Opened {
+pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> Opened {
     let gpu = GpuProgram::from_bytes(code)?;
+    check_sequences(&gpu, room.sequences)?;
     let device = Device::open()?;
     let properties = device.properties()?;
     let image = choose(&gpu, properties.capability)?;
-    check_room(program, &gpu, weights.len() as u64, capacity, properties.memory[0])?;
+    check_room(program, &gpu, weights.len() as u64, room, properties.memory[0])?;
     let functions: Vec<Option<Function>> = gpu
         .kernels
         .iter()
@@ -96,12 +117,15 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, capacity: u64) 
         Shared::new(&device, port.clone(), rows)
     };
     let at = |role| program.extents.iter().position(|it| it.role == role);
-    let past = Port { row: 1, element_bytes: 8, ..Port::default() };
+    let past = Port { row: room.sequences, element_bytes: 8, ..Port::default() };
+    let tokens = Port { row: room.sequences, element_bytes: 4, ..Port::default() };
     let on_device = device.zeros(weights.len() as u64)?;
     device.upload(&on_device, &weights)?;
     let constants = device.zeros(program.constants.len() as u64)?;
     device.upload(&constants, &program.constants)?;
-    let state = |it: &runtime::StateSlot| device.zeros(it.bytes(capacity).ok_or_else(uncountable)?);
+    let state_bytes = program.states.iter().map(|it| it.bytes(room.positions));
+    let state_bytes: Vec<u64> = state_bytes.collect::<Option<_>>().ok_or_else(uncountable)?;
+    let states = state_bytes.iter().map(|it| device.zeros(it * room.sequences));
     Ok(Box::new(Gpu {
         name: properties.name,
         overlaps: 90 <= properties.capability,
@@ -111,13 +135,17 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, capacity: u64) 
         constants,
         arena: device.zeros(program.arena_bytes)?,
         scratch: device.zeros(gpu.scratch_bytes)?,
-        states: program.states.iter().map(state).collect::<Result<_, _>>()?,
+        states: states.collect::<Result<_, _>>()?,
+        state_bytes,
+        sequences: room.sequences,
+        sequence: 0,
         inputs: program.inputs.iter().map(shared).collect::<Result<_, _>>()?,
         outputs: program.outputs.iter().map(shared).collect::<Result<_, _>>()?,
+        tokens: Shared::new(&device, tokens, 1)?,
         past: Shared::new(&device, past, 1)?,
         past_at: at(ExtentRole::Past),
         new_at: at(ExtentRole::New),
-        capacity,
+        capacity: room.positions,
         graphs: BTreeMap::new(),
         weight_bytes: weights.len() as u64,
         program: gpu,
@@ -145,17 +173,30 @@ fn choose(program: &GpuProgram, capability: u32) -> Result<usize, Fault> {
     })
 }
 
+/// Refuses more sequences than kernels are made for.
+fn check_sequences(gpu: &GpuProgram, sequences: u64) -> Result<(), Fault> {
+    match &gpu.batch {
+        Err(why) if 1 < sequences => Err(Fault::new("R0304", why.clone())),
+        _ if MOST_SEQUENCES < sequences => {
+            let message = format!("{sequences} sequences at once, where {MOST_SEQUENCES} can be");
+            Err(Fault::new("R0303", message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses, before anything is allocated, what does not fit.
 fn check_room(
     program: &Program,
     gpu: &GpuProgram,
     weights: u64,
-    capacity: u64,
+    room: Room,
     free: u64,
 ) -> Result<(), Fault> {
     let mut parts = vec![weights, program.arena_bytes, gpu.scratch_bytes];
     for state in &program.states {
-        parts.push(state.bytes(capacity).ok_or_else(uncountable)?);
+        let of_one = state.bytes(room.positions);
+        parts.push(of_one.and_then(|it| it.checked_mul(room.sequences)).ok_or_else(uncountable)?);
     }
     let wanted = parts.iter().try_fold(0u64, |sum, it| sum.checked_add(*it));
     let wanted = wanted.ok_or_else(uncountable)?;
@@ -164,24 +205,63 @@ fn check_room(
     }
     let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
     let message = format!("the model wants {:.1} GiB, and {:.1} are free", gib(wanted), gib(free));
-    Err(Fault::new("R0702", message)
-        .help("a smaller `--context`, `--cache bf16`, or a smaller `--precision`"))
+    let fewer = if 1 < room.sequences { "fewer sequences at once, " } else { "" };
+    let help = format!("{fewer}a smaller `--context`, `--cache bf16`, or a smaller `--precision`");
+    Err(Fault::new("R0702", message).help(help))
 }
 
 impl Gpu {
     /// Enqueues a step: what it takes, its launches, what it gives.
-    fn enqueue(&self, extents: &[u64]) -> Result<(), Fault> {
-        self.device.send(&self.past.there, &self.past.here, 8)?;
+    fn enqueue(&self, extents: &[u64], way: Way) -> Result<(), Fault> {
+        let rows = self.new_at.map_or(1, |it| extents[it]);
+        let sequences = if way.is_batch { rows } else { 1 };
+        self.device.send(&self.past.there, &self.past.here, 8 * sequences)?;
         for input in &self.inputs {
             self.device.send(&input.there, &input.here, input.bytes(extents))?;
         }
         let mut loops = Vec::new();
         let mut first = true;
-        self.steps(&self.program.steps, extents, &mut loops, &mut first)?;
-        for output in &self.outputs {
-            self.device.fetch(&output.here, &output.there, output.bytes(extents))?;
+        let steps = match &self.program.batch {
+            Ok(batch) if way.is_batch => batch,
+            // A batch of one is a step of that sequence.
+            _ => &self.program.steps,
+        };
+        self.steps(steps, extents, &mut loops, &mut first)?;
+        match way.answer {
+            Answer::Nothing => Ok(()),
+            Answer::Tokens => {
+                self.choose(sequences)?;
+                self.device.fetch(&self.tokens.here, &self.tokens.there, 4 * sequences)
+            }
+            Answer::Outputs => self
+                .outputs
+                .iter()
+                .try_for_each(|it| self.device.fetch(&it.here, &it.there, it.bytes(extents))),
         }
-        Ok(())
+    }
+
+    /// Finds the most probable token of each row.
+    fn choose(&self, rows: u64) -> Result<(), Fault> {
+        let Some((kernel, parts)) = self.program.greedy else {
+            return Err(Fault::new("R0604", "the model gives no logits to choose from"));
+        };
+        let Some(function) = self.functions[kernel] else { return Ok(()) };
+        let shape = Shape {
+            function,
+            blocks: [parts as u32, rows as u32],
+            threads: self.program.kernels[kernel].threads,
+            shared: 0,
+            overlaps: self.overlaps,
+        };
+        let counters = self.scratch.address();
+        let words = [
+            self.past.there.address(),
+            self.outputs[0].there.address(),
+            self.tokens.there.address(),
+            counters + COUNTER_BYTES,
+            counters,
+        ];
+        self.device.launch(&shape, &mut words.map(Argument::Word))
     }
 
     fn steps(
@@ -289,17 +369,18 @@ impl Gpu {
                 self.weights.address() + self.slots[(first + layer) as usize]
             }
             Base::Constants => self.constants.address(),
-            Base::State(at) => self.states[*at].address(),
+            Base::State(at) => self.states[*at].address() + self.sequence * self.state_bytes[*at],
             Base::Input(at) => self.inputs[*at].there.address(),
             Base::Output(at) => self.outputs[*at].there.address(),
             Base::Scratch => self.scratch.address(),
         };
-        if !word.moves {
+        if !word.moves && word.pitch.is_none() {
             into.push(Argument::Word(base + word.sum.value(extents, loops)));
             return;
         }
         let at = |past| word.sum.value(&self.with_past(extents, past), loops);
         into.extend([base + at(0), at(1) - at(0)].map(Argument::Word));
+        into.extend(word.pitch.iter().map(|it| Argument::Word(it.value(extents, loops))));
     }
 
     /// A matrix as the copy engine wants it described.
@@ -351,21 +432,38 @@ impl Engine for Gpu {
         self.outputs[at].here.get()
     }
 
-    fn clear(&mut self, state: usize) -> Result<(), Fault> {
-        self.device.clear(&self.states[state])
+    fn tokens(&self) -> &[i32] {
+        self.tokens.here.integers()
     }
 
-    fn run(&mut self, extents: &[u64]) -> Result<(), Fault> {
-        let past = self.past_at.map_or(0, |it| extents[it]);
-        self.past.here.get_mut().copy_from_slice(&past.to_ne_bytes());
-        let is_short = self.new_at.is_some_and(|it| extents[it] == 1);
-        if !is_short {
-            self.enqueue(extents)?;
+    fn clear(&mut self, state: usize, sequence: usize) -> Result<(), Fault> {
+        let bytes = self.state_bytes[state];
+        self.device.clear_part(&self.states[state], sequence as u64 * bytes, bytes)
+    }
+
+    fn run(&mut self, extents: &[u64], of: Positions<'_>, answer: Answer) -> Result<(), Fault> {
+        let way = Way { is_batch: matches!(of, Positions::Each(_)), answer };
+        let (first, past) = match of {
+            Positions::Of(sequence) => {
+                (sequence as u64, vec![self.past_at.map_or(0, |it| extents[it])])
+            }
+            Positions::Each(past) => (0, past.to_vec()),
+        };
+        if self.sequences < first + past.len() as u64 {
+            return Err(Fault::new("R0303", "a sequence that there is no room for"));
+        }
+        self.sequence = first;
+        let words = self.past.here.get_mut().chunks_exact_mut(8);
+        words.zip(&past).for_each(|(to, it)| to.copy_from_slice(&it.to_ne_bytes()));
+        // The last parts of many prompts are not worth a graph each.
+        let is_short = self.sequences == 1 && self.new_at.is_some_and(|it| extents[it] == 1);
+        if !is_short && !way.is_batch {
+            self.enqueue(extents, way)?;
             return self.device.wait();
         }
-        let key = self.with_past(extents, 0);
+        let key = (self.with_past(extents, 0), way);
         if !self.graphs.contains_key(&key) {
-            let graph = self.device.record(|| self.enqueue(extents))?;
+            let graph = self.device.record(|| self.enqueue(extents, way))?;
             self.graphs.insert(key.clone(), graph);
         }
         self.device.replay(&self.graphs[&key])?;

@@ -4,6 +4,7 @@
 //! known, and compiles them; [`engine`] runs the outcome.
 
 mod arguments;
+mod batch;
 mod compose;
 mod driver;
 mod element;

@@ -34,8 +34,27 @@ pub(crate) fn words(
     }
     let mut words = vec![LoopWord::Output];
     words.extend((products..function.params.len()).map(LoopWord::Operand));
-    words.extend(loop_extents(module, function));
+    let text = unbound(module, function, products);
+    let is_used = |it: &LoopWord| match it {
+        LoopWord::Extent(name) => text.contains(&extent_name(name)),
+        _ => true,
+    };
+    words.extend(loop_extents(module, function).into_iter().filter(is_used));
     Ok(words)
+}
+
+/// The text of an element of the output of `function`, and of how many there are if it is no tail.
+fn unbound(module: &Module, function: &Function, products: usize) -> String {
+    let output = function.outputs[0].value;
+    let axes = &function.ty(output).axes;
+    let mut text = Element::new(module, function, products, false);
+    let index = if axes.is_empty() { Vec::new() } else { text.divide(axes, "at") };
+    text.element(output, &index);
+    if products == 0 {
+        let sizes: Vec<String> = axes.iter().map(|it| size(module, it)).collect();
+        text.line(&sizes.join(" * "));
+    }
+    text.finish()
 }
 
 /// Whether `value` lies in memory as 16 bits, or is a view of what does.
@@ -56,22 +75,27 @@ fn rounded(function: &Function, value: Value) -> Option<Value> {
 }
 
 /// The body of the kernel for a loop over all elements of the output of `function`, which is stored
-/// as `out`, and its grid. Word `i` is a `long` named `wi`.
+/// as `out`, and its grid. Word `i` is a `long` named `wi`. Where words are `own`, each row of the
+/// output is a position of a sequence of its own, which has such words of its own.
 pub(crate) fn kernel(
     module: &Module,
     function: &Function,
     words: &[LoopWord],
     out: DType,
+    own: &[bool],
 ) -> (String, [Grid; 2]) {
-    if let Some(by_rows) = rows::kernel(module, function, words, out) {
+    if let Some(by_rows) = rows::kernel(module, function, words, out, own) {
         return by_rows;
     }
     let output = function.outputs[0].value;
     let ty = function.ty(output);
     let by_warp = is_shared(module, function);
     let mut text = Element::new(module, function, 0, by_warp);
-    text.line(&format!("{0}* out = ({0}*)w0;", stored(out)));
-    bind(&mut text, function, words.iter().enumerate(), "w");
+    text.is_batch = own.contains(&true);
+    bind(&mut text, function, shared_words(words, own), "w");
+    if !text.is_batch {
+        text.line(&format!("{0}* out = ({0}*)w0;", stored(out)));
+    }
     let sizes: Vec<String> = ty.axes.iter().map(|it| size(module, it)).collect();
     let total =
         if sizes.is_empty() { "1".to_owned() } else { format!("(long){}", sizes.join(" * ")) };
@@ -82,6 +106,11 @@ pub(crate) fn kernel(
          at += (long)gridDim.x * {THREADS} / {each}) {{"
     ));
     let index = if ty.axes.is_empty() { Vec::new() } else { text.divide(&ty.axes, "(int)at") };
+    if text.is_batch {
+        let width = std::iter::once("1").chain(sizes[1..].iter().map(String::as_str));
+        let width = width.collect::<Vec<_>>().join(" * ");
+        bind_row(&mut text, function, (words, own), (&index[0], &width, out));
+    }
     let value = text.element(output, &index);
     let put = match ty.dtype {
         DType::Bool => format!("out[at] = -(int){value};"),
@@ -94,6 +123,42 @@ pub(crate) fn kernel(
     let each = u64::from(THREADS) / each;
     let blocks = Grid { of: Vec::new(), axes: ty.axes.clone(), each, most: kernels_cuda::MANY };
     (text.finish(), [blocks, Grid::fixed(1)])
+}
+
+/// The words that are the same for all rows.
+pub(crate) fn shared_words<'a>(
+    words: &'a [LoopWord],
+    own: &[bool],
+) -> impl Iterator<Item = (usize, &'a LoopWord)> {
+    words.iter().enumerate().filter(|it| own.get(it.0) != Some(&true))
+}
+
+/// Names what row `row`, of `width` numbers that are stored as `out`, has of its own. What is
+/// `own` is the address for the first row.
+pub(crate) fn bind_row(
+    text: &mut Element<'_>,
+    function: &Function,
+    (words, own): (&[LoopWord], &[bool]),
+    (row, width, out): (&str, &str, DType),
+) {
+    text.line(&format!("const long row = {row};"));
+    let ty = stored(out);
+    if own.first() != Some(&true) {
+        text.line(&format!("{ty}* out = ({ty}*)w0;"));
+    }
+    for (i, word) in words.iter().enumerate().filter(|it| own[it.0]) {
+        if let LoopWord::Extent(name) = word {
+            text.line(&format!("const int {} = (int)past[row];", extent_name(name)));
+            continue;
+        }
+        text.line(&format!("const long r{i} = w{i} + row * c{i} + past[row] * b{i};"));
+        if *word == LoopWord::Output {
+            // Places count from the first row on.
+            let before = format!("row * {width} * (long)sizeof({ty})");
+            text.line(&format!("{ty}* out = ({ty}*)(r{i} - {before});"));
+        }
+        bind(text, function, std::iter::once((i, word)), "r");
+    }
 }
 
 /// Names operands and extents as the text of elements does; word `i` is `prefix` and its number.

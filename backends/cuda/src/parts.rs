@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use kernels_cuda::Instance;
 
+use crate::arguments::Kind;
 use crate::loops;
 use crate::program::Kernel;
 
@@ -19,8 +20,8 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Adds `instance`, to which words are `passed`: by place, and whether they move.
-    pub(crate) fn add(&mut self, name: &str, instance: &Instance, passed: &[(usize, bool)]) {
+    /// Adds `instance`, to which words are `passed`: by place, and as what.
+    pub(crate) fn add(&mut self, name: &str, instance: &Instance, passed: &[(usize, Kind)]) {
         let part = self.names.len();
         self.names.push(name.to_owned());
         self.includes.extend(&instance.includes);
@@ -28,17 +29,13 @@ impl Parts {
             self.prefaces.push(instance.preface.clone());
         }
         let (mut own, mut given, mut moved) = (String::new(), String::new(), String::new());
-        for (i, moves) in passed {
-            let names =
-                if *moves { vec![format!("a{i}"), format!("b{i}")] } else { vec![format!("w{i}")] };
-            for name in names {
+        for (i, kind) in passed {
+            for name in kind.names(*i) {
                 let _ = write!(own, ", long {name}");
                 let _ = write!(given, ", p{part}_{name}");
                 let _ = write!(self.parameters, ", long p{part}_{name}");
             }
-            if *moves {
-                let _ = writeln!(moved, "  const long w{i} = a{i} + b{i} * *past;");
-            }
+            moved += &kind.preface(*i);
         }
         let waits = match instance.waits {
             true => "",

@@ -6,7 +6,7 @@ use runtime::Fault;
 use serde::{Deserialize, Serialize};
 
 /// A compiled model for GPUs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GpuProgram {
     /// The architectures, such as `sm_90a`, in the order of [`Kernel::images`].
     pub architectures: Vec<String>,
@@ -14,10 +14,30 @@ pub struct GpuProgram {
     pub kernels: Vec<Kernel>,
     /// What a step runs.
     pub steps: Vec<Step>,
+    /// What a step runs in which each position is the next one of a sequence of its own; or why
+    /// there is no such step.
+    pub batch: Result<Vec<Step>, String>,
+    /// The kernel that finds the most probable token of each row, with the words of its logits,
+    /// tokens, scratch memory and counters; and its blocks for a row.
+    pub greedy: Option<(usize, u64)>,
     /// Bytes of scratch memory.
     pub scratch_bytes: u64,
     /// The kernel that measures how fast memory is read.
     pub reader: usize,
+}
+
+impl Default for GpuProgram {
+    fn default() -> GpuProgram {
+        GpuProgram {
+            architectures: Vec::new(),
+            kernels: Vec::new(),
+            steps: Vec::new(),
+            batch: Ok(Vec::new()),
+            greedy: None,
+            scratch_bytes: 0,
+            reader: 0,
+        }
+    }
 }
 
 impl GpuProgram {
@@ -37,7 +57,9 @@ impl GpuProgram {
         let compiled = |it: &Kernel| it.images.len() == program.architectures.len();
         let is_whole = program.kernels.iter().all(compiled)
             && program.reader < program.kernels.len()
-            && are_known(&program.steps, program.kernels.len());
+            && are_known(&program.steps, program.kernels.len())
+            && program.batch.iter().all(|it| are_known(it, program.kernels.len()))
+            && program.greedy.is_none_or(|it| it.0 < program.kernels.len());
         is_whole.then_some(program).ok_or_else(damaged)
     }
 }
@@ -47,6 +69,9 @@ impl fmt::Display for GpuProgram {
         for (i, kernel) in self.kernels.iter().enumerate() {
             writeln!(f, "// {i}: {}, {} threads", kernel.name, kernel.threads)?;
             writeln!(f, "{}", kernel.source)?;
+        }
+        if let Err(why) = &self.batch {
+            writeln!(f, "// reads one text at a time: {why}")?;
         }
         Ok(())
     }
@@ -162,6 +187,9 @@ pub struct Word {
     pub sum: Sum,
     /// Whether it depends on how many positions are past, which is read on the device.
     pub moves: bool,
+    /// In a batch, bytes from what the first row has to what the second has, if each has its own:
+    /// then passed are the value where nothing is past, what each position adds, and this.
+    pub pitch: Option<Sum>,
 }
 
 /// The beginning of a piece of memory, or 0 for a number.

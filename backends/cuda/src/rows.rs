@@ -9,7 +9,7 @@ use kernels_cuda::Grid;
 use plan::LoopWord;
 
 use crate::element::{Element, size, stored};
-use crate::loops::{THREADS, bind};
+use crate::loops::{THREADS, bind, bind_row, shared_words};
 
 /// Rows up to this many numbers are a warp's.
 const NARROW: usize = 256;
@@ -18,12 +18,14 @@ const NARROW: usize = 256;
 const KEPT: usize = 16;
 
 /// The body of the kernel for `function`, whose result is stored as `out`, and its grid; `None` for
-/// what has no sums over rows, or others besides. Word `i` is a `long` named `wi`.
+/// what has no sums over rows, or others besides. Word `i` is a `long` named `wi`; those that are
+/// `own` are others for each position, the first axis of the result.
 pub(crate) fn kernel(
     module: &Module,
     function: &Function,
     words: &[LoopWord],
     out: DType,
+    own: &[bool],
 ) -> Option<(String, [Grid; 2])> {
     let output = function.outputs[0].value;
     let (column, rows) = function.ty(output).axes.split_last()?;
@@ -31,9 +33,12 @@ pub(crate) fn kernel(
     let threads = if columns <= NARROW { 32 } else { THREADS as usize };
     let sums = sums(module, function, rows)?;
     let mut text = Element::new(module, function, 0, false);
-    text.line(&format!("{0}* out = ({0}*)w0;", stored(out)));
+    text.is_batch = own.contains(&true);
+    if !text.is_batch {
+        text.line(&format!("{0}* out = ({0}*)w0;", stored(out)));
+    }
     text.line(&format!("__shared__ float shared[{}];", THREADS / 32));
-    bind(&mut text, function, words.iter().enumerate(), "w");
+    bind(&mut text, function, shared_words(words, own), "w");
     let total: Vec<String> = std::iter::once("(long)1".to_owned())
         .chain(rows.iter().map(|it| size(module, it)))
         .collect();
@@ -43,6 +48,11 @@ pub(crate) fn kernel(
          at += (long)gridDim.x * {THREADS} / {threads}) {{"
     ));
     let index = if rows.is_empty() { Vec::new() } else { text.divide(rows, "(int)at") };
+    if text.is_batch {
+        let width = rows[1..].iter().map(|it| size(module, it)).chain([columns.to_string()]);
+        let width = width.collect::<Vec<_>>().join(" * ");
+        bind_row(&mut text, function, (words, own), (&index[0], &width, out));
+    }
     let mut row = Row { text, threads, rows, index, columns, kept: Vec::new() };
     for (value, node) in sums {
         row.sum(function, value, node);

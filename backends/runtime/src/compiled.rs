@@ -6,9 +6,10 @@ use text::{ChatTemplate, Tokenizer};
 
 use crate::code::Code;
 use crate::container::Container;
+use crate::engine::Room;
 use crate::memory::Pages;
 use crate::pool::Pool;
-use crate::{Fault, Manifest, Session, Target, engine};
+use crate::{Batch, Fault, Manifest, Session, Target, engine};
 
 /// A compiled model.
 pub enum Compiled {
@@ -35,10 +36,30 @@ impl Compiled {
     /// Makes it ready to run on `threads` threads, or as many as pay, with room for `context`
     /// positions, or for as many as it was made for.
     pub fn session(&self, threads: Option<usize>, context: Option<u64>) -> Result<Session, Fault> {
+        self.open(threads, context, 1)
+    }
+
+    /// The same for several sequences at once, with room for `context` positions of each.
+    pub fn batch(
+        &self,
+        threads: Option<usize>,
+        context: Option<u64>,
+        sequences: u64,
+    ) -> Result<Batch, Fault> {
+        Batch::check(&self.manifest().program, sequences)?;
+        Ok(Batch::new(self.open(threads, context, sequences)?, sequences))
+    }
+
+    fn open(
+        &self,
+        threads: Option<usize>,
+        context: Option<u64>,
+        sequences: u64,
+    ) -> Result<Session, Fault> {
         let mut pool = Pool::new(threads)?;
         let program = &self.manifest().program;
         if program.target == Target::Cuda {
-            return self.device_session(&mut pool, context);
+            return self.device_session(&mut pool, context, sequences);
         }
         let (code, weights) = match self {
             Compiled::File(container) => {
@@ -48,10 +69,15 @@ impl Compiled {
                 (Code::from_bytes(&program.code)?, Arc::clone(weights))
             }
         };
-        Session::new(program, code, weights, pool, context)
+        Session::of_sequences(sequences, program, code, weights, pool, context)
     }
 
-    fn device_session(&self, pool: &mut Pool, context: Option<u64>) -> Result<Session, Fault> {
+    fn device_session(
+        &self,
+        pool: &mut Pool,
+        context: Option<u64>,
+        sequences: u64,
+    ) -> Result<Session, Fault> {
         let open = engine::device()?;
         let program = &self.manifest().program;
         let (code, weights) = match self {
@@ -60,7 +86,9 @@ impl Compiled {
             }
             Compiled::Memory { weights, .. } => (program.code.clone(), Arc::clone(weights)),
         };
-        Session::open(program, context, |capacity| open(program, &code, weights, capacity))
+        Session::open(program, context, |positions| {
+            open(program, &code, weights, Room { positions, sequences })
+        })
     }
 
     /// Its tokenizer.

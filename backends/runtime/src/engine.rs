@@ -12,11 +12,14 @@ pub trait Engine {
     /// What the last step left as output `at`; aligned for `f32`.
     fn output(&self, at: usize) -> &[u8];
 
-    /// Makes a state zeros.
-    fn clear(&mut self, state: usize) -> Result<(), Fault>;
+    /// What the last step left as tokens: the most probable one of each row of the first output.
+    fn tokens(&self) -> &[i32];
+
+    /// Makes a state of a sequence zeros.
+    fn clear(&mut self, state: usize, sequence: usize) -> Result<(), Fault>;
 
     /// Runs a step with these extents, in the order of [`Program::extents`].
-    fn run(&mut self, extents: &[u64]) -> Result<(), Fault>;
+    fn run(&mut self, extents: &[u64], of: Positions<'_>, answer: Answer) -> Result<(), Fault>;
 
     /// Threads or devices that take part.
     fn width(&self) -> usize;
@@ -28,6 +31,36 @@ pub trait Engine {
 
     /// Measures what could be done with the same memory and units.
     fn ceilings(&mut self) -> Result<Ceilings, Fault>;
+}
+
+/// Whose the positions of a step are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positions<'a> {
+    /// They come one after the other, in the sequence of that number.
+    Of(usize),
+    /// Each is the next one of a sequence of its own, which has so many already. Extents are those
+    /// of a step of as many positions, all of them the last.
+    Each(&'a [u64]),
+}
+
+/// What a step leaves to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answer {
+    /// Nothing.
+    Nothing,
+    /// All outputs.
+    Outputs,
+    /// The most probable tokens alone.
+    Tokens,
+}
+
+/// What an engine makes room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Positions of a sequence.
+    pub positions: u64,
+    /// Sequences.
+    pub sequences: u64,
 }
 
 /// What a machine can do.
@@ -51,9 +84,8 @@ pub enum Target {
     Cuda,
 }
 
-/// Makes an engine of a program's code and weights, with room for so many positions.
-pub type OpenDevice =
-    fn(program: &Program, code: &[u8], weights: Arc<Pages>, capacity: u64) -> Opened;
+/// Makes an engine of a program's code and weights.
+pub type OpenDevice = fn(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> Opened;
 
 /// An engine, or why there is none.
 pub type Opened = Result<Box<dyn Engine>, Fault>;

@@ -17,6 +17,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("R0301", "a token is not in the vocabulary"),
     ("R0302", "the context is full"),
     ("R0303", "a step asks for more than the program was made for"),
+    ("R0304", "the model does not read several sequences at once"),
     ("R0401", "the machine has not enough memory"),
     ("R0402", "threads could not be started"),
     ("R0501", "the golden file cannot be used"),

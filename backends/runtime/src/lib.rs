@@ -2,6 +2,7 @@
 
 pub mod abi;
 mod barrier;
+mod batch;
 mod builtin;
 mod check;
 mod code;
@@ -23,11 +24,14 @@ mod session;
 pub mod verify;
 mod workspace;
 
+pub use batch::Batch;
 pub use code::Code;
 pub use compiled::Compiled;
 pub use container::{Container, write_executable};
 pub use cores::default_threads;
-pub use engine::{Ceilings, Engine, OpenDevice, Opened, Target, register_device};
+pub use engine::{
+    Answer, Ceilings, Engine, OpenDevice, Opened, Positions, Room, Target, register_device,
+};
 pub use fault::{CODES, Fault};
 pub use generate::{Ending, Generated, chat_prompt, generate, plain_prompt};
 pub use manifest::{Costs, Manifest};

@@ -4,11 +4,14 @@
 
 use std::sync::Arc;
 
+use text::greedy;
+
 use crate::abi::{Frame, HostFn};
 use crate::code::Code;
-use crate::engine::{Ceilings, Engine};
+use crate::engine::{Answer, Ceilings, Engine, Positions, Room};
 use crate::measure::{Placement, arithmetic_peak, bandwidth};
 use crate::pool::Pool;
+use crate::program::{ExtentRole, Port};
 use crate::workspace::Workspace;
 use crate::{Fault, Pages, Program};
 
@@ -19,6 +22,36 @@ pub(crate) struct Processor {
     _code: Option<Code>,
     workspace: Workspace,
     pool: Pool,
+    layout: Layout,
+    tokens: Vec<i32>,
+    /// The outputs of a batch, row by row.
+    rows: Vec<Vec<u8>>,
+}
+
+/// What has to be known of a program to run the rows of a batch one after the other.
+struct Layout {
+    extents: Vec<ExtentRole>,
+    /// Bytes of a row of each input and output, where they have rows of a step.
+    inputs: Vec<Option<usize>>,
+    outputs: Vec<Option<usize>>,
+    /// Numbers of a row of the first output.
+    logits: usize,
+}
+
+impl Layout {
+    fn new(program: &Program) -> Layout {
+        let roles = [ExtentRole::New, ExtentRole::Last];
+        let row = |it: &Port| {
+            let is_row = it.rows.is_some_and(|it| roles.contains(&program.extents[it].role));
+            is_row.then_some((it.row * it.element_bytes) as usize)
+        };
+        Layout {
+            extents: program.extents.iter().map(|it| it.role).collect(),
+            inputs: program.inputs.iter().map(row).collect(),
+            outputs: program.outputs.iter().map(row).collect(),
+            logits: program.outputs.first().map_or(0, |it| it.row as usize),
+        }
+    }
 }
 
 impl Processor {
@@ -28,11 +61,11 @@ impl Processor {
         code: Code,
         weights: Arc<Pages>,
         pool: Pool,
-        capacity: u64,
+        room: Room,
     ) -> Result<Processor, Fault> {
         let outside = || Fault::new("R0201", "the program begins outside its code");
         let host = code.host(program.entry).ok_or_else(outside)?;
-        let processor = Processor::with_host(program, host, weights, pool, capacity)?;
+        let processor = Processor::with_host(program, host, weights, pool, room)?;
         Ok(Processor { _code: Some(code), ..processor })
     }
 
@@ -42,10 +75,68 @@ impl Processor {
         host: HostFn,
         weights: Arc<Pages>,
         pool: Pool,
-        capacity: u64,
+        room: Room,
     ) -> Result<Processor, Fault> {
-        let workspace = Workspace::new(program, weights, pool.threads(), capacity)?;
-        Ok(Processor { host, _code: None, workspace, pool })
+        let workspace = Workspace::new(program, weights, pool.threads(), room)?;
+        let (layout, rows) = (Layout::new(program), vec![Vec::new(); program.outputs.len()]);
+        Ok(Processor { host, _code: None, workspace, pool, layout, tokens: Vec::new(), rows })
+    }
+
+    /// Runs a step of the sequence that the workspace is turned to.
+    fn run_one(&mut self, extents: &[u64]) {
+        self.workspace.extents.copy_from_slice(extents);
+        let frame = Lent(self.workspace.frame(&self.pool));
+        let host = self.host;
+        self.pool.run(&|thread, threads| {
+            // SAFETY: the frame is as the program's description says, and the step was checked
+            // against it. That the code keeps to the description is the compiler's promise.
+            unsafe { host(frame.get(), thread as u64, threads as u64) };
+        });
+    }
+
+    /// Runs the rows of a batch one after the other.
+    fn run_each(&mut self, extents: &[u64], past: &[u64]) {
+        let Workspace { inputs, .. } = &self.workspace;
+        let given: Vec<Vec<u8>> = inputs.pages.iter().map(|it| it.to_vec()).collect();
+        self.rows.iter_mut().for_each(Vec::clear);
+        for (sequence, &past) in past.iter().enumerate() {
+            let extents: Vec<u64> = extents
+                .iter()
+                .zip(&self.layout.extents)
+                .map(|(&all, role)| match role {
+                    ExtentRole::New | ExtentRole::Last => 1,
+                    ExtentRole::Past => past,
+                    ExtentRole::First => u64::from(past == 0),
+                    ExtentRole::Capacity | ExtentRole::Source => all,
+                })
+                .collect();
+            self.workspace.states.turn_to(sequence);
+            for (at, row) in self.layout.inputs.iter().enumerate() {
+                let Some(row) = *row else { continue };
+                let own = &given[at][sequence * row..][..row];
+                self.workspace.inputs.pages[at][..row].copy_from_slice(own);
+            }
+            self.run_one(&extents);
+            for (at, row) in self.layout.outputs.iter().enumerate() {
+                let row = row.unwrap_or(0);
+                self.rows[at].extend(&self.workspace.outputs.pages[at][..row]);
+            }
+        }
+        for (at, rows) in self.rows.iter().enumerate() {
+            self.workspace.outputs.pages[at][..rows.len()].copy_from_slice(rows);
+        }
+    }
+
+    /// Finds the most probable tokens of so many rows.
+    fn choose(&mut self, rows: usize) {
+        let width = self.layout.logits;
+        let bytes = &self.workspace.outputs.pages[0];
+        self.tokens.clear();
+        for row in bytes.chunks_exact(4 * width.max(1)).take(rows) {
+            let (numbers, _) = row.as_chunks::<4>();
+            let logits: Vec<f32> = numbers.iter().map(|it| f32::from_ne_bytes(*it)).collect();
+            self.tokens.push(greedy(&logits) as i32);
+        }
     }
 }
 
@@ -58,20 +149,30 @@ impl Engine for Processor {
         &self.workspace.outputs.pages[at]
     }
 
-    fn clear(&mut self, state: usize) -> Result<(), Fault> {
-        self.workspace.states.pages[state].fill(0);
+    fn tokens(&self) -> &[i32] {
+        &self.tokens
+    }
+
+    fn clear(&mut self, state: usize, sequence: usize) -> Result<(), Fault> {
+        self.workspace.states.of_sequence(state, sequence).fill(0);
         Ok(())
     }
 
-    fn run(&mut self, extents: &[u64]) -> Result<(), Fault> {
-        self.workspace.extents.copy_from_slice(extents);
-        let frame = Lent(self.workspace.frame(&self.pool));
-        let host = self.host;
-        self.pool.run(&|thread, threads| {
-            // SAFETY: the frame is as the program's description says, and the step was checked
-            // against it. That the code keeps to the description is the compiler's promise.
-            unsafe { host(frame.get(), thread as u64, threads as u64) };
-        });
+    fn run(&mut self, extents: &[u64], of: Positions<'_>, answer: Answer) -> Result<(), Fault> {
+        let mut rows = 1;
+        match of {
+            Positions::Of(sequence) => {
+                self.workspace.states.turn_to(sequence);
+                self.run_one(extents);
+            }
+            Positions::Each(past) => {
+                rows = past.len();
+                self.run_each(extents, past);
+            }
+        }
+        if answer == Answer::Tokens {
+            self.choose(rows);
+        }
         Ok(())
     }
 

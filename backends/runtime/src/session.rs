@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::code::Code;
-use crate::engine::{Ceilings, Engine};
+use crate::engine::{Answer, Ceilings, Engine, Positions, Room};
 use crate::memory::Pages;
 use crate::pool::Pool;
 use crate::processor::Processor;
@@ -37,6 +37,9 @@ pub struct Session {
     source: Option<usize>,
     /// Tokens that the encoder reads.
     source_tokens: u64,
+    /// Which sequence it reads, of those that the engine has room for.
+    sequence: usize,
+    /// Positions of that sequence that are past.
     past: u64,
 }
 
@@ -76,14 +79,27 @@ impl Session {
         pool: Pool,
         capacity: Option<u64>,
     ) -> Result<Session, Fault> {
+        Session::of_sequences(1, program, code, weights, pool, capacity)
+    }
+
+    /// The same with room for so many sequences.
+    pub(crate) fn of_sequences(
+        sequences: u64,
+        program: &Program,
+        code: Code,
+        weights: Arc<Pages>,
+        pool: Pool,
+        capacity: Option<u64>,
+    ) -> Result<Session, Fault> {
         program.check(code.len() as u64, weights.len() as u64)?;
-        Session::open(program, capacity, |capacity| {
-            let processor = Processor::new(program, code, weights, pool, capacity)?;
+        Session::open(program, capacity, |positions| {
+            let room = Room { positions, sequences };
+            let processor = Processor::new(program, code, weights, pool, room)?;
             Ok(Box::new(processor))
         })
     }
 
-    /// The same on an engine that `open` makes, with room for so many positions.
+    /// The same on an engine that `open` makes, with room for so many positions of a sequence.
     pub fn open(
         program: &Program,
         capacity: Option<u64>,
@@ -109,6 +125,7 @@ impl Session {
             tokens: program.input_of(ExtentRole::New).unwrap_or(0),
             source: program.input_of(ExtentRole::Source),
             source_tokens: 0,
+            sequence: 0,
             past: 0,
         })
     }
@@ -145,13 +162,68 @@ impl Session {
 
     /// Reads a text of any length, in as many steps as it takes: the logits that follow it.
     pub fn prefill(&mut self, tokens: &[i32]) -> Result<&[f32], Fault> {
+        self.read(tokens, Answer::Outputs)?;
+        Ok(self.logits())
+    }
+
+    /// The same; the most probable token that follows it.
+    pub fn pick(&mut self, tokens: &[i32]) -> Result<u32, Fault> {
+        self.read(tokens, Answer::Tokens)?;
+        Ok(self.engine.tokens().first().map_or(0, |it| *it as u32))
+    }
+
+    fn read(&mut self, tokens: &[i32], answer: Answer) -> Result<(), Fault> {
         self.check_room(tokens.len() as u64)?;
         let split = tokens.len().saturating_sub(1) / self.bounds.new as usize;
         let (whole, rest) = tokens.split_at(split * self.bounds.new as usize);
         for part in whole.chunks(self.bounds.new as usize) {
-            self.step(part, 1)?;
+            self.run(part, 1, Answer::Nothing)?;
         }
-        self.step(rest, 1)
+        self.run(rest, 1, answer)
+    }
+
+    /// Turns to another sequence, which has so many positions.
+    pub(crate) fn turn_to(&mut self, sequence: usize, past: u64) {
+        (self.sequence, self.past) = (sequence, past);
+    }
+
+    /// Reads the next token of each sequence, of which they have `past` positions.
+    pub(crate) fn step_each(
+        &mut self,
+        tokens: &[i32],
+        past: &[u64],
+        answer: Answer,
+    ) -> Result<(), Fault> {
+        self.check_tokens(tokens)?;
+        for &past in past {
+            self.past = past;
+            self.check_room(1)?;
+        }
+        self.fill(self.tokens, tokens);
+        self.set_extents(tokens.len() as u64, tokens.len() as u64);
+        self.engine.run(&self.sizes, Positions::Each(past), answer)?;
+        self.answer = 0..tokens.len() * self.logits.row;
+        Ok(())
+    }
+
+    /// The most probable tokens after the last step, if that was asked for them.
+    pub(crate) fn picked(&self) -> &[i32] {
+        self.engine.tokens()
+    }
+
+    /// A step, whose answer has the last so many rows.
+    fn run(&mut self, tokens: &[i32], last: usize, answer: Answer) -> Result<(), Fault> {
+        self.check_step(tokens, last as u64)?;
+        self.fill(self.tokens, tokens);
+        self.set_extents(tokens.len() as u64, last as u64);
+        self.engine.run(&self.sizes, Positions::Of(self.sequence), answer)?;
+        if self.is_stepwise() {
+            self.past += tokens.len() as u64;
+        }
+        let Logits { row, rows } = self.logits;
+        let rows = rows.map_or(1, |it| self.sizes[it] as usize);
+        self.answer = rows.saturating_sub(last) * row..rows * row;
+        Ok(())
     }
 
     /// Refuses a model that writes no text.
@@ -269,23 +341,14 @@ impl Session {
 impl Model for Session {
     fn reset(&mut self) -> Result<(), Fault> {
         for &state in &self.fixed_states {
-            self.engine.clear(state)?;
+            self.engine.clear(state, self.sequence)?;
         }
         self.past = 0;
         Ok(())
     }
 
     fn step(&mut self, tokens: &[i32], last: usize) -> Result<&[f32], Fault> {
-        self.check_step(tokens, last as u64)?;
-        self.fill(self.tokens, tokens);
-        self.set_extents(tokens.len() as u64, last as u64);
-        self.engine.run(&self.sizes)?;
-        if self.is_stepwise() {
-            self.past += tokens.len() as u64;
-        }
-        let Logits { row, rows } = self.logits;
-        let rows = rows.map_or(1, |it| self.sizes[it] as usize);
-        self.answer = rows.saturating_sub(last) * row..rows * row;
+        self.run(tokens, last, Answer::Outputs)?;
         Ok(self.logits())
     }
 
@@ -415,8 +478,9 @@ mod tests {
         let weights = Arc::new(Pages::zeroed(0).unwrap());
         let pool = Pool::new(Some(threads)).unwrap();
         let program = program();
-        let open = |capacity| {
-            let processor = Processor::with_host(&program, host, weights, pool, capacity)?;
+        let open = |positions| {
+            let room = Room { positions, sequences: 1 };
+            let processor = Processor::with_host(&program, host, weights, pool, room)?;
             Ok(Box::new(processor) as Box<dyn Engine>)
         };
         Session::open(&program, None, open).unwrap()

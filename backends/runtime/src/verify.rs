@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Serialize;
 use text::greedy;
 
-use crate::{Fault, Model};
+use crate::{Batch, Fault, Model};
 
 /// What a model should answer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +33,11 @@ pub struct Agreement {
     pub prompt_error: f64,
     /// The error of texts read token by token, of a model that can.
     pub token_error: Option<f64>,
+    /// The error of texts of different lengths that are read by token in a batch, of a model that
+    /// can.
+    pub batch_error: Option<f64>,
+    /// Whether a text in that batch got the same bits as with other texts beside it.
+    pub batch_is_apart: Option<bool>,
     /// Tokens of the greedy continuation that the model chose too, before the first difference.
     pub greedy_same: usize,
     /// Tokens of the greedy continuation.
@@ -45,16 +50,24 @@ impl Agreement {
         // Also false when an error is not a number.
         self.prompt_error <= tolerance
             && self.token_error.is_none_or(|it| it <= tolerance)
+            && self.batch_error.is_none_or(|it| it <= tolerance)
+            && self.batch_is_apart != Some(false)
             && self.greedy_same == self.greedy_tokens
     }
 }
 
 impl fmt::Display for Agreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Agreement { prompt_error, token_error, greedy_same, greedy_tokens } = self;
+        let Agreement { prompt_error, token_error, greedy_same, greedy_tokens, .. } = self;
         writeln!(f, "error of a text read at once       {prompt_error:.2e}")?;
         if let Some(token_error) = token_error {
             writeln!(f, "error of a text read by token      {token_error:.2e}")?;
+        }
+        if let Some(batch_error) = self.batch_error {
+            writeln!(f, "error of texts read in a batch     {batch_error:.2e}")?;
+        }
+        if self.batch_is_apart == Some(false) {
+            writeln!(f, "texts of a batch depend on each other")?;
         }
         write!(f, "greedy tokens that are the same    {greedy_same} of {greedy_tokens}")
     }
@@ -137,13 +150,91 @@ pub fn verify(model: &mut dyn Model, golden: &Golden) -> Result<Agreement, Fault
         },
         greedy_same,
         greedy_tokens,
+        ..Agreement::default()
     })
+}
+
+/// Asks `batch` too, for texts of different lengths beside each other.
+pub fn verify_batch(
+    batch: &mut Batch,
+    golden: &Golden,
+    agreement: &mut Agreement,
+) -> Result<(), Fault> {
+    let all = read_in_batch(batch, golden, usize::MAX)?;
+    let alone = read_in_batch(batch, golden, 1)?;
+    agreement.batch_error = Some(all.error);
+    agreement.batch_is_apart = Some(all.first == alone.first);
+    Ok(())
+}
+
+/// What a batch answered.
+struct Batched {
+    /// The error of all logits.
+    error: f64,
+    /// The bits of the logits of the first sequence.
+    first: Vec<u32>,
+}
+
+/// Sequence i reads i tokens of a text at once and then the others by token; those from `stopped`
+/// on read none of these.
+fn read_in_batch(batch: &mut Batch, golden: &Golden, stopped: usize) -> Result<Batched, Fault> {
+    let (sequences, width) = (batch.sequences(), golden.vocabulary);
+    let texts: Vec<usize> = (0..sequences).map(|it| it % golden.texts.len()).collect();
+    let length = golden.texts.first().map_or(0, Vec::len);
+    let wanted = |sequence: usize, position: usize| {
+        &golden.logits[(texts[sequence] * length + position) * width..][..width]
+    };
+    let (mut errors, mut first) = (Errors::default(), Vec::new());
+    for sequence in 0..sequences {
+        batch.reset(sequence);
+        let text = &golden.texts[texts[sequence]][..sequence.min(length)];
+        if !text.is_empty() {
+            errors.add(batch.prefill(sequence, text)?, wanted(sequence, text.len() - 1));
+        }
+    }
+    for step in 0..length {
+        let token = |sequence: usize| {
+            let position = sequence + step;
+            let reads = position < length && sequence < stopped;
+            reads.then(|| golden.texts[texts[sequence]][position])
+        };
+        let tokens: Vec<Option<i32>> = (0..sequences).map(token).collect();
+        let logits = batch.step(&tokens)?;
+        first.extend(logits[..width].iter().map(|it| it.to_bits()));
+        for (sequence, row) in logits.chunks(width).enumerate() {
+            if tokens[sequence].is_some() {
+                errors.add(row, wanted(sequence, sequence + step));
+            }
+        }
+    }
+    Ok(Batched { error: errors.relative(), first })
+}
+
+/// Sums of squares: of differences, and of what was expected.
+#[derive(Default)]
+struct Errors {
+    difference: f64,
+    scale: f64,
+}
+
+impl Errors {
+    fn add(&mut self, found: &[f32], wanted: &[f32]) {
+        for (&found, &wanted) in found.iter().zip(wanted) {
+            let (found, wanted) = (f64::from(found), f64::from(wanted));
+            self.difference += (found - wanted).powi(2);
+            self.scale += wanted.powi(2);
+        }
+    }
+
+    fn relative(&self) -> f64 {
+        if self.difference == 0.0 { 0.0 } else { (self.difference / self.scale).sqrt() }
+    }
 }
 
 /// The error over all texts, read `step` tokens at a time.
 fn relative_error(model: &mut dyn Model, golden: &Golden, step: usize) -> Result<f64, Fault> {
     let mut expected = golden.logits.chunks(golden.vocabulary);
-    let (mut difference, mut scale) = (0.0, 0.0);
+    let mut errors = Errors::default();
     for (i, text) in golden.texts.iter().enumerate() {
         begin(model, golden, i)?;
         for part in text.chunks(step.max(1)) {
@@ -157,15 +248,11 @@ fn relative_error(model: &mut dyn Model, golden: &Golden, step: usize) -> Result
                 return Err(Fault::new("R0501", message));
             }
             for (row, expected) in logits.chunks(golden.vocabulary).zip(&mut expected) {
-                for (&found, &wanted) in row.iter().zip(expected) {
-                    let (found, wanted) = (f64::from(found), f64::from(wanted));
-                    difference += (found - wanted).powi(2);
-                    scale += wanted.powi(2);
-                }
+                errors.add(row, expected);
             }
         }
     }
-    Ok(if difference == 0.0 { 0.0 } else { (difference / scale).sqrt() })
+    Ok(errors.relative())
 }
 
 /// Makes the model ready for a text.

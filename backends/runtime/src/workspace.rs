@@ -11,6 +11,7 @@ use crate::Fault;
 use crate::abi::{Frame, KernelFn, WeightRef};
 use crate::barrier::Barrier;
 use crate::builtin;
+use crate::engine::Room;
 use crate::memory::Pages;
 use crate::pool::Pool;
 use crate::program::{Port, Program};
@@ -41,6 +42,8 @@ pub(crate) struct Workspace {
 pub(crate) struct Areas {
     pub(crate) pages: Vec<Pages>,
     addresses: Vec<*mut u8>,
+    /// Bytes of each that belong to one sequence.
+    strides: Vec<u64>,
 }
 
 impl Areas {
@@ -49,17 +52,37 @@ impl Areas {
         let counted = |it: Option<u64>| it.ok_or_else(uncountable).and_then(Pages::sparse);
         let pages: Vec<Pages> = sizes.map(counted).collect::<Result<_, _>>()?;
         let addresses = pages.iter().map(Pages::address).collect();
-        Ok(Areas { pages, addresses })
+        Ok(Areas { pages, addresses, strides: Vec::new() })
+    }
+
+    /// Areas with room for so many sequences, which lie one after the other.
+    fn of_sequences(sequences: u64, sizes: Vec<Option<u64>>) -> Result<Areas, Fault> {
+        let all = sizes.iter().map(|it| it.and_then(|it| it.checked_mul(sequences)));
+        let areas = Areas::new(all)?;
+        Ok(Areas { strides: sizes.into_iter().flatten().collect(), ..areas })
+    }
+
+    /// What belongs to a sequence in area `at`.
+    pub(crate) fn of_sequence(&mut self, at: usize, sequence: usize) -> &mut [u8] {
+        let stride = self.strides[at] as usize;
+        &mut self.pages[at][sequence * stride..][..stride]
+    }
+
+    /// Has the frame find what belongs to a sequence.
+    pub(crate) fn turn_to(&mut self, sequence: usize) {
+        for at in 0..self.pages.len() {
+            self.addresses[at] = self.of_sequence(at, sequence).as_mut_ptr();
+        }
     }
 }
 
 impl Workspace {
-    /// Room for `program`, which has been checked, with `capacity` positions.
+    /// Room for `program`, which has been checked.
     pub(crate) fn new(
         program: &Program,
         weights: Arc<Pages>,
         threads: usize,
-        capacity: u64,
+        room: Room,
     ) -> Result<Workspace, Fault> {
         let stride = program.scratch_bytes.checked_next_multiple_of(SCRATCH_ALIGN);
         let scratch = stride.and_then(|it| it.checked_mul(threads as u64));
@@ -71,7 +94,10 @@ impl Workspace {
             extents: vec![0; program.extents.len()],
             inputs: Areas::new(program.inputs.iter().map(port))?,
             outputs: Areas::new(program.outputs.iter().map(port))?,
-            states: Areas::new(program.states.iter().map(|it| it.bytes(capacity)))?,
+            states: Areas::of_sequences(
+                room.sequences,
+                program.states.iter().map(|it| it.bytes(room.positions)).collect(),
+            )?,
             kernels: find_kernels(&program.kernels)?,
             weight_refs: weight_refs(program, &weights),
             weights,

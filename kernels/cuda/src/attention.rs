@@ -3,7 +3,7 @@
 
 use ir::DType;
 
-use crate::{COUNTER_BYTES, Call, Grid, Instance, Map, element};
+use crate::{COUNTER_BYTES, Call, Grid, Instance, MOST_SEQUENCES, Map, element};
 
 const THREADS: u32 = 128;
 
@@ -12,6 +12,9 @@ const TOKEN_THREADS: u32 = 256;
 
 /// Blocks that fill a large device twice.
 const BLOCKS: u64 = 264;
+
+/// Sequences of a small batch.
+const FEW: u64 = 8;
 
 /// Words: out, its stride, q, its stride, k, two strides, v, two strides, S, T, heads, group, width
 /// of keys, width of values, scale, causal, window, type of the cache, scratch.
@@ -27,6 +30,9 @@ pub(crate) fn instances(call: &Call<'_>) -> Result<Vec<Instance>, String> {
         causal: call.fixed(17)? != 0,
         window: call.fixed(18)?,
     };
+    if call.is_own(4) && call.is_own(7) {
+        return Ok(attention.batch());
+    }
     let mut forms = Vec::new();
     forms.extend(attention.token());
     forms.extend(attention.hopper());
@@ -53,7 +59,7 @@ impl Attention<'_> {
         let [q, y] = [self.call.types[2], self.call.types[0]].map(element);
         let cache = element(self.cache);
         let (y, q) = (self.call.pointer(0, y), self.call.pointer(2, &format!("const {q}")));
-        let [k, v] = [4, 7].map(|it| self.call.pointer(it, &format!("const {cache}")));
+        let [k, v] = [4, 7].map(|it| self.call.row_pointer(it, &format!("const {cache}")));
         [y, q, k, v]
     }
 
@@ -65,32 +71,50 @@ impl Attention<'_> {
         [self.p, self.pv].iter().all(|it| it.is_multiple_of(8) && *it <= 256)
     }
 
-    /// One position.
+    /// One position of one sequence.
     fn token(&self) -> Option<Instance> {
+        self.next(1, BLOCKS).map(|it| Instance { rows: Some((10, 1)), ..it })
+    }
+
+    /// One position of each of several sequences.
+    fn batch(&self) -> Vec<Instance> {
+        let few = self.next(FEW, 2 * BLOCKS / FEW);
+        let few = few.map(|it| Instance { rows: Some((10, FEW)), ..it });
+        let many = self.next(MOST_SEQUENCES, 2 * self.heads);
+        let many = many.or_else(|| self.next(MOST_SEQUENCES, 1));
+        let many = many.unwrap_or_else(|| self.naive_batch());
+        few.into_iter().chain([many]).collect()
+    }
+
+    /// One position of each of at most `most` sequences, with about so many blocks for each.
+    fn next(&self, most: u64, blocks: u64) -> Option<Instance> {
         let Attention { heads, group, p, pv, window, scale, .. } = self;
         let queries = (*group).min(if 128 < *p.max(pv) { 4 } else { 8 });
         let sets = group.div_ceil(queries);
-        let counters = 4 * heads * sets;
+        let parts = (blocks / (heads * sets)).clamp(1, 64);
+        let counters = if parts == 1 { 0 } else { 4 * heads * sets * most };
         if !self.causal || !self.in_eights() || COUNTER_BYTES < counters {
             return None;
         }
-        let parts = (BLOCKS / (heads * sets)).clamp(1, 64);
         let blocks = heads * sets * parts;
         let [y, q, k, v] = self.pointers();
         let body = format!(
             "using A = AttentionToken<1, {heads}, {group}, {p}, {pv}, true, {window}, {parts}>;\n  \
              static_assert(A::BLOCKS == {blocks} && A::THREADS == {TOKEN_THREADS});\n  \
-             attention_token<A>({q}, {k}, {v}, (const int*)past, {scale}, {y}, \
-             (float*)(w20 + {COUNTER_BYTES}), (u32*)w20, blockIdx.x);"
+             const int row = blockIdx.y;\n  \
+             attention_token<A>({q} + row * {q_row}, {k}, {v}, (const int*)(past + row), {scale}, \
+             {y} + row * {y_row}, (float*)(w20 + {COUNTER_BYTES}) + row * A::SCRATCH, \
+             (u32*)w20 + row * A::COUNTERS, blockIdx.x);",
+            q_row = heads * group * p,
+            y_row = heads * group * pv,
         );
         Some(Instance {
             includes: vec!["attention_token.cuh"],
             body,
             threads: TOKEN_THREADS,
-            grid: [Grid::fixed(blocks), Grid::fixed(1)],
-            rows: Some((10, 1)),
+            grid: [Grid::fixed(blocks), Grid::all(&[10], 1)],
             waits: true,
-            scratch: Some((4 * blocks * queries * (pv + 2), 0, 10)),
+            scratch: Some((4 * blocks * queries * (pv + 2) * most, 0, 10)),
             ..Instance::default()
         })
     }
@@ -164,20 +188,32 @@ impl Attention<'_> {
         })
     }
 
-    fn naive(&self) -> Instance {
+    /// The plain form: `rows` of the results and queries at some pointers, with so many keys.
+    fn plain(&self, [y, q]: [&str; 2], rows: &str, all: &str) -> Instance {
         let Attention { heads, group, p, pv, scale, causal, window, .. } = self;
-        let [y, q, k, v] = self.pointers();
-        let [rows, all] = [10, 11].map(|it| self.call.text(it));
+        let [_, _, k, v] = self.pointers();
         let body = format!(
             "attention<{THREADS}, {p}, {pv}>({y}, {q}, {k}, {v}, {rows}, {all}, {heads}, {group}, \
              {scale}, {causal}, {window});"
         );
-        Instance {
-            includes: vec!["naive.cuh"],
-            body,
-            threads: THREADS,
-            grid: [Grid::all(&[10, 12, 13], 1), Grid::fixed(1)],
-            ..Instance::default()
-        }
+        let includes = vec!["naive.cuh"];
+        Instance { includes, body, threads: THREADS, ..Instance::default() }
+    }
+
+    fn naive(&self) -> Instance {
+        let [y, q, ..] = self.pointers();
+        let [rows, all] = [10, 11].map(|it| self.call.text(it));
+        let grid = [Grid::all(&[10, 12, 13], 1), Grid::fixed(1)];
+        Instance { grid, ..self.plain([&y, &q], &rows, &all) }
+    }
+
+    fn naive_batch(&self) -> Instance {
+        let Attention { heads, group, p, pv, .. } = self;
+        let [y, q, ..] = self.pointers();
+        let y = format!("{y} + row * {}", heads * group * pv);
+        let q = format!("{q} + row * {}", heads * group * p);
+        let plain = self.plain([&y, &q], "1", "past[row] + 1");
+        let body = format!("const int row = blockIdx.y;\n  {}", plain.body);
+        Instance { body, grid: [Grid::all(&[12, 13], 1), Grid::all(&[10], 1)], ..plain }
     }
 }

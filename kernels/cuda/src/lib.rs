@@ -34,6 +34,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("naive.cuh", include_str!("../naive.cuh")),
     ("norm.cuh", include_str!("../norm.cuh")),
     ("numbers.cuh", include_str!("../numbers.cuh")),
+    ("placed.cuh", include_str!("../placed.cuh")),
     ("ptx.cuh", include_str!("../ptx.cuh")),
     ("results.cuh", include_str!("../results.cuh")),
     ("rows.cuh", include_str!("../rows.cuh")),
@@ -75,6 +76,9 @@ pub enum Word {
     Known(u64),
     /// A number or an address that is known when running.
     Given,
+    /// An address in a state of which each row has its own: that for the first row is `wi`, each
+    /// further row is `ci` bytes on, and each of the `past[row]` positions that it has, `bi`.
+    Own,
     /// The address of a weight in that format.
     Weight(DType),
     /// The code of a tail, a functor.
@@ -115,6 +119,19 @@ impl Call<'_> {
     /// Word `i` as a pointer.
     pub fn pointer(&self, i: usize, ty: &str) -> String {
         format!("({ty}*)w{i}")
+    }
+
+    /// Word `i` as a pointer, for `row` where each has its own.
+    pub fn row_pointer(&self, i: usize, ty: &str) -> String {
+        match self.is_own(i) {
+            true => format!("({ty}*)(w{i} + row * c{i})"),
+            false => self.pointer(i, ty),
+        }
+    }
+
+    /// Whether each row has its own of what word `i` points to.
+    pub fn is_own(&self, i: usize) -> bool {
+        self.words[i] == Word::Own
     }
 
     /// Word `i`, if it is a number that is known.
@@ -218,6 +235,9 @@ pub struct Map {
     /// Elements of a row in a box, and rows.
     pub boxed: [u32; 2],
 }
+
+/// The most sequences of a batch.
+pub const MOST_SEQUENCES: u64 = 256;
 
 /// So many bytes of scratch memory are left to counters, which every kernel leaves as zeros.
 pub const COUNTER_BYTES: u64 = 1 << 16;

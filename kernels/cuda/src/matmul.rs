@@ -1,7 +1,7 @@
 //! Products with weights and their tails.
 //!
-//! Few rows go to `skinny.cuh`, which reads weights at the speed of memory; many to `gemm.cuh` on
-//! Hopper and to `gemm_small.cuh` elsewhere. What has a shape that none of these takes is left to
+//! Few rows go to `skinny.cuh`, which reads weights at the speed of memory; on Hopper, some to
+//! `gemm_split.cuh` and many to `gemm.cuh`; elsewhere all others to `gemm_small.cuh`. What has a shape that none of these takes is left to
 //! the plain form.
 
 use ir::DType;
@@ -139,7 +139,11 @@ impl MatMul<'_> {
 
     /// Where a part's first column goes.
     fn output(&self, made: &Made<'_>, part: &Part) -> String {
-        format!("({}*)w{} + {}", element(made.dtype), made.at, part.first)
+        let (ty, at, first) = (element(made.dtype), made.at, part.first);
+        match self.call.is_own(at) {
+            true => format!("Placed<{ty}>{{(char*)w{at}, b{at}, c{at}, past}} + {first}"),
+            false => format!("({ty}*)w{at} + {first}"),
+        }
     }
 
     /// Every form, the fastest first.
@@ -149,6 +153,7 @@ impl MatMul<'_> {
         forms.extend([8, 4, 2].into_iter().find_map(|most| self.skinny(most)));
         // What is packed is unpacked to 16 bits for many rows, so that these are rounded anyway.
         if self.call.rounds || self.is_packed() {
+            forms.extend(self.split());
             forms.extend(self.gemm());
             forms.extend(self.gemm_small());
         }
@@ -277,55 +282,91 @@ impl MatMul<'_> {
         Ready { before, x: x_at, weights, scratch }
     }
 
-    /// Many rows, on Hopper. `x` is rounded to `bf16` first, if it is not already.
+    /// Many rows, on Hopper.
     fn gemm(&self) -> Option<Instance> {
         const WIDTH: u64 = 256;
         const STAGES: u64 = 4;
+        let (of_results, instance) = self.in_boxes([128, WIDTH / 2])?;
+        let body = format!(
+            "SHARED(u8, shared);\n  gemm<Bf16Tiles, {WIDTH}, {STAGES}, 2, {}>(shared, m0, (int){}, {of_results});",
+            self.depth,
+            self.call.text(2),
+        );
+        Some(Instance {
+            includes: vec!["gemm.cuh", "tails.cuh"],
+            body,
+            threads: 384,
+            cluster: 2,
+            residents: 1,
+            grid: [Grid::fixed(132), Grid::fixed(1)],
+            shared: (STAGES * (128 + WIDTH) * 128) as u32,
+            ..instance
+        })
+    }
+
+    /// Some rows, on Hopper.
+    fn split(&self) -> Option<Instance> {
+        const SIZE: u64 = 64;
+        const STAGES: u64 = 4;
+        let (of_results, instance) = self.in_boxes([SIZE, SIZE])?;
+        let columns = |it: &Part| (it.n * it.weights.len() as u64).div_ceil(2 * SIZE);
+        let tiles: u64 = self.parts().map(|it| columns(it.1)).sum();
+        let has_two = self.parts().any(|it| it.1.weights.len() == 2);
+        let parts = [1, 2, 4].into_iter().find(|it| BLOCKS <= tiles * it).unwrap_or(4);
+        let parts = if has_two { parts.min(2) } else { parts };
+        let body = format!(
+            "SHARED(u8, shared);\n  gemm_split<Bf16Tiles, {parts}, {}>(shared, m0, (int){}, {of_results});",
+            self.depth,
+            self.call.text(2),
+        );
+        Some(Instance {
+            includes: vec!["gemm_split.cuh", "tails.cuh"],
+            body,
+            threads: 160,
+            cluster: parts as u32,
+            grid: [Grid::fixed(tiles * parts), Grid::all(&[2], SIZE)],
+            shared: (STAGES * 3 * SIZE * 128) as u32,
+            rows: Some((2, 2 * SIZE)),
+            ..instance
+        })
+    }
+
+    /// What takes matrices in boxes of 64 columns and so many rows of x and of weights, and its
+    /// results. `x` is rounded to `bf16` first, if it is not already.
+    fn in_boxes(&self, [high, wide]: [u64; 2]) -> Option<(String, Instance)> {
         let fits = |part: &Part| unpacked(part.format) == DType::BF16 && part.n.is_multiple_of(8);
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }
         let Ready { before, x: (word, offset), weights, scratch } = self.ready(DType::BF16);
-        let map = |word, offset, rows, height| Map {
+        let map = |word, offset, rows, height: u64| Map {
             word,
             offset,
             dtype: DType::BF16,
             columns: self.depth,
             rows,
-            boxed: [64, height],
+            boxed: [64, height as u32],
         };
-        let mut maps = vec![map(word, offset, (1, Some(2)), 128)];
+        let mut maps = vec![map(word, offset, (1, Some(2)), high)];
         let mut results = Vec::new();
         for ((made, part), places) in self.parts().zip(weights) {
             let first = maps.len();
             for (word, offset) in places {
-                maps.push(map(word, offset, (part.n, None), (WIDTH / 2) as u32));
+                maps.push(map(word, offset, (part.n, None), wide));
             }
             let weights: Vec<String> = (first..maps.len()).map(|it| format!("&m{it}")).collect();
             results.push(self.result(made, part, &weights)?);
         }
-        let body = format!(
-            "SHARED(u8, shared);\n  gemm<Bf16Tiles, {WIDTH}, {STAGES}, 2, {}>(shared, m0, (int){}, {});",
-            self.depth,
-            self.call.text(2),
-            results.join(",\n    ")
-        );
-        Some(Instance {
-            includes: vec!["gemm.cuh", "tails.cuh"],
+        let instance = Instance {
             preface: self.preface(),
-            body,
-            threads: 384,
-            residents: 1,
-            cluster: 2,
-            grid: [Grid::fixed(132), Grid::fixed(1)],
-            shared: (STAGES * (128 + WIDTH) * 128) as u32,
             waits: true,
             architecture: Some("sm_90a"),
             maps,
             scratch,
             before,
             ..Instance::default()
-        })
+        };
+        Some((results.join(",\n    "), instance))
     }
 
     /// Leaves x, normalised if it is to be, as `dtype` behind what is reserved of scratch memory.

@@ -8,7 +8,8 @@ use crate::{Call, Grid, Instance, Word, element};
 /// and where its words begin.
 pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     const THREADS: u64 = 256;
-    let pointers = pointers(call, 5);
+    let pointers: Vec<String> =
+        (0..5).map(|it| call.pointer(it, element(call.types[it]))).collect();
     let [y, x, weight, bias, window] = &pointers[..] else { unreachable!("five pointers") };
     let (channels, width, rows) = (call.fixed(6)?, call.fixed(7)?, call.text(5));
     let tail = match call.words.get(8) {
@@ -18,18 +19,23 @@ pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let preface = tail.map_or(String::new(), |it| it.text.clone());
     let make = tail.map_or("Same{}", |it| it.make.as_str());
     let name = tail.map_or("Same", |it| it.name.as_str());
+    let pitch = if call.is_own(4) { "c4" } else { "0" };
     let token = Instance {
         includes: vec!["conv_token.cuh", "tails.cuh"],
         body: format!(
-            "conv_token<{channels}, {width}>({x}, {weight}, {bias}, {window}, OfChannel<{name}>{{{make}}}, {y}, blockIdx.x);"
+            "conv_token<{channels}, {width}>({x}, {weight}, {bias}, {window}, {pitch}, (int){rows}, \
+             OfChannel<{name}>{{{make}}}, {y}, blockIdx.x);"
         ),
         preface: preface.clone(),
         threads: THREADS as u32,
-        grid: [Grid::fixed(channels.div_ceil(THREADS)), Grid::fixed(1)],
-        rows: Some((5, 1)),
+        grid: [Grid::all(&[5, 6], THREADS), Grid::fixed(1)],
         waits: true,
         ..Instance::default()
     };
+    if call.is_own(4) {
+        return Ok(vec![token]);
+    }
+    let token = Instance { rows: Some((5, 1)), ..token };
     let prompt = Instance {
         includes: vec!["conv_prompt.cuh", "tails.cuh"],
         body: format!(
@@ -61,8 +67,11 @@ pub(crate) fn ssd(call: &Call<'_>) -> Result<Vec<Instance>, String> {
         rows: call.text(7),
         sizes: [call.fixed(8)?, call.fixed(9)?, call.fixed(10)?, call.fixed(11)?],
     };
+    if call.is_own(6) {
+        return Ok(vec![ssd.token().unwrap_or_else(|| ssd.naive_batch())]);
+    }
     let mut forms = Vec::new();
-    forms.extend(ssd.token());
+    forms.extend(ssd.token().map(|it| Instance { rows: Some((7, 1)), ..it }));
     forms.extend(ssd.prompt().filter(|_| call.rounds));
     forms.push(ssd.naive());
     Ok(forms)
@@ -70,7 +79,7 @@ pub(crate) fn ssd(call: &Call<'_>) -> Result<Vec<Instance>, String> {
 
 /// The first `n` words of a call as pointers.
 fn pointers(call: &Call<'_>, n: usize) -> Vec<String> {
-    (0..n).map(|it| call.pointer(it, element(call.types[it]))).collect()
+    (0..n).map(|it| call.row_pointer(it, element(call.types[it]))).collect()
 }
 
 struct Ssd {
@@ -83,18 +92,26 @@ struct Ssd {
 }
 
 impl Ssd {
-    /// One position.
+    /// The pointers, for `row`.
+    fn of_row(&self) -> [String; 7] {
+        let [h, j, d, n] = self.sizes;
+        let widths = [h * j * d, h * j * d, h * j, 0, h * n, h * n, 0];
+        std::array::from_fn(|i| format!("{} + row * {}", self.pointers[i], widths[i]))
+    }
+
+    /// One position of each sequence.
     fn token(&self) -> Option<Instance> {
         let [h, j, d, n] = self.sizes;
-        let (y, inputs) = (&self.pointers[0], self.pointers[1..].join(", "));
+        let pointers = self.of_row();
+        let (y, inputs) = (&pointers[0], pointers[1..].join(", "));
         n.is_multiple_of(4).then(|| Instance {
             includes: vec!["ssd_token.cuh", "tails.cuh"],
             body: format!(
-                "ssd_token<SsdToken<{j}, {d}, {n}>>({inputs}, Same{{}}, {y}, blockIdx.x);"
+                "const int row = blockIdx.y;\n  \
+                 ssd_token<SsdToken<{j}, {d}, {n}>>({inputs}, Same{{}}, {y}, blockIdx.x);"
             ),
             threads: 256,
-            grid: [Grid::fixed(h * j), Grid::fixed(1)],
-            rows: Some((7, 1)),
+            grid: [Grid::fixed(h * j), Grid::all(&[7], 1)],
             waits: true,
             ..Instance::default()
         })
@@ -145,5 +162,14 @@ impl Ssd {
             grid: Grid::over(&[8, 9, 10], 4),
             ..Instance::default()
         }
+    }
+
+    /// One position of each sequence, by the plain form.
+    fn naive_batch(&self) -> Instance {
+        let pointers = self.of_row().to_vec();
+        let plain = Ssd { pointers, rows: "1".to_owned(), ..*self }.naive();
+        let body = format!("const int row = blockIdx.y;\n  {}", plain.body);
+        let [x, _] = plain.grid;
+        Instance { body, grid: [x, Grid::all(&[7], 1)], ..plain }
     }
 }

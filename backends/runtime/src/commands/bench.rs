@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{MachineArgs, write_json};
 use crate::measure::{Placement, median, peak_memory};
-use crate::{Compiled, Fault, Model, Session, write_executable};
+use crate::{Batch, Compiled, Fault, Manifest, Model, Session, StateSlot, write_executable};
 
 /// A prompt of about five tokens.
 const FIRST_PROMPT: &str = "The capital of France is";
@@ -32,6 +32,9 @@ pub struct BenchArgs {
     /// Repetitions
     #[arg(short, long, default_value_t = 5)]
     pub repetitions: usize,
+    /// Generate so many texts at once too; several numbers are measured one after the other
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    pub batch: Vec<usize>,
     /// How the machine is used.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -55,26 +58,34 @@ struct Samples {
     latency: Vec<f64>,
     /// Milliseconds from starting the process; empty where that cannot be measured.
     first_token: Vec<f64>,
+    /// Tokens a second of all texts, for each number of texts.
+    batches: Vec<Vec<f64>>,
 }
 
 impl BenchArgs {
     /// Does it.
     pub fn execute(&self, model: &Compiled, out: &mut dyn Write) -> Result<(), Fault> {
-        if [self.prompt, self.n, self.repetitions].contains(&0) {
+        let counts = [self.prompt, self.n, self.repetitions];
+        if counts.iter().chain(&self.batch).any(|it| *it == 0) {
             return Err(Fault::new("R0603", "nothing of nothing cannot be measured")
-                .help("`-p`, `-n` and `-r` are at least 1"));
+                .help("`-p`, `-n`, `-r` and `--batch` are at least 1"));
         }
         let context = self.prompt.max(self.past + self.n) as u64;
-        let mut session = model.session(self.machine.threads, Some(context))?;
+        let sequences = self.batch.iter().copied().max().unwrap_or(1) as u64;
+        let mut batch = model.batch(self.machine.threads, Some(context), sequences)?;
+        let session = batch.alone(0)?;
         let help = "`embed --json` tells how fast it reads them";
         session.check_writes().map_err(|it| it.help(help))?;
         let mut samples = Samples::default();
-        self.repeat(&mut session, None)?;
+        self.repeat(session, None)?;
         for _ in 0..self.repetitions {
-            self.repeat(&mut session, Some(&mut samples))?;
+            self.repeat(session, Some(&mut samples))?;
         }
         let (width, device) = (session.width(), session.device());
-        drop(session);
+        for &sequences in &self.batch {
+            samples.batches.push(self.generate_batch(&mut batch, sequences)?);
+        }
+        drop(batch);
         if let Some(file) = Startable::new(model) {
             let attempts = std::iter::repeat_with(|| file.first_token(self.machine.threads));
             samples.first_token = attempts.take(self.repetitions).map_while(|it| it).collect();
@@ -100,7 +111,7 @@ impl BenchArgs {
         }
         let start = Instant::now();
         for token in random_tokens(self.n, session.vocabulary()) {
-            session.step(&[token], 1)?;
+            session.pick(&[token])?;
         }
         let generate_rate = self.n as f64 / start.elapsed().as_secs_f64();
         let Some(samples) = samples else { return Ok(()) };
@@ -111,6 +122,63 @@ impl BenchArgs {
         samples.peak.push(ceilings.arithmetic);
         samples.latency.extend(ceilings.latency);
         Ok(())
+    }
+
+    /// Tokens a second in all, where so many texts are generated at once.
+    fn generate_batch(&self, batch: &mut Batch, sequences: usize) -> Result<Vec<f64>, Fault> {
+        let vocabulary = batch.alone(0)?.vocabulary();
+        let past = random_tokens(self.past, vocabulary);
+        let mut rates = Vec::new();
+        for _ in 0..=self.repetitions {
+            for sequence in 0..sequences {
+                batch.reset(sequence);
+                if !past.is_empty() {
+                    batch.pick_first(sequence, &past)?;
+                }
+            }
+            let start = Instant::now();
+            for tokens in random_tokens(self.n * sequences, vocabulary).chunks(sequences) {
+                let tokens: Vec<Option<i32>> = tokens.iter().copied().map(Some).collect();
+                batch.pick(&tokens)?;
+            }
+            rates.push((self.n * sequences) as f64 / start.elapsed().as_secs_f64());
+        }
+        // The first one warmed up.
+        rates.remove(0);
+        Ok(rates)
+    }
+
+    /// Bytes that a step of so many texts moves at least: weights, and what is kept of each text.
+    fn step_bytes(&self, model: &Compiled, sequences: usize) -> f64 {
+        let Manifest { program, costs, .. } = model.manifest();
+        let positions = (self.past + self.n / 2) as f64;
+        let of_state = |it: &StateSlot| {
+            // What has a size of its own is written too.
+            it.banks as f64 * (it.position_bytes as f64 * positions + 2.0 * it.fixed_bytes as f64)
+        };
+        let kept: f64 = program.states.iter().map(of_state).sum();
+        costs.step_bytes as f64 + kept * sequences as f64
+    }
+
+    /// What is told of the texts that were generated at once.
+    fn report_batches(
+        &self,
+        model: &Compiled,
+        bandwidth: f64,
+        samples: &Samples,
+    ) -> serde_json::Value {
+        let report = |(&sequences, rates): (&usize, &Vec<f64>)| {
+            let (rate, bytes) = (median(rates), self.step_bytes(model, sequences));
+            json!({
+                "sequences": sequences,
+                "generate_tokens_per_s": rate,
+                "generate_tokens_per_s_all": rates,
+                "of_each_tokens_per_s": rate / sequences as f64,
+                "bytes_per_step": bytes,
+                "bandwidth_share": share(rate / sequences as f64 * bytes, bandwidth),
+            })
+        };
+        self.batch.iter().zip(&samples.batches).map(report).collect()
     }
 
     fn report(
@@ -146,6 +214,9 @@ impl BenchArgs {
             "placement": placement.map(Placement::name),
             "core_to_core_ns": placement.map(|it| it.nanoseconds),
         });
+        if !self.batch.is_empty() {
+            report["batches"] = self.report_batches(model, bandwidth, samples);
+        }
         if !samples.first_token.is_empty() {
             report["first_token_ms"] = median(&samples.first_token).into();
             report["first_token_ms_all"] = json!(samples.first_token);
@@ -181,6 +252,17 @@ impl BenchArgs {
                 number(key),
                 spread(&all),
                 100.0 * number(share),
+            )?;
+        }
+        for batch in report["batches"].as_array().into_iter().flatten() {
+            let number = |key: &str| batch[key].as_f64().unwrap_or(f64::NAN);
+            writeln!(
+                out,
+                "{:>4} at once {:>9.1} tok/s, {:.1} each  {:.0} % of bandwidth",
+                batch["sequences"],
+                number("generate_tokens_per_s"),
+                number("of_each_tokens_per_s"),
+                100.0 * number("bandwidth_share"),
             )?;
         }
         if let Some(first) = report["first_token_ms"].as_f64() {

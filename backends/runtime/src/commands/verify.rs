@@ -7,8 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::{MachineArgs, write_json};
-use crate::verify::{Agreement, Golden, verify};
+use crate::verify::{Agreement, Golden, verify, verify_batch};
 use crate::{Compiled, Fault};
+
+/// Texts that are read beside each other.
+const SEQUENCES: u64 = 3;
 
 /// Compare with golden outputs
 #[derive(Args, Clone, Debug)]
@@ -45,8 +48,17 @@ impl VerifyArgs {
         if let Compiled::File(container) = model {
             container.check()?;
         }
-        let mut session = model.session(self.machine.threads, None)?;
-        verify(&mut session, &golden)
+        match model.batch(self.machine.threads, None, SEQUENCES) {
+            Ok(mut batch) => {
+                let mut found = verify(batch.alone(0)?, &golden)?;
+                verify_batch(&mut batch, &golden, &mut found)?;
+                Ok(found)
+            }
+            Err(fault) if fault.code == "R0304" => {
+                verify(&mut model.session(self.machine.threads, None)?, &golden)
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Whether that is near enough.
