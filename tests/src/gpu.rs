@@ -56,6 +56,22 @@ fn every_launch_takes_any_number_of_rows() {
 }
 
 #[test]
+fn decoders_read_batches() {
+    for folder in folders() {
+        let folder = folder.to_str().expect("a readable name");
+        let program = program(&mut lower(folder), DType::BF16);
+        let reads_whole = ["bert", "t5", "t5-gated"].iter().any(|it| folder.ends_with(it));
+        let mut found = Vec::new();
+        match &program.batch {
+            Ok(steps) => collect(steps, &mut found),
+            Err(why) => assert!(reads_whole, "{folder}: {why}"),
+        }
+        assert_eq!(found.is_empty(), reads_whole, "{folder}");
+        assert!(found.iter().all(|it| it.last().is_some_and(|it| it.rows.is_none())), "{folder}");
+    }
+}
+
+#[test]
 fn equal_layers_share_their_kernels() {
     let kernels = |layers: &str| {
         let set = [format!("L={layers}")];

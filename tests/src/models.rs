@@ -6,7 +6,10 @@ use std::{fs, path::PathBuf, sync::Arc};
 use frontend::WeightMap;
 use import::Checkpoint;
 use ir::DType;
-use runtime::{Compiled, Manifest, Model, Pages, Session, verify::Golden};
+use runtime::{
+    Compiled, Manifest, Model, Pages, Session,
+    verify::{Agreement, Golden, verify_batch},
+};
 use treen::{Lowered, Options, Random, ReferenceModel, Spec};
 
 /// How far outputs may be from those of Transformers, which rounds at other places.
@@ -180,6 +183,27 @@ fn a_text_may_be_cut_anywhere() {
                 assert!(error <= TOLERANCE, "{}, {chunk}: {error}", fixture.path.display());
             }
         }
+    }
+}
+
+#[test]
+fn sequences_beside_each_other_are_apart() {
+    for path in folders() {
+        let mut fixture = Fixture::compile(path);
+        let golden = fixture.golden();
+        let mut batch = match fixture.bind().batch(Some(2), None, 3) {
+            Ok(batch) => batch,
+            Err(fault) => {
+                let message = format!("{}: {fault}", fixture.path.display());
+                assert_eq!(fault.code, "R0304", "{message}");
+                continue;
+            }
+        };
+        let mut found = Agreement::default();
+        verify_batch(&mut batch, &golden, &mut found).expect("an answer");
+        let name = fixture.path.display();
+        assert!(found.within(f64::from(TOLERANCE)), "{name}: {found:?}");
+        assert_eq!(found.batch_is_apart, Some(true), "{name}");
     }
 }
 

@@ -2,7 +2,8 @@
 //! token of all of them.
 //!
 //! A GPU takes a step of all sequences as one, which reads the weights once. The processor takes
-//! them one after the other: it is no faster than so many sessions, and needs the weights just once.
+//! them one after the other: it is no faster than so many sessions, and needs the weights just
+//! once.
 
 use crate::engine::Answer;
 use crate::program::{ExtentRole, Program};
@@ -103,8 +104,8 @@ impl Batch {
         for (past, token) in self.past.iter_mut().zip(tokens) {
             *past = if token.is_some() { *past } else { 0 };
         }
-        for sequence in 0..tokens.len() {
-            if tokens[sequence].is_some() && self.past[sequence] == 0 {
+        for (sequence, token) in tokens.iter().enumerate() {
+            if token.is_some() && self.past[sequence] == 0 {
                 self.begin(sequence)?;
             }
         }

@@ -185,9 +185,9 @@ fn read_in_batch(batch: &mut Batch, golden: &Golden, stopped: usize) -> Result<B
         &golden.logits[(texts[sequence] * length + position) * width..][..width]
     };
     let (mut errors, mut first) = (Errors::default(), Vec::new());
-    for sequence in 0..sequences {
+    for (sequence, &text) in texts.iter().enumerate() {
         batch.reset(sequence);
-        let text = &golden.texts[texts[sequence]][..sequence.min(length)];
+        let text = &golden.texts[text][..sequence.min(length)];
         if !text.is_empty() {
             errors.add(batch.prefill(sequence, text)?, wanted(sequence, text.len() - 1));
         }

@@ -1,8 +1,8 @@
 //! Products with weights and their tails.
 //!
 //! Few rows go to `skinny.cuh`, which reads weights at the speed of memory; on Hopper, some to
-//! `gemm_split.cuh` and many to `gemm.cuh`; elsewhere all others to `gemm_small.cuh`. What has a shape that none of these takes is left to
-//! the plain form.
+//! `gemm_split.cuh` and many to `gemm.cuh`; elsewhere all others to `gemm_small.cuh`. What has a
+//! shape that none of these takes is left to the plain form.
 
 use ir::DType;
 
