@@ -274,6 +274,16 @@ fn progress(what: &str) {
     }
 }
 
+/// Tells what passes say of themselves, such as limits that they met.
+fn tell_notes(records: &[passes::Record]) {
+    let mut err = std::io::stderr().lock();
+    for (record, note) in records.iter().flat_map(|it| it.notes.iter().map(move |note| (it, note)))
+    {
+        // With standard error closed there is nobody to tell.
+        let _ = writeln!(err, "note: pass `{}`: {note}", record.stage);
+    }
+}
+
 /// Reads the command line and obeys it.
 pub(crate) fn main() -> ExitCode {
     let out = &mut std::io::stdout().lock();

@@ -13,7 +13,10 @@ use plan::Plan;
 use runtime::WeightSlot;
 use serde::Serialize;
 
-use crate::{Lowered, precision};
+use crate::{
+    Lowered,
+    precision::{self, Assignment},
+};
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -36,7 +39,7 @@ pub struct Report {
     pub buffers: Vec<BufferReport>,
     /// The weights, by bank and format.
     pub weights: Vec<WeightReport>,
-    /// Which of them are stored anew and why, once they are.
+    /// Which of them are stored anew, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<precision::Report>,
 }
@@ -56,6 +59,9 @@ pub struct PassReport {
     pub nodes_after: usize,
     /// What it rewrote, in order of first time.
     pub rewrites: Vec<RewriteReport>,
+    /// What a user should know of it, such as a limit that it met.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What it changed, see [`passes::diff`].
     pub diff: String,
 }
@@ -139,12 +145,13 @@ impl Report {
             nodes_before: record.nodes_before,
             nodes_after: record.nodes_after,
             rewrites: counted(&record.rewrites),
+            notes: record.notes.clone(),
             diff: passes::diff(step.before, step.after),
         });
     }
 
-    /// Takes in what came of it all.
-    pub fn finish(&mut self, lowered: &Lowered) {
+    /// Takes in what came of it all, and what the weights are stored in if that was asked for.
+    pub fn finish(&mut self, lowered: &Lowered, assignment: Option<&Assignment>) {
         self.axes = lowered.module.axes.to_string().lines().map(str::to_owned).collect();
         self.lowered = functions(&lowered.module);
         self.metrics = metrics(lowered);
@@ -155,6 +162,7 @@ impl Report {
         self.plan = plan.lines().filter(is_step).map(str::to_owned).collect();
         self.buffers = buffers(&lowered.plan);
         self.weights = weights(&lowered.program.weights);
+        self.precision = assignment.map(|it| precision::Report::new(&lowered.program, it));
     }
 
     /// For programs.

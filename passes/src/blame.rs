@@ -43,7 +43,7 @@ impl<'a> Blame<'a> {
 
     /// The first rewrite of `module` with which it goes wrong, found by halving, and its number.
     pub(crate) fn first_rewrite(&mut self, module: &Module) -> Option<(usize, Rewrite)> {
-        let rewrites = run_told(self.stage, module, self.limit).1;
+        let rewrites = run_told(self.stage, module, self.limit).1.rewrites().to_vec();
         let (mut good, mut bad) = (0, rewrites.len());
         if bad == 0 || !self.fails(module, Some(bad)) {
             return None;

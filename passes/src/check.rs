@@ -3,8 +3,7 @@
 use ir::{Axis, Module, Sizes, Tensor, eval};
 
 use crate::{
-    Contract, Fault, FaultKind, Noise, Rewrite, effort::is_too_much, guard::guarded,
-    pipeline::Stage,
+    Contract, Cx, Fault, FaultKind, Noise, effort::is_too_much, guard::guarded, pipeline::Stage,
 };
 
 /// How often both modules run, each time over other extents.
@@ -37,41 +36,39 @@ fn compare(stage: &Stage, small: &Module, after: &Module, seed: u64) -> Result<(
     (0..TRIALS).try_for_each(|_| same_meaning(contract, small, after, &mut noise))
 }
 
-/// Runs the pass of `stage`, at most `limit` rewrites of it, and verifies what it gives; also the
-/// rewrites that it made.
+/// Runs the pass of `stage`, at most `limit` rewrites of it, and verifies what it gives; also what
+/// it told on the way.
 pub(crate) fn run_verified(
     stage: &Stage,
     module: &Module,
     limit: Option<usize>,
-) -> Result<(Module, Vec<Rewrite>), Fault> {
-    let (after, mut rewrites) = run_told(stage, module, limit);
+) -> Result<(Module, Cx), Fault> {
+    let (after, mut cx) = run_told(stage, module, limit);
     let after = after?;
-    if rewrites.is_empty() && after != *module {
+    if cx.rewrites().is_empty() && after != *module {
         // A pass that tells of no rewrites is one.
-        let function = module.entry().name.clone();
-        rewrites.push(Rewrite { function, what: stage.pass.name().to_owned() });
+        cx.allows(&module.entry().name, stage.pass.name());
     }
     let faults = ir::verify(&after);
     if faults.is_empty() {
-        return Ok((after, rewrites));
+        return Ok((after, cx));
     }
     let message = format!("its result is faulty:\n{}\n\n{after}", faults.join("\n"));
     Err(Fault::of(FaultKind::Verifier, message))
 }
 
-/// Runs the pass of `stage`, at most `limit` rewrites of it: what it gives, and the rewrites that
-/// it tells of.
+/// Runs the pass of `stage`, at most `limit` rewrites of it: what it gives, and what it told.
 pub(crate) fn run_told(
     stage: &Stage,
     module: &Module,
     limit: Option<usize>,
-) -> (Result<Module, Fault>, Vec<Rewrite>) {
+) -> (Result<Module, Fault>, Cx) {
     let mut cx = stage.cx.with_limit(limit);
     if cx.is_spent() {
-        return (Ok(module.clone()), Vec::new());
+        return (Ok(module.clone()), cx);
     }
     let after = guarded(|| stage.pass.run(module, &mut cx));
-    (after, cx.rewrites().to_vec())
+    (after, cx)
 }
 
 fn same_interface(before: &Module, after: &Module) -> Result<(), Fault> {

@@ -14,6 +14,7 @@ pub struct Cx {
     /// How many rewrites may be made.
     limit: Option<usize>,
     rewrites: Vec<Rewrite>,
+    notes: Vec<String>,
 }
 
 /// One rewrite that a pass made.
@@ -48,7 +49,7 @@ impl Cx {
     /// The same options, with so many rewrites allowed, or all; none are made yet.
     #[must_use]
     pub fn with_limit(&self, limit: Option<usize>) -> Cx {
-        Cx { options: self.options.clone(), limit, rewrites: Vec::new() }
+        Cx { options: self.options.clone(), limit, ..Cx::default() }
     }
 
     /// The value of an option; empty for one that the pass does not have.
@@ -88,6 +89,16 @@ impl Cx {
     /// The rewrites made so far.
     pub fn rewrites(&self) -> &[Rewrite] {
         &self.rewrites
+    }
+
+    /// Says what a user should know of a run that did what it could, such as a limit that was met.
+    pub fn note(&mut self, what: String) {
+        self.notes.push(what);
+    }
+
+    /// What was said of the run so far.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// How many more rewrites may be made.

@@ -47,6 +47,7 @@ mod graph;
 mod growth;
 mod log;
 mod matching;
+mod parts;
 mod premises;
 mod replay;
 mod saturate;
@@ -57,24 +58,24 @@ mod why_not;
 use std::sync::Arc;
 
 use egg::Id;
-use ir::{Function, Module, Stored};
+use ir::{Function, Module, Name, Scope, Stored, Value};
 
 use crate::{
     Contract, Cx, Fault, Pass, PassOption,
+    rebuild::Rebuild,
     rules::{Action, Class, Rule, Rules},
 };
 
 use self::{
     extract::Chosen,
+    log::Change,
+    parts::{Body, Parts, Run},
     replay::Bank,
     saturate::{Saturated, saturate},
 };
 
 pub use growth::{Growth, growth};
 pub use why_not::{NearMiss, why_not};
-
-/// The most nodes of a function that is looked at.
-const MAX_NODES: usize = 4096;
 
 /// See the module.
 pub struct Fuse {
@@ -133,7 +134,7 @@ fn rewritten(module: &Module, rules: &[&Rule], cx: &mut Cx) -> Result<Module, Fa
     for function in &module.functions {
         let rebuilt = match is_rewritten(function) {
             true => {
-                rewrite(&mut result, module, function, stored.values(&function.name), rules, cx)?
+                rewrite(&mut result, module, function, &stored.values(&function.name), rules, cx)?
             }
             false => function.clone(),
         };
@@ -145,49 +146,108 @@ fn rewritten(module: &Module, rules: &[&Rule], cx: &mut Cx) -> Result<Module, Fa
 
 /// Functions with an origin are known to kernels as they are.
 fn is_rewritten(function: &Function) -> bool {
-    function.origin.is_none() && function.nodes().len() <= MAX_NODES
+    function.origin.is_none()
 }
 
 fn rewrite(
     result: &mut Module,
     module: &Module,
     function: &Function,
-    stored: Vec<bool>,
+    stored: &[bool],
     rules: &[&Rule],
     cx: &mut Cx,
 ) -> Result<Function, Fault> {
-    let mut saturated = saturate(module.scope(), function, stored, rules);
+    let parts = Parts::of(module.scope(), function, stored);
+    let mut known: Vec<Option<Rewritten>> = parts.bodies.iter().map(|_| None).collect();
+    let mut new = Rebuild::new(function, &function.name);
+    function.param_values().for_each(|it| new.param(it));
+    for Run { body, values } in &parts.runs {
+        let (body, slot) = (&parts.bodies[*body], &mut known[*body]);
+        let rewritten = match slot.take().filter(|it| it.changes.len() <= cx.left()) {
+            Some(it) => it,
+            None => rewritten_body(result, module, &function.name, body, rules, cx)?,
+        };
+        for change in &rewritten.changes {
+            cx.allows(&function.name, change.told(function, values));
+        }
+        put(result.scope(), &mut new, body, values, &rewritten.function);
+        *slot = Some(rewritten);
+    }
+    if known.iter().flatten().all(|it| it.changes.is_empty()) {
+        return Ok(function.clone());
+    }
+    function.outputs.iter().for_each(|it| {
+        new.fetch(result.scope(), it.value);
+    });
+    new.outputs();
+    Ok(new.new)
+}
+
+/// Puts what became of `body` in its place, where its values are `values`.
+fn put(
+    scope: Scope<'_>,
+    new: &mut Rebuild<'_>,
+    body: &Body,
+    values: &[Value],
+    rewritten: &Function,
+) {
+    let params = &values[..body.function.params.len()];
+    let given: Vec<Value> = params.iter().map(|it| new.fetch(scope, *it)).collect();
+    let made = new.new.inline(scope, rewritten, &given);
+    for (output, made) in body.function.outputs.iter().zip(made) {
+        new.set(values[output.value.index()], made);
+    }
+}
+
+/// What became of a body.
+struct Rewritten {
+    function: Function,
+    changes: Vec<Change>,
+}
+
+fn rewritten_body(
+    result: &mut Module,
+    module: &Module,
+    place: &Name,
+    body: &Body,
+    rules: &[&Rule],
+    cx: &mut Cx,
+) -> Result<Rewritten, Fault> {
+    let mut saturated = saturate(module.scope(), body, rules);
     if let Some(fault) = &saturated.classes.analysis.fault {
-        return Err(Fault::new(format!("in @{}, {fault}", function.name)));
+        return Err(Fault::new(format!("in @{place}, {fault}")));
+    }
+    if let Some(limit) = &saturated.limit {
+        cx.note(format!("in @{place}, the rules were stopped: {limit}"));
     }
     let mut chosen = Chosen::original(&saturated);
     let changes = chosen.improve(cx.left());
-    let rebuilt = emit::emit(result, module, &saturated, &chosen);
+    if chosen.unsettled && changes.len() < cx.left() {
+        cx.note(format!("in @{place}, the search for the cheapest form was stopped"));
+    }
+    let function = emit::emit(result, module, &saturated, &chosen);
     let form = chosen.form(saturated.root);
     let after = form.add(&mut saturated);
-    justify(module, function, &saturated, after, rules)?;
-    for what in form.explain(&mut saturated, &changes) {
-        cx.allows(&function.name, what);
-    }
-    Ok(rebuilt)
+    justify(module, place, &saturated, after, rules)?;
+    Ok(Rewritten { function, changes: form.explain(&mut saturated, &changes) })
 }
 
-/// Checks that the form `after` of `function` follows from rules that hold.
+/// Checks that the form `after` follows from rules that hold.
 fn justify(
     module: &Module,
-    function: &Function,
+    place: &Name,
     saturated: &Saturated<'_>,
     after: Id,
     rules: &[&Rule],
 ) -> Result<(), Fault> {
     let bank = Bank::new(&saturated.classes);
-    let at = |why: String| Fault::new(format!("in @{}, {why}", function.name));
+    let at = |why: String| Fault::new(format!("in @{place}, {why}"));
     let applied = bank.replay(&saturated.classes.get_union_equalities(), rules).map_err(at)?;
     if !bank.follows(&applied, saturated.root, after) {
         return Err(at("what was chosen does not follow from the rules".to_owned()));
     }
     let rewrites = applied.into_iter().filter(|it| matches!(it.rule.action, Action::Rewrite(_)));
-    trial::check_all(module, function.name.as_str(), &bank, &rewrites.collect::<Vec<_>>())
+    trial::check_all(module, place.as_str(), &bank, &rewrites.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

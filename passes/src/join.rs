@@ -140,7 +140,7 @@ fn concat(group: &Group) -> Concat {
 
 /// Adds the one product, and its parts in place of the products.
 fn join(scope: Scope<'_>, new: &mut Rebuild<'_>, group: &Group) {
-    let weights: Vec<Value> = group.parts.iter().map(|it| fetch(scope, new, it.1)).collect();
+    let weights: Vec<Value> = group.parts.iter().map(|it| new.fetch(scope, it.1)).collect();
     let concat = concat(group);
     let axis = concat.whole();
     let weights = new.new.add(scope, concat.clone(), &weights);
@@ -152,18 +152,6 @@ fn join(scope: Scope<'_>, new: &mut Rebuild<'_>, group: &Group) {
         let part = new.new.add(scope, slice, &[whole]);
         new.set(*result, part);
     }
-}
-
-/// A weight in the new function, which may be made only later in the old one.
-fn fetch(scope: Scope<'_>, new: &mut Rebuild<'_>, value: Value) -> Value {
-    let old = new.old;
-    if let Some(maker) = old.maker(value).filter(|_| !new.known(value)) {
-        maker.operands.iter().for_each(|&it| {
-            fetch(scope, new, it);
-        });
-        new.copy(scope, maker);
-    }
-    new.get(value)
 }
 
 /// The weights of a group, by name.

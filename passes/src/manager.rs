@@ -60,6 +60,8 @@ pub struct Record {
     pub nodes_after: usize,
     /// What it rewrote, in order.
     pub rewrites: Vec<Rewrite>,
+    /// What a user should know of it, such as a limit that it met.
+    pub notes: Vec<String>,
     /// Whether what follows depends on it, so that a limit does not stop it.
     pub is_needed: bool,
 }
@@ -106,7 +108,7 @@ impl Manager {
     ) -> Result<(Module, Record), Box<Failure>> {
         let start = Instant::now();
         let ran = run_verified(stage, before, limit);
-        let (after, rewrites) = ran.map_err(|it| self.failure(stage, before, limit, it))?;
+        let (after, cx) = ran.map_err(|it| self.failure(stage, before, limit, it))?;
         let time = start.elapsed();
         let start = Instant::now();
         if self.check {
@@ -121,7 +123,8 @@ impl Manager {
             check_time: start.elapsed(),
             nodes_before: n_nodes(before),
             nodes_after: n_nodes(&after),
-            rewrites,
+            rewrites: cx.rewrites().to_vec(),
+            notes: cx.notes().to_vec(),
             is_needed: stage.pass.is_needed(),
         };
         Ok((after, record))

@@ -34,6 +34,18 @@ impl<'a> Rebuild<'a> {
         self.values[old.index()].expect("operands are rebuilt first")
     }
 
+    /// The same for a value that may not be there yet: its maker is copied first.
+    pub(crate) fn fetch(&mut self, scope: Scope<'_>, old: Value) -> Value {
+        let function = self.old;
+        if let Some(maker) = function.maker(old).filter(|_| !self.known(old)) {
+            maker.operands.iter().for_each(|it| {
+                self.fetch(scope, *it);
+            });
+            self.copy(scope, maker);
+        }
+        self.get(old)
+    }
+
     /// Whether something has become of `old` already.
     pub(crate) fn known(&self, old: Value) -> bool {
         self.values[old.index()].is_some()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use frontend::WeightMap;
 use runtime::{Compiled, Manifest, Pages};
-use treen::{Error, Lowered, Options, Report, Sliced, Spec, Weights, precision};
+use treen::{Error, Lowered, Options, Report, Sliced, Spec, Weights};
 
 use super::{ModelArgs, file_error, opt, unwritable};
 
@@ -77,11 +77,12 @@ impl BuildArgs {
         // Before a fault is told, what led to it.
         out.write_all(shown.as_bytes()).map_err(unwritable)?;
         let lowered = lowered?;
+        super::tell_notes(&lowered.records);
         if self.time_passes {
             opt::write_times(out, &lowered.records)?;
         }
         if let Some(path) = self.report.as_deref().filter(|_| !self.binds(&spec)) {
-            report.finish(&lowered);
+            report.finish(&lowered, assignment.as_ref());
             write_report(path, &report)?;
         }
         match self.emit {
@@ -100,9 +101,7 @@ impl BuildArgs {
             return self.print(out, &unbound.lowered.kernels()?.unwrap_or_default());
         }
         if let Some(path) = &self.report {
-            report.finish(&unbound.lowered);
-            let of_program = |it| precision::Report::new(&unbound.lowered.program, it);
-            report.precision = assignment.as_ref().map(of_program);
+            report.finish(&unbound.lowered, assignment.as_ref());
             write_report(path, &report)?;
         }
         runtime::write_executable(&output, &unbound.manifest()?, &pages)?;

@@ -48,6 +48,7 @@ impl OptArgs {
         // Before a fault is told, what led to it.
         out.write_all(shown.as_bytes()).map_err(unwritable)?;
         let (module, records) = outcome?;
+        super::tell_notes(&records);
         write!(out, "{module}").map_err(unwritable)?;
         if self.time_passes {
             write_times(out, &records)?;

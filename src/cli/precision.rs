@@ -6,6 +6,7 @@ use clap::Args;
 use runtime::Compiled;
 use treen::evaluate::{Evaluator, Windows};
 use treen::precision::{self, Assignment, Contraction, Request, Rounded, Rounding};
+use treen::slices::Sliced;
 use treen::{DEFAULT_PIPELINE, Error, Options};
 
 use super::{ModelArgs, build::Unbound, eval};
@@ -35,9 +36,17 @@ impl PrecisionArgs {
     pub(super) fn assign(&self, args: &ModelArgs) -> Result<Option<Assignment>, Error> {
         let Some(text) = &self.precision else { return Ok(None) };
         let request = Request::parse(text)?;
+        let is_rounded = self.is_rounded(&request);
+        if !is_rounded && !request.is_measured() {
+            let contractions = contractions(args)?;
+            return Ok(Some(Assignment::uniform(&request, &contractions)));
+        }
         let base = Unbound::with(args, args.options())?;
         let contractions = precision::contractions(&base.lowered, &base.maps);
-        let rounded = self.round(args, &request, &contractions, &base)?;
+        let rounded = match is_rounded {
+            true => self.round(args, &request, &contractions, &base)?,
+            false => Rounded::default(),
+        };
         if !request.is_measured() {
             let uniform = Assignment::uniform(&request, &contractions);
             return Ok(Some(Assignment { rounded, ..uniform }));
@@ -59,7 +68,15 @@ impl PrecisionArgs {
         eval::read_text(path)
     }
 
-    /// The weights that are rounded on the calibration text, if they are.
+    /// Whether weights are rounded on the calibration text.
+    fn is_rounded(&self, request: &Request) -> bool {
+        match request.rounding {
+            Some(it) => it == Rounding::Calibrated,
+            None => self.calib.is_some(),
+        }
+    }
+
+    /// The weights rounded on the calibration text.
     fn round(
         &self,
         args: &ModelArgs,
@@ -67,13 +84,6 @@ impl PrecisionArgs {
         contractions: &[Contraction],
         base: &Unbound,
     ) -> Result<Rounded, Error> {
-        let is_calibrated = match request.rounding {
-            Some(it) => it == Rounding::Calibrated,
-            None => self.calib.is_some(),
-        };
-        if !is_calibrated {
-            return Ok(Rounded::default());
-        }
         let params: Vec<&str> = contractions.iter().map(|it| it.param.as_str()).collect();
         let inputs = format!("incremental,inputs{{of={}}},", params.join(" "));
         let passes = Some(DEFAULT_PIPELINE.replacen("incremental,", &inputs, 1));
@@ -89,6 +99,17 @@ impl PrecisionArgs {
         let report = &mut super::progress;
         precision::calibrate(request, contractions, &model, &windows, &numbers, report)
     }
+}
+
+/// The weights of products, of which nothing but the shapes is looked at.
+fn contractions(args: &ModelArgs) -> Result<Vec<Contraction>, Error> {
+    let spec = args.open()?;
+    let compiled = spec.compile()?;
+    let Sliced { compiled, widths, .. } = args.cut(spec, compiled)?;
+    // Contracts are checked when the result is compiled.
+    let options = Options { widths, check: false, ..args.options() };
+    let lowered = treen::lower(compiled.module, &options, &mut |_| {})?;
+    Ok(precision::contractions(&lowered, &compiled.weights))
 }
 
 fn search(

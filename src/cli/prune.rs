@@ -180,6 +180,7 @@ impl Whole<'_> {
                 ranking.orders = rank::orders(module, &scores)?;
             }
             By::Importance => {
+                self.check_nested()?;
                 let usage = measure::usage(self, &axes)?;
                 let nested = self.args.nested.then_some(&self.budget.widths);
                 ranking.orders = rank::orders(module, &usage.scores(module, nested))?;
@@ -192,6 +193,16 @@ impl Whole<'_> {
             ranking.layers = Some(rank::ranked(&measure::layers(self)?));
         }
         Ok(ranking)
+    }
+
+    /// Which channels survive has to be said before heads are judged by them.
+    fn check_nested(&self) -> Result<(), Error> {
+        let is_told = self.budget.widths.iter().next().is_some();
+        match self.args.nested && !is_told {
+            true => Err(Error::new("C0305", "nothing says which channels survive")
+                .help("--nested wants extents in the budget, such as `J=14,D=64`")),
+            false => Ok(()),
+        }
     }
 
     /// The largest models within the budget, compared with the whole one if there are several.

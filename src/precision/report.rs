@@ -63,25 +63,26 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of the bound `program`.
+    /// Of `program`; before its weights are bound, what stays has no bytes, nor has it all.
     pub fn new(program: &Program, assignment: &Assignment) -> Report {
         let mut banks: Vec<BankReport> = Vec::new();
         for slot in program.weights.iter().filter(|it| it.packed) {
-            let (format, why) = (format(slot, assignment), why(slot, assignment));
+            let (format, bytes) = stored(slot, assignment);
+            let why = why(slot, assignment);
             let same = |it: &&mut BankReport| {
                 it.param == slot.name && it.format == format && it.why == why
             };
             match banks.last_mut().filter(same) {
                 Some(bank) => {
                     bank.layers[1] = slot.layer;
-                    bank.bytes += slot.bytes;
+                    bank.bytes += bytes;
                 }
                 None => banks.push(BankReport {
                     param: slot.name.clone(),
                     layers: [slot.layer; 2],
                     format,
-                    bytes: slot.bytes,
-                    bits: bits([slot]),
+                    bytes,
+                    bits: bits(bytes, elements(slot)),
                     why,
                 }),
             }
@@ -90,11 +91,15 @@ impl Report {
         let unique: BTreeMap<u64, &WeightSlot> =
             program.weights.iter().map(|it| (it.offset, it)).collect();
         let within = |it: &&&WeightSlot| it.packed && it.name.contains('.');
+        let bits_of = |slots: &mut dyn Iterator<Item = &WeightSlot>| {
+            let (bytes, n) = slots.fold((0, 0), |sum, it| (sum.0 + it.bytes, sum.1 + elements(it)));
+            bits(bytes, n)
+        };
         Report {
             request: assignment.request.clone(),
             bytes: unique.values().map(|it| it.bytes).sum(),
-            bits_per_weight: bits(unique.values().filter(within).copied()),
-            bits_per_parameter: bits(unique.values().copied()),
+            bits_per_weight: bits_of(&mut unique.values().filter(within).copied()),
+            bits_per_parameter: bits_of(&mut unique.values().copied()),
             runs: assignment.runs,
             rounded_by: assignment.rounded.tokens,
             calibration_kl: assignment.calibrated,
@@ -104,19 +109,26 @@ impl Report {
     }
 }
 
+fn elements(slot: &WeightSlot) -> u64 {
+    slot.shape[0] * slot.shape[1]
+}
+
 /// Bits of an element.
-fn bits<'a>(slots: impl IntoIterator<Item = &'a WeightSlot>) -> f64 {
-    let (mut bytes, mut elements) = (0, 0);
-    for slot in slots {
-        bytes += slot.bytes;
-        elements += slot.shape[0] * slot.shape[1];
-    }
+fn bits(bytes: u64, elements: u64) -> f64 {
     8.0 * bytes as f64 / elements.max(1) as f64
 }
 
-fn format(slot: &WeightSlot, assignment: &Assignment) -> String {
+/// The format of a weight, and its bytes.
+fn stored(slot: &WeightSlot, assignment: &Assignment) -> (String, u64) {
     let asked = assignment.formats.of(&slot.name, slot.layer as usize);
-    asked.filter(|it| it.dtype == slot.dtype).map_or(slot.dtype.to_string(), |it| it.to_string())
+    if 0 < slot.bytes {
+        let as_asked = asked.filter(|it| it.dtype == slot.dtype).map(|it| it.to_string());
+        return (as_asked.unwrap_or(slot.dtype.to_string()), slot.bytes);
+    }
+    let [rows, columns] = slot.shape.map(|it| it as usize);
+    asked.map_or(("as given".to_owned(), 0), |it| {
+        (it.to_string(), it.dtype.bytes(rows, columns).unwrap_or_default() as u64)
+    })
 }
 
 fn why(slot: &WeightSlot, assignment: &Assignment) -> String {
@@ -137,9 +149,11 @@ impl fmt::Display for Report {
                  {why}"
             )?;
         }
-        writeln!(f, "bytes of weights         {}", self.bytes)?;
-        writeln!(f, "bits a weight in layers  {:.3}", self.bits_per_weight)?;
-        writeln!(f, "bits a parameter         {:.3}", self.bits_per_parameter)?;
+        if self.bytes != 0 {
+            writeln!(f, "bytes of weights         {}", self.bytes)?;
+            writeln!(f, "bits a weight in layers  {:.3}", self.bits_per_weight)?;
+            writeln!(f, "bits a parameter         {:.3}", self.bits_per_parameter)?;
+        }
         if self.rounded_by != 0 {
             writeln!(f, "rounded by               {} tokens", self.rounded_by)?;
         }

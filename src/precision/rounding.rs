@@ -127,12 +127,15 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
+mod mutants;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use ir::storage::{decode_rows, encode};
 
     /// Numbers from -1 to 1.
-    fn noise(seed: u32, n: usize) -> Vec<f32> {
+    pub(super) fn noise(seed: u32, n: usize) -> Vec<f32> {
         let mut state = seed;
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -142,7 +145,7 @@ mod tests {
     }
 
     /// Positions whose numbers depend on each other.
-    fn positions(n: usize, count: usize) -> Vec<f32> {
+    pub(super) fn positions(n: usize, count: usize) -> Vec<f32> {
         let (own, shared) = (noise(1, n * count), noise(2, count));
         let at = |i: usize| own[i] * (1.0 + (i % n) as f32 / 8.0) + 3.0 * shared[i / n];
         (0..n * count).map(at).collect()

@@ -66,9 +66,10 @@ fn pass(it: &PassReport) -> String {
         format!("<tr><td class=\"n\">{}<td>{what}<td>@{function}\n", it.times)
     };
     let rewrites: String = it.rewrites.iter().map(row).collect();
+    let notes: String = it.notes.iter().map(|it| format!("<p>{}.\n", escaped(it))).collect();
     format!(
         "<details><summary><code>{}</code>: {times} rewrites, {} to {} nodes</summary>\n\
-         <p>Contract: {}; {check}.\n<table>\n{rewrites}</table>\n<pre>{}</pre></details>\n",
+         <p>Contract: {}; {check}.\n{notes}<table>\n{rewrites}</table>\n<pre>{}</pre></details>\n",
         escaped(&it.stage),
         it.nodes_before,
         it.nodes_after,

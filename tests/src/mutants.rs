@@ -7,6 +7,8 @@
 mod arithmetic;
 mod attention;
 mod codecs;
+mod eight;
+mod joins;
 mod loops;
 mod norms;
 mod promises;
@@ -210,6 +212,7 @@ fn every_mutant_is_caught() {
     let all = [
         arithmetic::ALL,
         attention::ALL,
+        joins::ALL,
         loops::ALL,
         norms::ALL,
         promises::ALL,
@@ -246,5 +249,7 @@ fn every_mutant_is_caught() {
         );
     }
     assert_eq!(survivors, Vec::<&str>::new(), "nobody caught these; the others:\n{table}");
+    let codecs = codecs::MISTAKES.len() + eight::MISTAKES;
+    table += &format!("\n{} of passes, and {codecs} of codecs\n", all.concat().len());
     snapshot("mutants", table);
 }

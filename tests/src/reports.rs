@@ -12,7 +12,7 @@ fn report(spec: &Spec) -> Report {
     // Contracts are checked by the tests of the pipeline.
     let options = Options { check: false, ..Options::default() };
     let lowered = treen::lower(module, &options, &mut |step| report.observe(step));
-    report.finish(&lowered.unwrap_or_else(|why| panic!("{why}")));
+    report.finish(&lowered.unwrap_or_else(|why| panic!("{why}")), None);
     report
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Chosen<'a, 'b> {
     chosen: Vec<usize>,
     /// How often the terms chosen need each class.
     uses: Vec<u32>,
+    /// Whether the last sweep still found something cheaper.
+    pub(crate) unsettled: bool,
 }
 
 /// A term that a class may be.
@@ -53,7 +55,7 @@ impl<'a, 'b> Chosen<'a, 'b> {
             ids.iter().map(|it| Graph::terms(classes, *it).iter().map(choice).collect()).collect();
         let chosen = first_choices(saturated, &index, &options);
         let uses = vec![0; ids.len()];
-        let mut it = Chosen { classes, ids, index, options, chosen, uses };
+        let mut it = Chosen { classes, ids, index, options, chosen, uses, unsettled: false };
         let root = it.index[&classes.find(saturated.root)];
         it.take(root);
         it
@@ -85,7 +87,8 @@ impl<'a, 'b> Chosen<'a, 'b> {
                     changes.push(self.ids[class]);
                 }
             }
-            if changes.len() == before {
+            self.unsettled = before < changes.len();
+            if !self.unsettled {
                 break;
             }
         }

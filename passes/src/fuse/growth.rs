@@ -1,15 +1,19 @@
-//! How far the rules make the e-graph of a function grow.
+//! How far the rules make the e-graphs of a function grow.
 
 use ir::{Function, Module, Stored};
 
 use crate::rules::{Class, Rule, Rules};
 
-use super::{is_rewritten, saturate::saturate};
+use super::{
+    is_rewritten,
+    parts::{Body, Parts},
+    saturate::saturate,
+};
 
 /// An e-graph in numbers, all of which are counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Growth {
-    /// Terms that the function has by itself.
+    /// Terms that the part has by itself.
     pub before: usize,
     /// Terms with all that rules made of them.
     pub after: usize,
@@ -17,18 +21,23 @@ pub struct Growth {
     pub limit: Option<String>,
 }
 
-/// What the exact ones of `rules` make of `function`; `None` where `fuse` leaves it alone.
-pub fn growth(module: &Module, function: &Function, rules: &Rules) -> Option<Growth> {
+/// What the exact ones of `rules` make of each distinct part of `function`; nothing where `fuse`
+/// leaves it alone.
+pub fn growth(module: &Module, function: &Function, rules: &Rules) -> Vec<Growth> {
     if !is_rewritten(function) {
-        return None;
+        return Vec::new();
     }
     let stored = Stored::new(module).values(&function.name);
     let exact: Vec<&Rule> = rules.list.iter().filter(|it| it.class == Class::Exact).collect();
-    let before = saturate(module.scope(), function, stored.clone(), &[]);
-    let after = saturate(module.scope(), function, stored, &exact);
-    Some(Growth {
-        before: before.classes.total_size(),
-        after: after.classes.total_size(),
-        limit: after.limit,
-    })
+    let parts = Parts::of(module.scope(), function, &stored);
+    let of_body = |body: &Body| {
+        let before = saturate(module.scope(), body, &[]);
+        let after = saturate(module.scope(), body, &exact);
+        Growth {
+            before: before.classes.total_size(),
+            after: after.classes.total_size(),
+            limit: after.limit,
+        }
+    };
+    parts.bodies.iter().map(of_body).collect()
 }

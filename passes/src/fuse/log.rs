@@ -32,8 +32,8 @@ impl Form {
         last
     }
 
-    /// For each of `changes`, the rules that led to its new term and where, in words.
-    pub(crate) fn explain(&self, saturated: &mut Saturated<'_>, changes: &[Id]) -> Vec<String> {
+    /// For each of `changes`, what led to its new term.
+    pub(crate) fn explain(&self, saturated: &mut Saturated<'_>, changes: &[Id]) -> Vec<Change> {
         let mut known: BTreeMap<Id, Id> = BTreeMap::new();
         for id in saturated.values.iter().flatten() {
             known.entry(saturated.classes.find(*id)).or_insert(*id);
@@ -46,20 +46,59 @@ impl Form {
             let old = *known.entry(*class).or_insert(new);
             steps.insert(*class, (old, new));
         }
-        let step = |it: &Id| steps.get(it).map(|&(old, new)| told(saturated, old, new));
+        let step = |it: &Id| steps.get(it).map(|&(old, new)| Change::new(saturated, old, new));
         changes.iter().map(step).map(Option::unwrap_or_default).collect()
     }
 }
 
-/// The rules between two terms, and where they were applied.
-fn told(saturated: &mut Saturated<'_>, old: Id, new: Id) -> String {
-    let explanation = saturated.classes.explain_id_equivalence(old, new);
-    let mut rules = Rules::default();
-    rules.of_proof(&explanation.explanation_trees);
-    let at = saturated.values.iter().position(|it| *it == Some(old));
-    let value = at.and_then(|it| saturated.classes.analysis.function.values().nth(it));
-    let place = value.map_or_else(String::new, |it| place(saturated, it, new));
-    format!("{}{place}", rules.names.join(", "))
+/// One change of a body.
+#[derive(Clone, Default)]
+pub(crate) struct Change {
+    /// The rules that led to it, in order.
+    rules: Vec<String>,
+    /// The value that is made in another way.
+    value: Option<Value>,
+    /// The weights that it takes now.
+    weights: Vec<Value>,
+}
+
+impl Change {
+    /// From one term to another of its class.
+    fn new(saturated: &mut Saturated<'_>, old: Id, new: Id) -> Change {
+        let explanation = saturated.classes.explain_id_equivalence(old, new);
+        let mut rules = Rules::default();
+        rules.of_proof(&explanation.explanation_trees);
+        let facts = &saturated.classes.analysis;
+        let values = || facts.function.values();
+        let weight = |id: &Id| match facts.heads.of(saturated.classes.id_to_node(*id)) {
+            Head::Given(i) if facts.stored.get(*i) == Some(&true) => values().nth(*i),
+            _ => None,
+        };
+        let operands = &saturated.classes.id_to_node(new).operands;
+        let at = saturated.values.iter().position(|it| *it == Some(old));
+        Change {
+            rules: rules.names,
+            value: at.and_then(|it| values().nth(it)),
+            weights: operands.iter().filter_map(weight).collect(),
+        }
+    }
+
+    /// In words, where the values of the body are `values` of `function`.
+    pub(crate) fn told(&self, function: &Function, values: &[Value]) -> String {
+        let rules = self.rules.join(", ");
+        let Some(value) = self.value else { return rules };
+        let weights = self.weights.iter().filter_map(|it| weight(function, values[it.index()]));
+        let weights: Vec<String> = weights.collect();
+        let of =
+            if weights.is_empty() { String::new() } else { format!(" ({})", weights.join(", ")) };
+        format!("{rules} at {}{of}", made_by(function, values[value.index()]))
+    }
+}
+
+/// The parameter that a weight is, or is a layer of.
+fn weight(function: &Function, value: Value) -> Option<String> {
+    let bank = function.maker(value).map_or(value, |it| it.operands[0]);
+    function.as_param(bank).map(|it| it.name.to_string())
 }
 
 /// The rules of a proof, in the order that they are first used.
@@ -84,21 +123,6 @@ impl Rules {
             }
         }
     }
-}
-
-/// Where `value` stands, with the names of the weights that `term` takes.
-fn place(saturated: &Saturated<'_>, value: Value, term: Id) -> String {
-    let facts = &saturated.classes.analysis;
-    let weight = |id: &Id| match facts.heads.of(saturated.classes.id_to_node(*id)) {
-        Head::Given(i) if facts.stored.get(*i) == Some(&true) => {
-            facts.function.params.get(*i).map(|it| it.name.to_string())
-        }
-        _ => None,
-    };
-    let operands = &saturated.classes.id_to_node(term).operands;
-    let weights: Vec<String> = operands.iter().filter_map(weight).collect();
-    let of = if weights.is_empty() { String::new() } else { format!(" ({})", weights.join(", ")) };
-    format!(" at {}{of}", made_by(facts.function, value))
 }
 
 /// `value` with the op that makes it.

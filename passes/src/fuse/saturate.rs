@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use egg::{EGraph, Id};
-use ir::{Function, Node, Scope};
+use ir::{Node, Scope};
 
 use crate::rules::Rule;
 
@@ -11,6 +11,7 @@ use super::{
     application::apply,
     graph::{Classes, Facts, Graph},
     matching::{Instance, Strictness, find},
+    parts::Body,
     terms::{Head, Heads, Term},
 };
 
@@ -21,25 +22,24 @@ const MAX_ROUNDS: usize = 12;
 /// The most matches of one rule in one round.
 const MAX_MATCHES: usize = 2_000;
 
-/// A function as an e-graph, and what rules have added.
+/// A body as an e-graph, and what rules have added.
 pub(crate) struct Saturated<'a> {
     pub(crate) classes: Classes<'a>,
-    /// For each value of the function, its term.
+    /// For each value of the body, its term.
     pub(crate) values: Vec<Option<Id>>,
-    /// What the function gives.
+    /// What the body gives.
     pub(crate) root: Id,
     /// The limit that was reached, if one was.
     pub(crate) limit: Option<String>,
 }
 
-/// The e-graph of `function`, in which `stored` are the weights, with all that `rules` make of it.
-pub(crate) fn saturate<'a>(
-    scope: Scope<'a>,
-    function: &'a Function,
-    stored: Vec<bool>,
-    rules: &[&Rule],
-) -> Saturated<'a> {
-    let mut it = read(scope, function, stored);
+/// The e-graph of `body` with all that `rules` make of it.
+pub(crate) fn saturate<'a>(scope: Scope<'a>, body: &'a Body, rules: &[&Rule]) -> Saturated<'a> {
+    let mut it = read(scope, body);
+    if MAX_TERMS < it.classes.total_size() {
+        it.limit = Some(format!("{} terms from the start", it.classes.total_size()));
+        return it;
+    }
     let mut done = BTreeSet::new();
     let mut changed: BTreeSet<Id> = it.classes.classes().map(|it| it.id).collect();
     for _ in 0..MAX_ROUNDS {
@@ -154,8 +154,9 @@ impl Saturated<'_> {
     }
 }
 
-/// The e-graph of `function` as it is.
-fn read<'a>(scope: Scope<'a>, function: &'a Function, stored: Vec<bool>) -> Saturated<'a> {
+/// The e-graph of `body` as it is.
+fn read<'a>(scope: Scope<'a>, body: &'a Body) -> Saturated<'a> {
+    let (function, stored) = (&body.function, body.stored.clone());
     let facts = Facts { scope, function, stored, heads: Heads::default(), fault: None };
     let classes = EGraph::new(facts).with_explanations_enabled();
     let classes = classes.without_explanation_length_optimization();

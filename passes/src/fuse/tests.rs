@@ -130,7 +130,8 @@ fn what_was_not_derived_is_refused() {
     let stored = Stored::new(&module).values(&function.name);
     let rules = Rules::standard();
     let rules: Vec<&Rule> = rules.list.iter().collect();
-    let saturated = saturate(module.scope(), function, stored, &rules);
+    let parts = Parts::of(module.scope(), function, &stored);
+    let saturated = saturate(module.scope(), &parts.bodies[0], &rules);
     let bank = Bank::new(&saturated.classes);
     let (a, b) = (saturated.values[0].expect("x"), saturated.values[1].expect("gate"));
     assert!(!bank.follows(&[], a, b));

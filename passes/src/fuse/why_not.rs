@@ -9,6 +9,7 @@ use super::{
     graph::Graph,
     is_rewritten, log,
     matching::{Match, Strictness, find},
+    parts::{Parts, Run},
     saturate::{Saturated, saturate},
 };
 
@@ -32,15 +33,18 @@ pub fn why_not(module: &Module, rules: &Rules, rule: &Rule) -> Vec<NearMiss> {
     let stored = Stored::new(module);
     let functions = module.functions.iter().filter(|it| is_rewritten(it));
     let found = functions.flat_map(|function| {
-        let stored = stored.values(&function.name);
-        in_function(function, &saturate(module.scope(), function, stored, &all), rule)
+        let parts = Parts::of(module.scope(), function, &stored.values(&function.name));
+        let saturated: Vec<Saturated<'_>> =
+            parts.bodies.iter().map(|it| saturate(module.scope(), it, &all)).collect();
+        let misses = |run: &Run| in_run(function, run, &saturated[run.body], rule);
+        parts.runs.iter().flat_map(misses).collect::<Vec<_>>()
     });
     found.collect()
 }
 
-fn in_function(function: &Function, saturated: &Saturated<'_>, rule: &Rule) -> Vec<NearMiss> {
+fn in_run(function: &Function, run: &Run, saturated: &Saturated<'_>, rule: &Rule) -> Vec<NearMiss> {
     let mut found = Vec::new();
-    for (value, id) in function.values().zip(&saturated.values) {
+    for (&value, id) in run.values.iter().zip(&saturated.values) {
         let Some(id) = id else { continue };
         let class = saturated.classes.find(*id);
         let matches = find(&saturated.classes, &rule.pattern, class, Strictness::Lenient);
@@ -53,7 +57,7 @@ fn in_function(function: &Function, saturated: &Saturated<'_>, rule: &Rule) -> V
         found.push(NearMiss {
             function: function.name.clone(),
             place: log::made_by(function, value),
-            names: names(function, saturated, &best),
+            names: names(function, run, saturated, &best),
             failures,
         });
     }
@@ -61,10 +65,10 @@ fn in_function(function: &Function, saturated: &Saturated<'_>, rule: &Rule) -> V
 }
 
 /// What each variable stands for, by the names of the function.
-fn names(function: &Function, saturated: &Saturated<'_>, found: &Match) -> Vec<String> {
+fn names(function: &Function, run: &Run, saturated: &Saturated<'_>, found: &Match) -> Vec<String> {
     let name = |class| {
         let is_it = |id: &Option<egg::Id>| id.is_some_and(|it| saturated.classes.find(it) == class);
-        let value = function.values().zip(&saturated.values).find(|(_, id)| is_it(id))?.0;
+        let value = *run.values.iter().zip(&saturated.values).find(|(_, id)| is_it(id))?.0;
         let param = function.as_param(value).map(|it| format!("%{}", it.name));
         Some(param.unwrap_or_else(|| log::made_by(function, value)))
     };

@@ -112,7 +112,9 @@ pub(super) fn text(report: &Value) -> String {
     }
     let candidates = report["candidates"].as_array().map_or(&[][..], Vec::as_slice);
     for it in candidates.iter().filter(|it| !it["kl"].is_null()) {
-        let _ = writeln!(text, "tried            {} KL {}", it["sizes"], it["kl"]);
+        let (sizes, n, kl) = (&it["sizes"], &it["parameters"], &it["kl"]);
+        let skipped = &it["skipped_layers"];
+        let _ = writeln!(text, "tried            {sizes} without {skipped}: {n}, KL {kl}");
     }
     text
 }

@@ -6,7 +6,7 @@ use ir::storage::{Encoding, encode, small::E2M1, small::E4M3};
 
 /// What may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mistake {
+pub(super) enum Mistake {
     None,
     NibblesSwapped,
     ScaleInverted,
@@ -24,7 +24,7 @@ enum Mistake {
 
 use Mistake::*;
 
-const MISTAKES: [Mistake; 12] = [
+pub(super) const MISTAKES: [Mistake; 12] = [
     NibblesSwapped,
     ScaleInverted,
     BlocksOfColumns,
