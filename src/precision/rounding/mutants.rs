@@ -86,16 +86,14 @@ fn rounded(moments: &Moments, encoding: Encoding, values: &[f32], mistake: Mista
     let row = bytes.len() / (values.len() / n);
     let mut errors = vec![0.0f32; n];
     for (bytes, values) in bytes.chunks_mut(row).zip(values.chunks(n)) {
-        if mistake != ErrorsOfTheRowBefore {
-            errors.fill(0.0);
-        }
+        let before = errors.clone();
         for k in 0..n {
             let share = |j: usize| match mistake {
                 NothingFed => 0.0,
                 _ => u[j][k] as f32,
             };
-            let others = if mistake == ErrorsOfTheRowBefore { 0..n } else { 0..k };
-            let fed = others.fold(0.0, |sum, j| sum + share(j) * errors[j]);
+            let own = if mistake == ErrorsOfTheRowBefore { &before } else { &errors };
+            let fed = (0..k).fold(0.0, |sum, j| sum + share(j) * own[j]);
             let fed = if mistake == ErrorsTakenAway { -fed } else { fed };
             let wanted = values[order[k]];
             let found = put(encoding.dtype, bytes, order[k], wanted + fed).expect("codes");
