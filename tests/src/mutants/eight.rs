@@ -97,7 +97,7 @@ fn code(kind: Small, value: f32, mistake: Mistake) -> u8 {
     let normal = if kind == E4M3 { 8 } else { 4 };
     let code = match mistake {
         InfiniteBeyondTheLargest if most < size => Some(0x7f),
-        Truncated => codes.filter(below).last(),
+        Truncated => codes.rev().find(below),
         _ => codes.min_by(better),
     };
     let code = code.unwrap_or(0);
