@@ -9,7 +9,7 @@ use std::{
 
 /// Where the headers of CUDA are, which the kernels include: the shim gets its types of 8 and 16
 /// bits from them.
-fn cuda_headers() -> Option<PathBuf> {
+pub(crate) fn cuda_headers() -> Option<PathBuf> {
     let named = ["CUDA_HOME", "CUDA_PATH"].map(env::var_os).into_iter().flatten();
     let folders = named.map(PathBuf::from).chain(["/usr/local/cuda".into(), "/opt/cuda".into()]);
     folders.map(|it| it.join("include")).find(|it| it.join("cuda_fp8.h").is_file())
@@ -40,7 +40,7 @@ fn gather(root: &Path, to: &Path) {
 }
 
 /// Runs a command, and panics with what it says where it fails.
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().expect("the command starts");
     let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
     assert!(output.status.success(), "{command:?}\n{}", said.concat());

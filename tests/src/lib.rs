@@ -7,6 +7,8 @@ mod catalog;
 #[cfg(test)]
 mod cuda;
 #[cfg(test)]
+mod device;
+#[cfg(test)]
 mod fusion;
 #[cfg(test)]
 mod fuzz;

@@ -54,34 +54,33 @@ pub(crate) fn spec(name: &str) -> Spec {
 
 impl Fixture {
     fn compile(path: PathBuf) -> Fixture {
-        Fixture::with_cache(path, DType::F32)
+        // Contracts are checked by the tests of the pipeline.
+        Fixture::with(path, &Options { check: false, ..Options::default() })
     }
 
-    /// The fixture compiled with keys and values of type `cache`.
-    fn with_cache(path: PathBuf, cache: DType) -> Fixture {
+    /// The fixture compiled in another way.
+    pub(crate) fn with(path: PathBuf, options: &Options) -> Fixture {
         let spec = spec(path.to_str().expect("a readable name"));
         let compiled = spec.compile().unwrap_or_else(|why| panic!("{why}"));
-        // Contracts are checked by the tests of the pipeline.
-        let options = Options { check: false, cache, ..Options::default() };
-        let lowered = treen::lower(compiled.module, &options, &mut |_| {});
+        let lowered = treen::lower(compiled.module, options, &mut |_| {});
         let lowered = lowered.unwrap_or_else(|why| panic!("{why}"));
         let checkpoint = Checkpoint::open(&path).expect("a checkpoint");
         Fixture { path, checkpoint, maps: compiled.weights, lowered }
     }
 
-    fn golden(&self) -> Golden {
+    pub(crate) fn golden(&self) -> Golden {
         let folder = self.path.with_extension("");
         Golden::read(&folder.join("golden.safetensors")).expect("a golden file")
     }
 
     /// The program in memory.
-    fn bind(&mut self) -> Compiled {
+    pub(crate) fn bind(&mut self) -> Compiled {
         let pages = treen::bind(&mut self.lowered, &self.maps, &self.checkpoint);
-        self.with(pages.unwrap_or_else(|why| panic!("{why}")))
+        self.given(pages.unwrap_or_else(|why| panic!("{why}")))
     }
 
     /// The program with these weights.
-    fn with(&self, pages: Pages) -> Compiled {
+    fn given(&self, pages: Pages) -> Compiled {
         let weights = Arc::new(pages);
         let program = self.lowered.program.clone();
         Compiled::Memory { manifest: Manifest { program, ..Manifest::default() }, weights }
@@ -89,8 +88,12 @@ impl Fixture {
 }
 
 fn agree(what: &str, model: &mut dyn Model, golden: &Golden) {
+    agree_within(TOLERANCE, what, model, golden);
+}
+
+pub(crate) fn agree_within(tolerance: f32, what: &str, model: &mut dyn Model, golden: &Golden) {
     let agreement = runtime::verify::verify(model, golden).expect("a model that runs");
-    assert!(agreement.within(TOLERANCE.into()), "{what}:\n{agreement}");
+    assert!(agreement.within(tolerance.into()), "{what}:\n{agreement}");
 }
 
 /// The outputs after each token of text `i`, read `chunk` tokens at a time, or at once by a model
@@ -136,7 +139,7 @@ fn random_weights_are_the_same_to_the_reference() {
         let reference = ReferenceModel::random(&fixture.lowered, &random);
         let mut reference = reference.unwrap_or_else(|why| panic!("{why}"));
         let pages = random.bind(&mut fixture.lowered).unwrap_or_else(|why| panic!("{why}"));
-        let mut session = fixture.with(pages).session(Some(2), None).expect("a session");
+        let mut session = fixture.given(pages).session(Some(2), None).expect("a session");
         let text = &golden.texts[0];
         if let Some(source) = golden.sources.first() {
             reference.read_source(source).expect("something to encode");
@@ -211,7 +214,8 @@ fn sequences_beside_each_other_are_apart() {
 fn narrow_keys_and_values_are_near() {
     for path in folders() {
         let [wide, f16, bf16] = [DType::F32, DType::F16, DType::BF16].map(|cache| {
-            let mut fixture = Fixture::with_cache(path.clone(), cache);
+            let options = Options { check: false, cache, ..Options::default() };
+            let mut fixture = Fixture::with(path.clone(), &options);
             let golden = fixture.golden();
             let mut session = fixture.bind().session(Some(2), None).expect("a session");
             let texts = 0..golden.texts.len();

@@ -169,6 +169,11 @@ T __ldcg(const T* p) {
   return *p;
 }
 
+template <class T>
+T __ldcs(const T* p) {
+  return *p;
+}
+
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
@@ -183,4 +188,5 @@ inline int __float_as_int(float f) {
   return i;
 }
 inline float __uint_as_float(unsigned i) { return __int_as_float(int(i)); }
+inline int __float2int_rz(float x) { return int(x); }
 inline unsigned __float_as_uint(float f) { return unsigned(__float_as_int(f)); }

@@ -1,0 +1,241 @@
+// The driver, in the place of NVIDIA's, for machines without a GPU: device memory is memory, and
+// kernels run on the shim. What is enqueued runs no sooner than somebody waits for it, so that who
+// forgets to wait reads nothing; fresh memory is poisoned; sizes are checked as a device would.
+#include <cuda.h>
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "shim.h"
+
+namespace {
+
+constexpr unsigned MOST_THREADS = 1024, USUAL_SHARED = 48 << 10, MOST_SHARED = 227 << 10;
+
+using Work = std::vector<std::function<void()>>;
+
+struct Kernel {
+  std::function<void()>* (*bind)(void**);
+  unsigned shared = USUAL_SHARED;
+};
+
+Work queue;
+Work* recording = nullptr;
+std::map<CUdeviceptr, size_t> allocated;
+int context;
+
+void enqueue(std::function<void()> work) { (recording ? *recording : queue).push_back(work); }
+
+// Whether all of `bytes` at `address` were allocated at once.
+bool is_there(CUdeviceptr address, size_t bytes) {
+  auto after = allocated.upper_bound(address);
+  if (after == allocated.begin()) return false;
+  const auto& [first, size] = *--after;
+  return address + bytes <= first + size;
+}
+
+CUresult done() { return CUDA_SUCCESS; }
+
+}  // namespace
+
+extern "C" {
+
+CUresult cuInit(unsigned) { return done(); }
+
+CUresult cuDeviceGet(CUdevice* device, int ordinal) {
+  *device = 0;
+  return ordinal == 0 ? done() : CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult cuDeviceGetName(char* name, int size, CUdevice) {
+  snprintf(name, size, "a CPU in the place of a GPU");
+  return done();
+}
+
+// Ampere's: the shim has what a GPU of any architecture does.
+CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute which, CUdevice) {
+  switch (which) {
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = 8; break;
+    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 4; break;
+    default: *value = 0;
+  }
+  return done();
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext* it, CUdevice) {
+  *it = (CUcontext)&context;
+  return done();
+}
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice) { return done(); }
+CUresult cuCtxSetCurrent(CUcontext) { return done(); }
+CUresult cuCtxGetCurrent(CUcontext* it) {
+  *it = (CUcontext)&context;
+  return done();
+}
+
+CUresult cuMemGetInfo_v2(size_t* free, size_t* all) {
+  *free = *all = size_t(1) << 32;
+  return done();
+}
+
+CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
+  void* memory = bytes ? aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr;
+  if (!memory) return bytes ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
+  memset(memory, 0xff, bytes);
+  *address = (CUdeviceptr)memory;
+  allocated[*address] = bytes;
+  return done();
+}
+
+CUresult cuMemFree_v2(CUdeviceptr address) {
+  if (!allocated.erase(address)) return CUDA_ERROR_INVALID_VALUE;
+  free((void*)address);
+  return done();
+}
+
+CUresult cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+  *memory = malloc(bytes);
+  memset(*memory, 0xff, bytes);
+  return done();
+}
+CUresult cuMemFreeHost(void* memory) {
+  free(memory);
+  return done();
+}
+
+CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream) {
+  if (!is_there(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  enqueue([=] { memset((void*)to, value, bytes); });
+  return done();
+}
+
+CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream) {
+  if (!is_there(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  enqueue([=] { memcpy((void*)to, from, bytes); });
+  return done();
+}
+CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void* from, size_t bytes) {
+  if (!is_there(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  memcpy((void*)to, from, bytes);
+  return done();
+}
+CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream) {
+  if (!is_there(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  enqueue([=] { memcpy(to, (void*)from, bytes); });
+  return done();
+}
+CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream) {
+  if (!is_there(from, bytes) || !is_there(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  enqueue([=] { memmove((void*)to, (void*)from, bytes); });
+  return done();
+}
+
+CUresult cuStreamCreate(CUstream* stream, unsigned) {
+  *stream = (CUstream)&queue;
+  return done();
+}
+CUresult cuStreamDestroy_v2(CUstream) { return done(); }
+
+CUresult cuStreamSynchronize(CUstream) {
+  if (recording) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  Work work;
+  work.swap(queue);
+  for (auto& it : work) it();
+  return done();
+}
+CUresult cuCtxSynchronize() { return cuStreamSynchronize(nullptr); }
+
+CUresult cuStreamBeginCapture_v2(CUstream, CUstreamCaptureMode) {
+  if (recording) return CUDA_ERROR_ILLEGAL_STATE;
+  recording = new Work;
+  return done();
+}
+CUresult cuStreamEndCapture(CUstream, CUgraph* graph) {
+  if (!recording) return CUDA_ERROR_ILLEGAL_STATE;
+  *graph = (CUgraph)recording;
+  recording = nullptr;
+  return done();
+}
+CUresult cuGraphInstantiateWithFlags(CUgraphExec* exec, CUgraph graph, unsigned long long) {
+  *exec = (CUgraphExec) new Work(*(Work*)graph);
+  return done();
+}
+CUresult cuGraphDestroy(CUgraph graph) {
+  delete (Work*)graph;
+  return done();
+}
+CUresult cuGraphLaunch(CUgraphExec exec, CUstream) {
+  const Work work = *(Work*)exec;
+  queue.insert(queue.end(), work.begin(), work.end());
+  return done();
+}
+CUresult cuGraphExecDestroy(CUgraphExec exec) {
+  delete (Work*)exec;
+  return done();
+}
+
+// An image is its length and a library of g++.
+CUresult cuModuleLoadData(CUmodule* module, const void* image) {
+  size_t bytes;
+  memcpy(&bytes, image, sizeof bytes);
+  char path[] = "/tmp/treen-image-XXXXXX";
+  const int file = mkstemp(path);
+  const bool written =
+      file >= 0 && write(file, (const char*)image + sizeof bytes, bytes) == ssize_t(bytes);
+  if (file >= 0) close(file);
+  *module = written ? (CUmodule)dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+  if (!*module) fprintf(stderr, "%s\n", dlerror());
+  unlink(path);
+  return *module ? done() : CUDA_ERROR_INVALID_IMAGE;
+}
+
+CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
+  const auto bind = (std::function<void()>* (*)(void**))dlsym((void*)module, "shim_bind");
+  if (!bind || std::string(name) != "run") return CUDA_ERROR_NOT_FOUND;
+  *function = (CUfunction) new Kernel{bind};
+  return done();
+}
+
+CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute which, int value) {
+  if (which == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
+    if (value < 0 || unsigned(value) > MOST_SHARED) return CUDA_ERROR_INVALID_VALUE;
+    ((Kernel*)function)->shared = value;
+  }
+  return done();
+}
+
+CUresult cuTensorMapEncodeTiled(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*,
+                                const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
+                                const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+  return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** arguments,
+                          void**) {
+  const CUlaunchConfig& c = *config;
+  const dim3 grid(c.gridDimX, c.gridDimY, c.gridDimZ), size(c.blockDimX, c.blockDimY, c.blockDimZ);
+  const auto* kernel = (const Kernel*)function;
+  const unsigned threads = size.x * size.y * size.z, shared = c.sharedMemBytes;
+  const bool some = grid.x && grid.y && grid.z && threads && grid.y < 65536 && grid.z < 65536;
+  if (!some || threads > MOST_THREADS || shared > kernel->shared) return CUDA_ERROR_INVALID_VALUE;
+  const std::unique_ptr<std::function<void()>> bound(kernel->bind(arguments));
+  const std::function<void()> run = *bound;
+  enqueue([=] { shim::launch(grid, size, shared, run); });
+  return done();
+}
+
+CUresult cuGetErrorString(CUresult error, const char** text) {
+  *text = error == CUDA_ERROR_OUT_OF_MEMORY ? "out of memory" : "refused by the stand-in driver";
+  return done();
+}
+CUresult cuGetErrorName(CUresult, const char** text) {
+  *text = "error";
+  return done();
+}
+
+}  // extern "C"
