@@ -68,6 +68,20 @@ pub fn bind(
     maps: &[WeightMap],
     checkpoint: &Checkpoint,
 ) -> Result<Pages, Error> {
+    let wanted = wanted(lowered, maps, checkpoint)?;
+    pack_all(lowered, &wanted, &Loader { checkpoint })
+}
+
+/// Every weight of `lowered`, and the tensors it is read from.
+///
+/// # Errors
+///
+/// As [`bind`].
+pub(crate) fn wanted(
+    lowered: &Lowered,
+    maps: &[WeightMap],
+    checkpoint: &Checkpoint,
+) -> Result<Vec<Wanted<TensorSource>>, Error> {
     let map = map_for(maps, checkpoint)?;
     let loader = Loader { checkpoint };
     check(&lowered.module, map, &loader)?;
@@ -78,7 +92,7 @@ pub fn bind(
             wanted.push(Wanted { slot: bank.first as usize + layer, part });
         }
     }
-    pack_all(lowered, &wanted, &loader)
+    Ok(wanted)
 }
 
 /// Where a layer of a bank comes from.
@@ -225,7 +239,7 @@ fn fixed_shape(module: &Module, ty: &Type) -> Option<Vec<usize>> {
 
 /// Completes the slots: formats, sizes and places. Equal weights share a place. Which of `wanted`
 /// are to be written, and how many bytes there are.
-fn lay_out<S: Supply>(
+pub(crate) fn lay_out<S: Supply>(
     lowered: &mut Lowered,
     wanted: &[Wanted<S::Part>],
     supply: &S,

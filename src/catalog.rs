@@ -174,14 +174,13 @@ fn file_error(path: &Path, error: &io::Error) -> Error {
 }
 
 /// `$TREEN_CACHE`, or `treen` in the user's cache folder.
-fn cache_folder() -> Result<PathBuf, Error> {
+pub(crate) fn cache_folder() -> Result<PathBuf, Error> {
     let folder = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
     folder("TREEN_CACHE")
         .or_else(|| folder("XDG_CACHE_HOME").map(|it| it.join("treen")))
         .or_else(|| folder("HOME").map(|it| it.join(".cache/treen")))
         .ok_or_else(|| {
-            Error::new("C0102", "there is no folder to keep fetched models in")
-                .help("set TREEN_CACHE")
+            Error::new("C0102", "there is no folder to keep files in").help("set TREEN_CACHE")
         })
 }
 

@@ -120,9 +120,11 @@ struct ModelArgs {
     /// A file with more rules for `fuse`
     #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
     rules: rules::RulesArg,
-    /// How keys and values are stored: 16 bits take half the memory and round them
-    #[arg(long, value_name = "TYPE", default_value = "f32", conflicts_with = "passes")]
-    cache: CacheType,
+    /// How keys and values are stored: 16 bits take half the memory and round them. Without it, as
+    /// most weights are, but in 16 bits where those have fewer; where a model is compared with
+    /// golden outputs, in `f32`
+    #[arg(long, value_name = "TYPE", conflicts_with = "passes")]
+    cache: Option<CacheType>,
     /// What runs the model: `cpu`, or `cuda` with the architectures to make code for
     #[arg(long, value_name = "cpu|cuda[:sm_90a,..]", default_value = "cpu")]
     target: TargetArg,
@@ -251,9 +253,15 @@ impl ModelArgs {
         treen::slices::slice(spec, compiled, &choice, &ranking.orders)
     }
 
+    /// How the model with these weights is compiled.
+    fn options_for(&self, weights: &Weights, options: Options) -> Options {
+        Options { cache: self.cache.map_or_else(|| weights.cache(), CacheType::dtype), ..options }
+    }
+
+    /// How a model is compiled, whatever its weights.
     fn options(&self) -> Options {
         let (passes, check) = (self.passes.clone(), !self.no_check);
-        let (cache, limit) = (self.cache.dtype(), self.bisect_limit);
+        let (cache, limit) = (self.cache.map_or(DType::F32, CacheType::dtype), self.bisect_limit);
         let (target, architectures) = match &self.target {
             TargetArg::Cpu => (Target::Cpu, Vec::new()),
             TargetArg::Cuda(named) => (Target::Cuda, named.clone()),

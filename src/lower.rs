@@ -7,7 +7,7 @@ use ir::{Axes, Axis, DType, Extent, Module, Name, Op, Role, StepAxes};
 use passes::{Formats, Fuse, Inline, Manager, Pass, Pipeline, Record, Step, Widths, rules::Rules};
 use runtime::{Program, Target};
 
-use crate::{Cover, Error, costs, precision::Rounded};
+use crate::{Cover, Error, catalog::cache_folder, costs, precision::Rounded};
 
 /// The passes that lead to the CPU, in order.
 pub const DEFAULT_PIPELINE: &str =
@@ -176,11 +176,25 @@ impl Lowered {
         program.map(Some).map_err(|why| Error::new("C0201", why))
     }
 
+    /// What the kernels for a GPU take of it, as a table.
+    ///
+    /// # Errors
+    ///
+    /// What no kernel can do, or can not be compiled.
+    pub fn resources(&self) -> Result<String, Error> {
+        let Some(program) = self.kernels()? else { return Ok(String::new()) };
+        let architectures = self.gpu.as_ref().map_or(&[][..], |it| &it.architectures);
+        program.resources(architectures).map_err(|why| Error::new("C0206", why))
+    }
+
     /// Compiles what depends on the formats of weights.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         let Some(mut program) = self.kernels()? else { return Ok(()) };
         let architectures = self.gpu.as_ref().map_or(&[][..], |it| &it.architectures);
-        program.compile(architectures).map_err(|why| Error::new("C0206", why))?;
+        let folder = cache_folder().ok().map(|it| it.join("kernels"));
+        program
+            .compile(architectures, folder.as_deref())
+            .map_err(|why| Error::new("C0206", why))?;
         self.program.code = program.to_bytes();
         Ok(())
     }

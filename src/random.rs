@@ -46,13 +46,7 @@ impl Random {
     ///
     /// When there is no memory for them.
     pub fn bind(&self, lowered: &mut Lowered) -> Result<Pages, Error> {
-        let mut wanted = Vec::new();
-        for bank in &lowered.plan.banks {
-            for layer in 0..bank.layers {
-                let part = part(&lowered.module, bank, layer)?;
-                wanted.push(Wanted { slot: (bank.first + layer) as usize, part });
-            }
-        }
+        let wanted = wanted(lowered)?;
         pack_all(lowered, &wanted, self)
     }
 
@@ -96,6 +90,18 @@ impl Random {
         (part.first..part.first + part.n as u64)
             .map(move |i| half::bf16::from_f32(law.draw(mixed(key.wrapping_add(i)))))
     }
+}
+
+/// Every weight of `lowered`, and what it is made up from.
+pub(crate) fn wanted(lowered: &Lowered) -> Result<Vec<Wanted<Part>>, Error> {
+    let mut wanted = Vec::new();
+    for bank in &lowered.plan.banks {
+        for layer in 0..bank.layers {
+            let part = part(&lowered.module, bank, layer)?;
+            wanted.push(Wanted { slot: (bank.first + layer) as usize, part });
+        }
+    }
+    Ok(wanted)
 }
 
 impl Supply for Random {

@@ -49,6 +49,8 @@ enum Emit {
     Plan,
     /// The kernels for a GPU
     Cuda,
+    /// What the kernels for a GPU take of it: registers, memory
+    Resources,
 }
 
 impl BuildArgs {
@@ -67,7 +69,12 @@ impl BuildArgs {
         let mut report = Report::new(&compiled.module);
         let assignment = self.model.precision.assign(&self.model)?;
         let options = assignment.clone().unwrap_or_default().options(self.model.options());
-        let options = Options { widths, ..options };
+        // Without weights there are stages to look at.
+        let weights = self.model.open_weights(&spec);
+        let options = match &weights {
+            Ok(weights) => self.model.options_for(weights, Options { widths, ..options }),
+            Err(_) => Options { widths, ..options },
+        };
         let lowered = treen::lower(compiled.module, &options, &mut |step| {
             shown += &opt::print_after(self.print_after.as_deref(), step);
             if self.report.is_some() {
@@ -88,18 +95,22 @@ impl BuildArgs {
         match self.emit {
             Some(Emit::Lowered) => return self.print(out, &lowered.module),
             Some(Emit::Plan) => return self.print(out, &lowered.plan),
-            Some(Emit::Tn | Emit::Graph | Emit::Cuda) => {}
+            Some(Emit::Tn | Emit::Graph | Emit::Cuda | Emit::Resources) => {}
             None if self.report.is_some() && !self.binds(&spec) => return Ok(()),
             None => {}
         }
-        let weights = self.model.open_weights(&spec)?;
+        let weights = weights?;
         let output = self.output.clone().unwrap_or_else(|| lowered.program.name.clone().into());
         let (maps, tokenizer) = (compiled.weights, compiled.tokenizer);
         let mut unbound = Unbound { spec, lowered, maps, weights, tokenizer };
-        let pages = unbound.pack()?;
-        if let Some(Emit::Cuda) = self.emit {
-            return self.print(out, &unbound.lowered.kernels()?.unwrap_or_default());
+        if let Some(Emit::Cuda | Emit::Resources) = self.emit {
+            unbound.weights.lay_out(&mut unbound.lowered, &unbound.maps)?;
+            return match self.emit {
+                Some(Emit::Resources) => self.print(out, &unbound.lowered.resources()?),
+                _ => self.print(out, &unbound.lowered.kernels()?.unwrap_or_default()),
+            };
         }
+        let pages = unbound.pack()?;
         if let Some(path) = &self.report {
             report.finish(&unbound.lowered, assignment.as_ref());
             write_report(path, &report)?;
@@ -145,8 +156,9 @@ impl Unbound {
         super::progress("compiling");
         let compiled = spec.compile()?;
         let sliced = args.cut(spec, compiled)?;
-        let options = Options { widths: sliced.widths.clone(), ..options };
         let weights = args.open_weights(&sliced.spec)?;
+        let options = Options { widths: sliced.widths.clone(), ..options };
+        let options = args.options_for(&weights, options);
         Unbound::of(sliced, &options, weights)
     }
 
@@ -160,8 +172,11 @@ impl Unbound {
     /// The model in memory, ready to run.
     pub(super) fn bind(mut self) -> Result<Compiled, Error> {
         super::progress("packing weights");
+        runtime::give_back();
         let weights = Arc::new(self.pack()?);
-        Ok(Compiled::Memory { manifest: self.manifest()?, weights })
+        let compiled = Compiled::Memory { manifest: self.manifest()?, weights };
+        runtime::give_back();
+        Ok(compiled)
     }
 
     /// The model as a file that runs itself.

@@ -1,17 +1,21 @@
 //! What GPUs are given to run: every launch has a form that takes any number of rows on any
-//! architecture, whatever weights are stored in; and every kernel compiles, where NVRTC is there.
+//! architecture, whatever weights are stored in; and every kernel compiles, where NVRTC is there,
+//! to the instructions that it was written for.
 
-use ::cuda::{Compiler, Form, GpuProgram, Step};
+use ::cuda::{ARCHITECTURES, Compiler, Form, GpuProgram, Step};
 use ir::DType;
 use runtime::Target;
-use treen::{Lowered, Options};
+use treen::{Lowered, Options, Spec};
 
-use crate::models::{folders, spec};
+use crate::models::folders;
 
-fn lower(folder: &str) -> Lowered {
-    let module = spec(folder).compile().unwrap_or_else(|why| panic!("{why}")).module;
+/// A model for GPUs, with `settings` in its spec.
+fn lower(name: &str, settings: &[&str]) -> Lowered {
+    let settings: Vec<String> = settings.iter().map(|it| (*it).to_owned()).collect();
+    let spec = Spec::open(name, &settings, &mut |_| {}).unwrap_or_else(|why| panic!("{why}"));
+    let module = spec.compile().unwrap_or_else(|why| panic!("{why}")).module;
     let options = Options { target: Target::Cuda, check: false, ..Options::default() };
-    treen::lower(module, &options, &mut |_| {}).unwrap_or_else(|why| panic!("{folder}: {why}"))
+    treen::lower(module, &options, &mut |_| {}).unwrap_or_else(|why| panic!("{name}: {why}"))
 }
 
 /// The kernels where the weights of products are stored as `dtype`.
@@ -38,7 +42,7 @@ fn collect<'a>(steps: &'a [Step], found: &mut Vec<&'a Vec<Form>>) {
 fn every_launch_takes_any_number_of_rows() {
     for folder in folders() {
         let folder = folder.to_str().expect("a readable name");
-        let mut lowered = lower(folder);
+        let mut lowered = lower(folder, &[]);
         for dtype in [DType::F32, DType::BF16, DType::Q8_0, DType::F8E4M3, DType::NvFp4] {
             let program = program(&mut lowered, dtype);
             let mut found = Vec::new();
@@ -73,29 +77,61 @@ fn decoders_read_batches() {
 
 #[test]
 fn equal_layers_share_their_kernels() {
-    let kernels = |layers: &str| {
-        let set = [format!("L={layers}")];
-        let spec = treen::Spec::open("llama3-8b", &set, &mut |_| {}).expect("a model");
-        let module = spec.compile().expect("a module").module;
-        let options = Options { target: Target::Cuda, check: false, ..Options::default() };
-        let mut lowered = treen::lower(module, &options, &mut |_| {}).expect("a plan");
-        program(&mut lowered, DType::BF16).kernels
-    };
-    assert_eq!(kernels("2"), kernels("32"));
+    let kernels = |layers: &str| program(&mut lower("llama3-8b", &[layers]), DType::BF16).kernels;
+    assert_eq!(kernels("L=2"), kernels("L=32"));
+}
+
+/// Instructions without which a kernel that includes a header would be right and slow.
+const INSTRUCTIONS: &[(&str, &[&str])] = &[
+    ("gemm.cuh", &["wgmma.mma_async", "cp.async.bulk.tensor"]),
+    ("attention_hopper.cuh", &["wgmma.mma_async", "cp.async.bulk.tensor"]),
+    ("gemm_small.cuh", &["mma.sync", "ldmatrix"]),
+    ("attention_prompt.cuh", &["mma.sync"]),
+    ("ssd_prompt.cuh", &["mma.sync"]),
+    ("skinny.cuh", &["mma.sync"]),
+];
+
+/// Bytes that a thread may write to memory for want of registers: no inner loop does with so few.
+const SPILLED: u32 = 128;
+
+/// Registers of a multiprocessor, which one block must find room in.
+const REGISTERS: u32 = 1 << 16;
+
+/// Compiles `program`, and looks at what became of each kernel.
+fn check(what: &str, program: &GpuProgram, architectures: &[&str]) {
+    let architectures: Vec<String> = architectures.iter().map(|it| (*it).to_owned()).collect();
+    let images = program.images(&architectures).unwrap_or_else(|why| panic!("{what}: {why}"));
+    for (kernel, images) in program.kernels.iter().zip(images) {
+        assert!(images.iter().any(Option::is_some), "{what}: {} is for nothing", kernel.name);
+        for (architecture, image) in architectures.iter().zip(images) {
+            let Some(image) = image else { continue };
+            let what = format!("{what}, {architecture}: {}\n{}", kernel.name, kernel.source);
+            assert!(image.resources.spilled <= SPILLED, "{what}");
+            let registers = image.resources.registers;
+            assert!(0 < registers && registers * kernel.threads <= REGISTERS, "{what}");
+            for (header, instructions) in INSTRUCTIONS {
+                let wanted = kernel.source.contains(&format!("\"{header}\""));
+                let missing = instructions.iter().find(|it| !image.ptx.contains(**it));
+                assert!(!wanted || missing.is_none(), "no {missing:?}: {what}");
+            }
+        }
+    }
 }
 
 #[test]
 #[expect(clippy::print_stderr, reason = "says why nothing is tested")]
-fn kernels_compile_for_two_architectures() {
+fn kernels_compile_to_what_they_should() {
     if let Err(why) = Compiler::find() {
         eprintln!("not compiled: {why}");
         return;
     }
     for folder in ["fixtures/llama-tied", "fixtures/nemotron_h", "fixtures/t5"] {
-        let mut program = program(&mut lower(folder), DType::BF16);
-        let architectures = ["sm_80".to_owned(), "sm_90a".to_owned()];
-        program.compile(&architectures).unwrap_or_else(|why| panic!("{folder}: {why}"));
-        let images = program.kernels.iter().map(|it| it.images.iter().filter(|it| !it.is_empty()));
-        assert!(images.into_iter().all(|it| 0 < it.count()));
+        check(folder, &program(&mut lower(folder, &[]), DType::BF16), &ARCHITECTURES);
     }
+    // Their widths are the true ones.
+    let qwen3 = &mut lower("qwen3-8b", &["L=1", "V=2048"]);
+    check("qwen3-8b", &program(qwen3, DType::BF16), &["sm_90a"]);
+    check("qwen3-8b in NVFP4", &program(qwen3, DType::NvFp4), &["sm_90a"]);
+    let nano2 = &mut lower("nano2-9b", &["pattern=M-*-", "V=2048"]);
+    check("nano2-9b", &program(nano2, DType::BF16), &["sm_90a"]);
 }

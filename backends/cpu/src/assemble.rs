@@ -6,30 +6,43 @@ use cranelift_codegen::{
     control::ControlPlane,
     entity::PrimaryMap,
     ir::{ExternalName, Function as Clif, UserExternalName, UserExternalNameRef},
-    isa::{self, OwnedTargetIsa},
+    isa::{self, OwnedTargetIsa, TargetIsa},
     settings::{self, Configurable},
 };
+use runtime::Level;
 
 /// Functions begin at multiples of this many bytes.
-const ALIGN: usize = 64;
+pub(crate) const ALIGN: usize = 64;
 
-/// The processor that code is made for: x86-64 with SSE4.2, which every machine has that this
-/// backend runs on. Wider vectors are the kernels' business.
+/// The processors that code is made for at `level`. Wider vectors are the kernels' business.
 ///
 /// # Errors
 ///
 /// Never on a sound build of Cranelift.
-pub(crate) fn target() -> Result<OwnedTargetIsa, String> {
+pub(crate) fn target(level: Level) -> Result<OwnedTargetIsa, String> {
     let mut flags = settings::builder();
     let fixed = [("opt_level", "speed"), ("is_pic", "true"), ("enable_probestack", "false")];
     for (name, value) in fixed {
         flags.set(name, value).map_err(|it| it.to_string())?;
     }
     let mut isa = isa::lookup_by_name("x86_64-unknown-linux-gnu").map_err(|it| it.to_string())?;
-    for feature in ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"] {
+    let features: &[&str] = match level {
+        Level::V2 => &[],
+        Level::V3 => &["has_avx", "has_avx2", "has_bmi1", "has_bmi2", "has_lzcnt", FUSED],
+    };
+    let common = ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
+    for feature in common.iter().chain(features) {
         isa.enable(feature).map_err(|it| it.to_string())?;
     }
     isa.finish(settings::Flags::new(flags)).map_err(|it| it.to_string())
+}
+
+/// Cranelift's name for the instructions that multiply and add.
+const FUSED: &str = "has_fma";
+
+/// Whether `isa` has them.
+pub(crate) fn multiplies_and_adds(isa: &dyn TargetIsa) -> bool {
+    isa.isa_flags().iter().any(|it| it.name == FUSED && it.as_bool() == Some(true))
 }
 
 /// Code and where its last function begins.

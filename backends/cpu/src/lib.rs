@@ -2,7 +2,7 @@
 //!
 //! [`kernels::cover`] has chosen kernels and the passes have grouped the rest into loops. Here the
 //! plan is made ([`plan`]), memory and barriers are decided, and Cranelift turns the loops and the
-//! plan itself into machine code that needs no linking.
+//! plan itself into machine code that needs no linking, once for every level of processors.
 
 mod assemble;
 mod barriers;
@@ -10,9 +10,14 @@ mod extent;
 mod host;
 mod loops;
 
+use std::collections::BTreeMap;
+
+use cranelift_codegen::isa::OwnedTargetIsa;
 use ir::{Function, Module, Name, StepAxes};
 use plan::{Plan, Word};
-use runtime::Program;
+use runtime::{Entry, Level, Program};
+
+use loops::LoopCode;
 
 /// A compiled module.
 pub struct Compiled {
@@ -29,30 +34,36 @@ pub struct Compiled {
 ///
 /// What this backend can not run, in a sentence.
 pub fn compile(module: &Module, axes: &StepAxes) -> Result<Compiled, String> {
-    let isa = assemble::target()?;
-    let mut codes: Vec<(Name, loops::LoopCode)> = Vec::new();
+    let targets = Level::ALL.map(|level| assemble::target(level).map(|isa| (level, isa)));
+    let targets = targets.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut codes: BTreeMap<Name, Vec<LoopCode>> = BTreeMap::new();
     let mut plan = plan::plan(module, &mut |module: &Module, function: &Function, products| {
-        if let Some((_, code)) = codes.iter().find(|(name, _)| *name == function.name) {
-            return Ok(code.words.clone());
+        if let Some(code) = codes.get(&function.name) {
+            return Ok(code[0].words.clone());
         }
-        let code = loops::generate(module, function, products, &*isa)
-            .map_err(|why| format!("@{}: {why}", function.name))?;
-        let words = code.words.clone();
-        codes.push((function.name.clone(), code));
+        let generate = |(_, isa): &(_, OwnedTargetIsa)| {
+            loops::generate(module, function, products, &**isa)
+                .map_err(|why| format!("@{}: {why}", function.name))
+        };
+        let code = targets.iter().map(generate).collect::<Result<Vec<_>, _>>()?;
+        let words = code[0].words.clone();
+        codes.insert(function.name.clone(), code);
         Ok(words)
     })?;
     barriers::insert(&mut plan, &module.axes);
-    let mut functions = Vec::new();
-    for name in &plan.loops {
-        let at = codes.iter().position(|(it, _)| it == name).expect("generated while planning");
-        functions.push(codes.swap_remove(at).1.clif);
+    let (mut code, mut entries) = (Vec::new(), Vec::new());
+    for (i, (level, isa)) in targets.iter().enumerate() {
+        let mut functions: Vec<_> = plan.loops.iter().map(|it| codes[it][i].clif.clone()).collect();
+        functions.push(host::generate(module, &plan, &**isa));
+        let blob = assemble::assemble(functions, isa)?;
+        code.resize(code.len().next_multiple_of(assemble::ALIGN), 0xcc);
+        entries.push(Entry { level: *level, at: code.len() + blob.entry });
+        code.extend(blob.code);
     }
-    functions.push(host::generate(module, &plan, &*isa));
-    let blob = assemble::assemble(functions, &isa)?;
     let program = Program {
         abi: runtime::abi::ABI,
-        code: blob.code,
-        entry: blob.entry,
+        code,
+        entries,
         kernels: plan.kernels.clone(),
         scratch_bytes: scratch_bytes(module, &plan),
         ..plan::program(module, axes, &plan)?

@@ -10,6 +10,7 @@ mod driver;
 mod element;
 mod emit;
 mod engine;
+mod images;
 mod loops;
 mod narrow;
 mod nvrtc;
@@ -19,18 +20,20 @@ mod rows;
 
 pub use driver::Properties;
 pub use engine::open;
-pub use nvrtc::Compiler;
+pub use nvrtc::{Compiler, Image, Resources};
 pub use program::{
     Base, Blocks, Counter, Form, GpuProgram, Kernel, Launch, Product, Step, Sum, TensorMap, Word,
 };
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use ir::{DType, Module, Name, StepAxes};
 use plan::Plan;
 
 use emit::Generated;
+use images::Images;
 
 /// The architectures that code is made for: Ampere, Hopper, Blackwell.
 pub const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90a", "sm_100a"];
@@ -71,46 +74,90 @@ pub fn draft(module: &Module, axes: &StepAxes) -> Result<(Plan, Draft), String> 
 }
 
 impl GpuProgram {
-    /// Compiles every kernel for every one of `architectures`, on as many threads as pay.
+    /// Compiles every kernel for every one of `architectures`, on as many threads as pay; what is
+    /// kept in `folder` is not made again.
     ///
     /// # Errors
     ///
     /// What the compiler said, with the text that it could not compile.
-    pub fn compile(&mut self, architectures: &[String]) -> Result<(), String> {
-        let compiler = Compiler::find()?;
+    pub fn compile(
+        &mut self,
+        architectures: &[String],
+        folder: Option<&Path>,
+    ) -> Result<(), String> {
+        let (compiler, made) = (Compiler::find()?, Images { folder });
+        let image = |source: &str, architecture: &str| made.get(&compiler, source, architecture);
+        let images = self.for_each(architectures, &image)?;
         self.architectures = architectures.to_vec();
-        let jobs: Vec<(usize, &String)> = (0..self.kernels.len())
-            .flat_map(|kernel| architectures.iter().map(move |it| (kernel, it)))
+        for (kernel, images) in self.kernels.iter_mut().zip(images) {
+            kernel.images = images.into_iter().map(Option::unwrap_or_default).collect();
+        }
+        Ok(())
+    }
+
+    /// What each kernel becomes on each of `architectures`, where it is for them.
+    ///
+    /// # Errors
+    ///
+    /// As [`GpuProgram::compile`].
+    pub fn images(&self, architectures: &[String]) -> Result<Vec<Vec<Option<Image>>>, String> {
+        let compiler = Compiler::find()?;
+        self.for_each(architectures, &|source, architecture| compiler.compile(source, architecture))
+    }
+
+    /// A table of what each kernel takes on each of `architectures`: threads of a block, registers
+    /// of a thread, bytes that go to memory for want of them, bytes of shared memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`GpuProgram::compile`].
+    pub fn resources(&self, architectures: &[String]) -> Result<String, String> {
+        let images = self.images(architectures)?;
+        let mut table = "kernel architecture threads registers spilled shared\n".to_owned();
+        for (i, (kernel, images)) in self.kernels.iter().zip(images).enumerate() {
+            for (architecture, image) in architectures.iter().zip(images) {
+                let Some(Image { resources, .. }) = image else { continue };
+                let Resources { registers, spilled, .. } = resources;
+                let Kernel { name, threads, shared, .. } = kernel;
+                let row = [*threads, registers, spilled, *shared].map(|it| it.to_string());
+                table += &format!("{i}:{name} {architecture} {}\n", row.join(" "));
+            }
+        }
+        Ok(table)
+    }
+
+    /// What `make` makes of each kernel for each of `architectures` that it is for.
+    fn for_each<T: Send>(
+        &self,
+        architectures: &[String],
+        make: &(impl Fn(&str, &str) -> Result<T, String> + Sync),
+    ) -> Result<Vec<Vec<Option<T>>>, String> {
+        let jobs: Vec<(&Kernel, &String)> = self
+            .kernels
+            .iter()
+            .flat_map(|it| architectures.iter().map(move |to| (it, to)))
             .collect();
-        let kernels = &self.kernels;
         let next = AtomicUsize::new(0);
         let work = || {
             let mut done = Vec::new();
             loop {
                 let job = next.fetch_add(1, Relaxed);
-                let Some(&(kernel, architecture)) = jobs.get(job) else { break done };
-                let Kernel { source, only, .. } = &kernels[kernel];
-                let image = match only.as_ref().is_none_or(|it| it == architecture) {
-                    true => compiler.compile(source, architecture),
-                    false => Ok(Vec::new()),
-                };
-                done.push((job, image));
+                let Some((kernel, architecture)) = jobs.get(job) else { break done };
+                let Kernel { name, source, only, .. } = kernel;
+                let is_for = only.as_ref().is_none_or(|it| it == *architecture);
+                let made = is_for.then(|| make(source, architecture)).transpose();
+                done.push((job, made.map_err(|why| format!("kernel `{name}`: {why}\n{source}"))));
             }
         };
-        let threads = runtime::default_threads();
         let mut done: Vec<_> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let workers: Vec<_> =
+                (0..runtime::default_threads()).map(|_| scope.spawn(work)).collect();
             workers.into_iter().flat_map(|it| it.join().unwrap_or_default()).collect()
         });
         done.sort_by_key(|it| it.0);
-        let of: Vec<usize> = jobs.iter().map(|it| it.0).collect();
-        for (job, image) in done {
-            let kernel = of[job];
-            let Kernel { name, source, .. } = &self.kernels[kernel];
-            let image = image.map_err(|why| format!("kernel `{name}`: {why}\n{source}"))?;
-            self.kernels[kernel].images.push(image);
-        }
-        Ok(())
+        let mut made = done.into_iter().map(|it| it.1);
+        let rows = self.kernels.iter();
+        rows.map(|_| made.by_ref().take(architectures.len()).collect()).collect()
     }
 }
 

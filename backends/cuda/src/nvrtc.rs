@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls a C library")]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::path::PathBuf;
 use std::ptr;
 
@@ -11,6 +11,42 @@ use kernels_cuda::HEADERS;
 
 /// Where the CUDA toolkit usually is, after what `CUDA_HOME` and `CUDA_PATH` say.
 const USUAL: &[&str] = &["/usr/local/cuda", "/opt/cuda"];
+
+/// What the compiler makes of a kernel.
+pub struct Image {
+    /// What the driver loads.
+    pub cubin: Vec<u8>,
+    /// The same in the assembly language that all architectures share.
+    pub ptx: String,
+    /// What a thread takes.
+    pub resources: Resources,
+}
+
+/// What a thread of a kernel takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Registers of 32 bits.
+    pub registers: u32,
+    /// Bytes of memory of its own, for want of registers or for arrays.
+    pub stack: u32,
+    /// Bytes that are written there for want of registers.
+    pub spilled: u32,
+}
+
+impl Resources {
+    /// Reads what `ptxas -v` says of a kernel.
+    fn read(log: &str) -> Resources {
+        let before = |what: &str| {
+            let words: Vec<&str> = log.split(what).next().unwrap_or("").split(' ').collect();
+            words.iter().rev().find_map(|it| it.parse().ok()).filter(|_| log.contains(what))
+        };
+        Resources {
+            registers: before(" registers").unwrap_or(0),
+            stack: before(" bytes stack frame").unwrap_or(0),
+            spilled: before(" bytes spill stores").unwrap_or(0),
+        }
+    }
+}
 
 /// The compiler, if this machine has it.
 pub struct Compiler {
@@ -46,12 +82,25 @@ impl Compiler {
         Ok(Compiler { include: include.display().to_string() })
     }
 
-    /// The cubin of `source` for `architecture`.
+    /// Its version, such as `13.0`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not say.
+    pub fn version(&self) -> Result<String, String> {
+        let (mut major, mut minor) = (0, 0);
+        // SAFETY: writes two numbers.
+        let told = unsafe { sys::nvrtcVersion(&mut major, &mut minor) };
+        told.result().map_err(|it| format!("NVRTC: {it:?}"))?;
+        Ok(format!("{major}.{minor}"))
+    }
+
+    /// The image of `source` for `architecture`.
     ///
     /// # Errors
     ///
     /// What the compiler said.
-    pub fn compile(&self, source: &str, architecture: &str) -> Result<Vec<u8>, String> {
+    pub fn compile(&self, source: &str, architecture: &str) -> Result<Image, String> {
         let text = CString::new(source).map_err(|_| "a zero byte in a kernel")?;
         let c_string = |it: &str| CString::new(it).expect("no zero bytes in names and headers");
         let (names, texts): (Vec<CString>, Vec<CString>) =
@@ -71,34 +120,42 @@ impl Compiler {
             )
         };
         created.result().map_err(|it| format!("NVRTC: {it:?}"))?;
-        let cubin = self.cubin(program, architecture);
+        let image = self.image(program, architecture);
         // SAFETY: the program was created above, and is used no more.
         let _ = unsafe { result::destroy_program(program) };
-        cubin
+        image
     }
 
-    fn cubin(&self, program: sys::nvrtcProgram, architecture: &str) -> Result<Vec<u8>, String> {
+    fn image(&self, program: sys::nvrtcProgram, architecture: &str) -> Result<Image, String> {
         let options = [
             format!("--gpu-architecture={architecture}"),
             format!("--include-path={}", self.include),
             "--std=c++17".to_owned(),
             "--device-int128".to_owned(),
+            "--ptxas-options=-v".to_owned(),
         ];
         // SAFETY: the program lives; the calls below write as many bytes as they say.
         unsafe {
-            if let Err(error) = result::compile_program(program, &options) {
-                let log = result::get_program_log(program).unwrap_or_default();
-                let log = CStr::from_ptr(log.as_ptr()).to_string_lossy();
-                return Err(format!("NVRTC: {error:?}\n{log}"));
-            }
+            let compiled = result::compile_program(program, &options);
+            let log = result::get_program_log(program).unwrap_or_default();
+            let log = text(&log);
+            compiled.map_err(|error| format!("NVRTC: {error:?}\n{log}"))?;
             let fail = |it| format!("NVRTC gave no cubin: {it:?}");
             let mut size = 0;
             sys::nvrtcGetCUBINSize(program, &mut size).result().map_err(fail)?;
             let mut cubin = vec![0u8; size];
             sys::nvrtcGetCUBIN(program, cubin.as_mut_ptr().cast()).result().map_err(fail)?;
-            Ok(cubin)
+            let ptx =
+                result::get_ptx(program).map_err(|it| format!("NVRTC gave no PTX: {it:?}"))?;
+            Ok(Image { cubin, ptx: text(&ptx), resources: Resources::read(&log) })
         }
     }
+}
+
+/// What a C string says, up to its end.
+fn text(bytes: &[std::ffi::c_char]) -> String {
+    let bytes: Vec<u8> = bytes.iter().map(|it| *it as u8).take_while(|it| *it != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Loads the compiler from a folder, so that it is found later by its name alone; it needs its
@@ -114,5 +171,20 @@ fn preload(folder: &std::path::Path) {
                 std::mem::forget(library);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_are_read() {
+        let log = "ptxas info    : Function properties for run\n\
+            ptxas         .     32 bytes stack frame, 24 bytes spill stores, 8 bytes spill loads\n\
+            ptxas info    : Used 168 registers, used 1 barriers\n";
+        let found = Resources { registers: 168, stack: 32, spilled: 24 };
+        assert_eq!(Resources::read(log), found);
+        assert_eq!(Resources::read("nothing"), Resources::default());
     }
 }

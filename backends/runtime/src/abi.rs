@@ -5,7 +5,7 @@
 //! wrote. Generated code reaches the runtime only through this table, so it needs no relocation.
 
 /// The version of this interface; a program made for another one is refused.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// The host program: runs one step.
 pub type HostFn = unsafe extern "C" fn(frame: *const Frame, thread: u64, threads: u64);

@@ -14,7 +14,9 @@ impl Program {
             let message = format!("the program has interface {}, not {ABI}", self.abi);
             return Err(Fault::new("R0104", message).help("build the model again"));
         }
-        holds((self.entry as u64) < code_bytes, || "its entry lies outside its code".into())?;
+        for entry in &self.entries {
+            holds((entry.at as u64) < code_bytes, || "its entry lies outside its code".into())?;
+        }
         for weight in &self.weights {
             check_weight(weight, weight_bytes)?;
         }
@@ -90,7 +92,7 @@ fn contradiction(what: String) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::ExtentSlot;
+    use crate::program::{Entry, ExtentSlot, Level};
     use ir::DType;
 
     fn sound() -> Program {
@@ -134,7 +136,7 @@ mod tests {
     #[test]
     fn contradictions_are_found() {
         assert_eq!(refused(|it| it.abi += 1), "R0104");
-        assert_eq!(refused(|it| it.entry = 1), "R0201");
+        assert_eq!(refused(|it| it.entries.push(Entry { level: Level::V2, at: 1 })), "R0201");
         assert_eq!(refused(|it| it.weights[0].offset = 128), "R0201");
         assert_eq!(refused(|it| it.weights[0].offset = 32), "R0201");
         assert_eq!(refused(|it| it.weights[0].bytes = u64::MAX), "R0201");

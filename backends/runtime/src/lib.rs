@@ -35,8 +35,8 @@ pub use engine::{
 pub use fault::{CODES, Fault};
 pub use generate::{Ending, Generated, chat_prompt, generate, plain_prompt};
 pub use manifest::{Costs, Manifest};
-pub use memory::Pages;
+pub use memory::{Pages, give_back};
 pub use model::Model;
 pub use pool::{MAX_THREADS, Pool, Task};
-pub use program::{ExtentRole, ExtentSlot, Port, Program, StateSlot, WeightSlot};
+pub use program::{Entry, ExtentRole, ExtentSlot, Level, Port, Program, StateSlot, WeightSlot};
 pub use session::Session;

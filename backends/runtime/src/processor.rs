@@ -64,7 +64,8 @@ impl Processor {
         room: Room,
     ) -> Result<Processor, Fault> {
         let outside = || Fault::new("R0201", "the program begins outside its code");
-        let host = code.host(program.entry).ok_or_else(outside)?;
+        let entry = program.entries.iter().find(|it| it.level.is_supported());
+        let host = entry.and_then(|it| code.host(it.at)).ok_or_else(outside)?;
         let processor = Processor::with_host(program, host, weights, pool, room)?;
         Ok(Processor { _code: Some(code), ..processor })
     }

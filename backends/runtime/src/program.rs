@@ -16,8 +16,8 @@ pub struct Program {
     pub name: String,
     /// The machine code: loops, then the host program; or what a device's engine takes.
     pub code: Vec<u8>,
-    /// Where the host program begins in `code`.
-    pub entry: usize,
+    /// Where host programs begin in `code`, the best first; none for a device's engine.
+    pub entries: Vec<Entry>,
     /// Kernels that the code calls, by name; the frame holds them in this order.
     pub kernels: Vec<String>,
     /// Tables that the code reads.
@@ -42,6 +42,46 @@ pub struct Program {
     pub graph: String,
     /// The plan, as text.
     pub plan: String,
+}
+
+/// A host program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What runs it.
+    pub level: Level,
+    /// Where it begins in [`Program::code`].
+    pub at: usize,
+}
+
+/// A level of x86-64, as its ABI's supplement numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Level {
+    /// AVX2 and FMA.
+    V3,
+    /// SSE4.2, which every machine has that this project runs on.
+    V2,
+}
+
+impl Level {
+    /// All, best first.
+    pub const ALL: [Level; 2] = [Level::V3, Level::V2];
+
+    /// Whether this CPU is of it.
+    pub fn is_supported(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::V3 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("bmi2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("lzcnt")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Level::V3 => false,
+            Level::V2 => true,
+        }
+    }
 }
 
 /// What a run-time extent counts.

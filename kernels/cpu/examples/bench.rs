@@ -103,7 +103,7 @@ fn time(kernel: &Kernel, args: &[u64], repeats: u64) -> f64 {
 fn matmul(kernels: &'static [Kernel], peak: &Peak, dtype: DType, (m, n, k): (usize, usize, usize)) {
     let (bytes, _) = weights(&mut Random::new(1), dtype, n, k);
     let size = pack::packed_bytes(dtype, n, k).unwrap();
-    let copies = if m <= 16 { (64_usize << 20).div_ceil(size) } else { 1 };
+    let copies = if m <= 128 { (64_usize << 20).div_ceil(size) } else { 1 };
     let mut packed = lines(size * copies);
     let packed =
         unsafe { std::slice::from_raw_parts_mut(packed.as_mut_ptr().cast::<u8>(), size * copies) };
@@ -258,9 +258,9 @@ fn main() {
                 continue;
             }
             let widths = if dtype == DType::Q4K { [512, 1536] } else { [576, 1536] };
-            for m in [1, 2, 4, 8, 512] {
+            for m in [1, 2, 4, 8, 128, 512] {
                 for (n, k) in [(1536, widths[0]), (576, widths[1]), (49152, widths[0])] {
-                    if n < 40000 || m < 512 {
+                    if n < 40000 || m < 128 {
                         matmul(kernels, &peak, dtype, (m, n, k));
                     }
                 }

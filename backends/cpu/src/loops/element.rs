@@ -16,7 +16,7 @@ use ir::{
 
 use plan::LoopWord;
 
-use super::{half, index::Index, math, tile::Tile};
+use super::{half, index::Index, math, math::Vector, tile::Tile};
 use crate::extent::Extents;
 
 /// What a fold does in the middle: from the places along its axes and what the last turn left.
@@ -29,6 +29,8 @@ pub(super) struct Scope<'a> {
     pub(super) function: &'a Function,
     words: BTreeMap<LoopWord, Value>,
     tile: Option<Tile>,
+    /// Whether the processor multiplies and adds in one instruction.
+    fused: bool,
     /// Elements already computed in this block or in one around it.
     known: HashMap<(ir::Value, Vec<Index>, u32), Value>,
 }
@@ -50,8 +52,9 @@ impl<'a> Scope<'a> {
         function: &'a Function,
         words: BTreeMap<LoopWord, Value>,
         tile: Option<Tile>,
+        fused: bool,
     ) -> Scope<'a> {
-        Scope { b, module, function, words, tile, known: HashMap::new() }
+        Scope { b, module, function, words, tile, fused, known: HashMap::new() }
     }
 
     pub(super) fn finish(self) -> FunctionBuilder<'a> {
@@ -308,6 +311,7 @@ impl<'a> Scope<'a> {
     }
 
     fn unary(&mut self, function: UnaryFn, x: Value, lanes: u32) -> Value {
+        let vector = Vector { lanes, fused: self.fused };
         let b = &mut self.b;
         match function {
             UnaryFn::Neg | UnaryFn::Abs if b.func.dfg.value_type(x).lane_type() == I32 => {
@@ -319,7 +323,7 @@ impl<'a> Scope<'a> {
             }
             UnaryFn::Neg => b.ins().fneg(x),
             UnaryFn::Abs => b.ins().fabs(x),
-            UnaryFn::Exp => math::exp(b, lanes, x),
+            UnaryFn::Exp => math::exp(b, vector, x),
             UnaryFn::Sqrt => b.ins().sqrt(x),
             UnaryFn::Rsqrt => {
                 let root = b.ins().sqrt(x);
@@ -328,8 +332,8 @@ impl<'a> Scope<'a> {
             }
             UnaryFn::Floor => b.ins().floor(x),
             UnaryFn::Not => b.ins().bnot(x),
-            UnaryFn::Tanh => math::tanh(b, lanes, x),
-            UnaryFn::Erf => math::erf(b, lanes, x),
+            UnaryFn::Tanh => math::tanh(b, vector, x),
+            UnaryFn::Erf => math::erf(b, vector, x),
             UnaryFn::Log | UnaryFn::Sin | UnaryFn::Cos => {
                 let helper = math::unary_helper(function).expect("a helper");
                 self.call_helper(helper, &[x], lanes)

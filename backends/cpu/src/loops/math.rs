@@ -34,6 +34,15 @@ pub(crate) fn binary_helper(function: BinaryFn) -> Option<&'static str> {
     (function == BinaryFn::Pow).then_some("math.pow")
 }
 
+/// What arithmetic can be emitted.
+#[derive(Clone, Copy)]
+pub(crate) struct Vector {
+    /// How many numbers at once.
+    pub(crate) lanes: u32,
+    /// Whether `x y + z` is one instruction, which rounds once.
+    pub(crate) fused: bool,
+}
+
 /// The type of an `f32` or its vector, for `lanes` lanes.
 pub(crate) fn float(lanes: u32) -> Type {
     if lanes == 1 { F32 } else { F32.by(lanes).expect("a vector type") }
@@ -97,13 +106,18 @@ pub(crate) fn widen(b: &mut FunctionBuilder<'_>, result: Value) -> Value {
     b.ins().ineg(one)
 }
 
+/// The Taylor series of e^r.
+const EXP: [f32; 8] =
+    [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+
 /// e to the power `x`, within two units in the last place.
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; e^r by its Taylor series to the seventh power, whose
 /// rest is below 2^-27; 2^n in two factors, so that results near the ends of the range are right.
-pub(crate) fn exp(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
+pub(crate) fn exp(b: &mut FunctionBuilder<'_>, vector: Vector, x: Value) -> Value {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
+    let lanes = vector.lanes;
     let (low, high) = (number(b, lanes, -104.0), number(b, lanes, 89.0));
     let above = compare(b, FloatCC::GreaterThan, x, high);
     let x = choose(b, above, high, x);
@@ -114,12 +128,10 @@ pub(crate) fn exp(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
     let n = b.ins().nearest(scaled);
     let mut r = x;
     for part in [LN2_HIGH, LN2_LOW] {
-        let part = number(b, lanes, part);
-        let product = b.ins().fmul(n, part);
-        r = b.ins().fsub(r, product);
+        let part = number(b, lanes, -part);
+        r = multiply_add(b, vector, n, part, r);
     }
-    let series = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
-    let sum = polynomial(b, lanes, &series, r);
+    let sum = polynomial(b, vector, &EXP, r);
     let n = b.ins().fcvt_to_sint_sat(int(lanes), n);
     let one = b.ins().iconst(I32, 1);
     let half = b.ins().sshr(n, one);
@@ -130,18 +142,38 @@ pub(crate) fn exp(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
     b.ins().fmul(result, second)
 }
 
+/// The same for `x` from -60 to 0, to about a millionth.
+///
+/// A number to which 1.5 * 2^23 is added is rounded to an integer, which is then in its low bits:
+/// from there it goes to the exponent of e^r.
+fn exp_of_negative(b: &mut FunctionBuilder<'_>, vector: Vector, x: Value) -> Value {
+    let lanes = vector.lanes;
+    let [log2e, ln2, magic] = [std::f32::consts::LOG2_E, -std::f32::consts::LN_2, 12_582_912.0]
+        .map(|it| number(b, lanes, it));
+    let rounded = multiply_add(b, vector, x, log2e, magic);
+    let n = b.ins().fsub(rounded, magic);
+    let r = multiply_add(b, vector, n, ln2, x);
+    let sum = polynomial(b, vector, &EXP, r);
+    let [rounded, sum] = [rounded, sum].map(|it| bits(b, int(lanes), it));
+    let mantissa_bits = b.ins().iconst(I32, 23);
+    let shifted = b.ins().ishl(rounded, mantissa_bits);
+    let result = b.ins().iadd(sum, shifted);
+    bits(b, float(lanes), result)
+}
+
 /// The hyperbolic tangent, within two units in the last place: near zero an odd polynomial, beyond
 /// `1 - 2 / (e^2x + 1)`. The coefficients are fitted for the least relative error.
-pub(crate) fn tanh(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
+pub(crate) fn tanh(b: &mut FunctionBuilder<'_>, vector: Vector, x: Value) -> Value {
+    let lanes = vector.lanes;
     const NEAR: [f32; 5] =
         [-0.006_653_567_3, 0.021_301_7, -0.053_899_97, 0.133_329_7, -0.333_333_28];
     let size = b.ins().fabs(x);
     let square = b.ins().fmul(x, x);
-    let slope = polynomial(b, lanes, &NEAR, square);
+    let slope = polynomial(b, vector, &NEAR, square);
     let slope = b.ins().fmul(slope, square);
-    let near = odd(b, x, slope);
+    let near = multiply_add(b, vector, x, slope, x);
     let twice = b.ins().fadd(size, size);
-    let power = exp(b, lanes, twice);
+    let power = exp(b, vector, twice);
     let (one, two) = (number(b, lanes, 1.0), number(b, lanes, 2.0));
     let sum = b.ins().fadd(power, one);
     let rest = b.ins().fdiv(two, sum);
@@ -152,7 +184,8 @@ pub(crate) fn tanh(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
 /// The error function, within two units in the last place: near zero an odd polynomial, beyond one
 /// less a power of e whose exponent is a polynomial. The coefficients are fitted for the least
 /// error of the result.
-pub(crate) fn erf(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
+pub(crate) fn erf(b: &mut FunctionBuilder<'_>, vector: Vector, x: Value) -> Value {
+    let lanes = vector.lanes;
     const NEAR: [f32; 7] = [
         7.889_119e-5,
         -8.020_841e-4,
@@ -174,37 +207,51 @@ pub(crate) fn erf(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value) -> Value {
     ];
     let size = b.ins().fabs(x);
     let square = b.ins().fmul(x, x);
-    let slope = polynomial(b, lanes, &NEAR, square);
-    let near = odd(b, x, slope);
+    let slope = polynomial(b, vector, &NEAR, square);
+    let near = multiply_add(b, vector, x, slope, x);
     // From here on the result is 1.
     let end = number(b, lanes, 4.0);
     let beyond = compare(b, FloatCC::GreaterThan, size, end);
     let size = choose(b, beyond, end, size);
-    let exponent = polynomial(b, lanes, &FAR, size);
-    let power = exp(b, lanes, exponent);
+    let exponent = polynomial(b, vector, &FAR, size);
+    let power = exp_of_negative(b, vector, exponent);
     let one = number(b, lanes, 1.0);
     let far = b.ins().fsub(one, power);
     joined(b, lanes, x, near, far, 1.0)
 }
 
 /// A polynomial of `x`, the coefficient of the highest power first.
-fn polynomial(b: &mut FunctionBuilder<'_>, lanes: u32, coefficients: &[f32], x: Value) -> Value {
-    let mut sum = number(b, lanes, coefficients[0]);
+fn polynomial(
+    b: &mut FunctionBuilder<'_>,
+    vector: Vector,
+    coefficients: &[f32],
+    x: Value,
+) -> Value {
+    let mut sum = number(b, vector.lanes, coefficients[0]);
     for &coefficient in &coefficients[1..] {
-        let product = b.ins().fmul(sum, x);
-        let coefficient = number(b, lanes, coefficient);
-        sum = b.ins().fadd(product, coefficient);
+        let coefficient = number(b, vector.lanes, coefficient);
+        sum = multiply_add(b, vector, sum, x, coefficient);
     }
     sum
 }
 
-/// `x + x * slope`.
-fn odd(b: &mut FunctionBuilder<'_>, x: Value, slope: Value) -> Value {
-    let change = b.ins().fmul(x, slope);
-    b.ins().fadd(x, change)
+/// `x * y + z`.
+fn multiply_add(
+    b: &mut FunctionBuilder<'_>,
+    vector: Vector,
+    x: Value,
+    y: Value,
+    z: Value,
+) -> Value {
+    if vector.fused {
+        return b.ins().fma(x, y, z);
+    }
+    let product = b.ins().fmul(x, y);
+    b.ins().fadd(product, z)
 }
 
-/// `near` where `x` is nearer to zero than `border`, elsewhere `far` with the sign of `x`.
+/// `near` where `x` is nearer to zero than `border`, elsewhere `far`, which is positive, with the
+/// sign of `x`.
 fn joined(
     b: &mut FunctionBuilder<'_>,
     lanes: u32,
@@ -213,11 +260,13 @@ fn joined(
     far: Value,
     border: f32,
 ) -> Value {
-    let (border, zero) = (number(b, lanes, border), number(b, lanes, 0.0));
-    let negative = compare(b, FloatCC::LessThan, x, zero);
-    let opposite = b.ins().fneg(far);
-    let far = choose(b, negative, opposite, far);
+    let [x_bits, far] = [x, far].map(|it| bits(b, int(lanes), it));
+    let sign = whole(b, lanes, i32::MIN);
+    let sign = b.ins().band(x_bits, sign);
+    let far = b.ins().bor(far, sign);
+    let far = bits(b, float(lanes), far);
     let size = b.ins().fabs(x);
+    let border = number(b, lanes, border);
     let is_near = compare(b, FloatCC::LessThan, size, border);
     choose(b, is_near, near, far)
 }

@@ -11,6 +11,8 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use ir::{Axis, DType, Function, Module, Op};
 use plan::LoopWord;
 
+use crate::assemble;
+
 use super::{element::Scope, half, index::Index, math, tile::Tile};
 
 /// Lanes of a vector: Cranelift has 128-bit vectors.
@@ -61,7 +63,8 @@ pub(crate) fn generate(
         .map(|(at, word)| (word.clone(), b.ins().load(I64, MemFlagsData::trusted(), given[0], at)))
         .collect();
     let tile = (0 < products).then(|| Tile::load(&mut b, given[1], products));
-    let mut scope = Scope::new(b, module, function, loaded, tile);
+    let mut scope =
+        Scope::new(b, module, function, loaded, tile, assemble::multiplies_and_adds(isa));
     match tile {
         None => store_output(&mut scope, given[1], given[2]),
         Some(tile) => store_tile(&mut scope, tile),

@@ -1,7 +1,7 @@
 //! The smallest model that a session runs.
 
 use ir::DType;
-use runtime::{ExtentRole, ExtentSlot, Manifest, Port, Program, WeightSlot};
+use runtime::{Entry, ExtentRole, ExtentSlot, Level, Manifest, Port, Program, WeightSlot};
 
 /// Thread 0 copies the first token's bits to the first logit.
 #[rustfmt::skip]
@@ -35,6 +35,7 @@ pub(crate) fn manifest() -> Manifest {
         bytes: 936,
     };
     let program = Program {
+        entries: vec![Entry { level: Level::V2, at: 0 }],
         abi: runtime::abi::ABI,
         name: "tiny".into(),
         code: CODE.to_vec(),

@@ -11,13 +11,13 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Elements along `k` decoded at a time: a panel of them takes 20 KiB.
-const STRETCH: usize = 320;
+const STRETCH: usize = 384;
 /// [`Simd::PANELS`] of any instruction set is at most this, so that scratch does not depend on it.
 const MAX_PANELS: usize = 3;
-/// Panels that a block of rows passes over before the tail.
+/// Rows of a block, at most: their products with a few panels are a tile.
+const ROWS: usize = TILE / (MAX_PANELS * LANES);
+/// Panels that a block of rows passes over before the tail, at most.
 const WIDTH: usize = 2 * MAX_PANELS;
-/// Rows of a block, at most: their products are a tile.
-const ROWS: usize = TILE / (WIDTH * LANES);
 /// Floats of a block of rows: with a decoded stretch they fit the second cache.
 const BLOCK: usize = 64 << 10;
 
@@ -34,7 +34,8 @@ pub(super) unsafe fn run<S: Simd>(s: S, call: &Call<'_>, rows: Range<usize>, pan
     for block in 0..blocks {
         let part = share(rows.len(), block as u64, blocks as u64);
         let rows = rows.start + part.start..rows.start + part.end;
-        for piece in call.pieces(panels.clone(), WIDTH) {
+        let width = WIDTH.min(TILE / (rows.len() * LANES) / S::PANELS * S::PANELS);
+        for piece in call.pieces(panels.clone(), width) {
             for (part, target) in call.products(rows.start, &piece) {
                 let block = Block { call, part, rows: rows.clone(), target };
                 with_format!(part.dtype(), F => unsafe {

@@ -1,0 +1,93 @@
+//! Cubins that were made before: to compile a kernel takes a second, and the same text always gives
+//! the same cubin.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kernels_cuda::HEADERS;
+use sha2::{Digest, Sha256};
+
+use crate::Compiler;
+
+/// Bytes of a digest, which files begin with: that of what follows.
+const DIGEST: usize = 32;
+
+/// A folder of cubins, by what they were made from.
+pub(crate) struct Images<'a> {
+    /// Need not be there yet. Where there can be none, all cubins are made anew.
+    pub(crate) folder: Option<&'a Path>,
+}
+
+impl Images<'_> {
+    /// The cubin of `source` for `architecture`, found or made.
+    ///
+    /// # Errors
+    ///
+    /// What the compiler said.
+    pub(crate) fn get(
+        &self,
+        compiler: &Compiler,
+        source: &str,
+        architecture: &str,
+    ) -> Result<Vec<u8>, String> {
+        let make = || compiler.compile(source, architecture).map(|it| it.cubin);
+        let Some(folder) = self.folder else { return make() };
+        let path = folder.join(key(&compiler.version()?, source, architecture));
+        if let Some(cubin) = read(&path) {
+            return Ok(cubin);
+        }
+        let cubin = make()?;
+        // What can not be kept is made again next time.
+        let _ = write(&path, &cubin);
+        Ok(cubin)
+    }
+}
+
+/// The name of the file: a digest of all that a cubin depends on.
+fn key(version: &str, source: &str, architecture: &str) -> String {
+    let mut digest = Sha256::new();
+    let headers = HEADERS.iter().flat_map(|(name, text)| [*name, *text]);
+    for part in [version, architecture, source].into_iter().chain(headers) {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().map(|it| format!("{it:02x}")).collect::<String>() + ".cubin"
+}
+
+/// A file's cubin, unless the file is damaged.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let bytes = fs::read(path).ok()?;
+    let (digest, cubin) = bytes.split_at_checked(DIGEST)?;
+    (*digest == *Sha256::digest(cubin)).then(|| cubin.to_vec())
+}
+
+/// Makes the file at once as a whole: others may be writing it too.
+fn write(path: &Path, cubin: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let unfinished = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
+    fs::write(&unfinished, [&Sha256::digest(cubin)[..], cubin].concat())?;
+    fs::rename(&unfinished, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_found_unless_damaged() {
+        let folder = std::env::temp_dir().join(format!("treen-images-{}", std::process::id()));
+        let path = folder.join(key("13.0", "text", "sm_90a"));
+        assert_ne!(key("13.0", "text", "sm_90a"), key("13.0", "texts", "m_90a"));
+        assert_eq!(read(&path), None);
+        write(&path, b"cubin").expect("a file");
+        assert_eq!(read(&path).as_deref(), Some(&b"cubin"[..]));
+        fs::write(&path, b"too short").expect("a file");
+        assert_eq!(read(&path), None);
+        fs::write(&path, [7; 64]).expect("a file");
+        assert_eq!(read(&path), None);
+        fs::remove_dir_all(&folder).expect("the folder goes");
+    }
+}
