@@ -63,7 +63,7 @@ fn every_launch_takes_any_number_of_rows() {
 fn decoders_read_batches() {
     for folder in folders() {
         let folder = folder.to_str().expect("a readable name");
-        let program = program(&mut lower(folder), DType::BF16);
+        let program = program(&mut lower(folder, &[]), DType::BF16);
         let reads_whole = ["bert", "t5", "t5-gated"].iter().any(|it| folder.ends_with(it));
         let mut found = Vec::new();
         match &program.batch {
