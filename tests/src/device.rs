@@ -9,7 +9,7 @@ use treen::Options;
 
 use crate::{
     cuda::{cuda_headers, run},
-    models::{Fixture, agree_within},
+    models::{Fixture, agree_within, are_apart},
 };
 
 /// What has every kind of layer: grouped heads, sliding windows, scans, encoders, cross attention.
@@ -59,6 +59,7 @@ fn agrees(name: &str) {
     let mut fixture = Fixture::with(Path::new("fixtures").join(name), &options);
     let mut session = fixture.bind().session(None, None).expect("a session");
     agree_within(TOLERANCE, name, &mut session, &fixture.golden());
+    are_apart(&mut fixture, TOLERANCE);
 }
 
 #[test]

@@ -189,24 +189,24 @@ fn a_text_may_be_cut_anywhere() {
     }
 }
 
+/// Sequences beside each other answer what each answers by itself, unless the model says that it
+/// can not have several.
+pub(crate) fn are_apart(fixture: &mut Fixture, tolerance: f32) {
+    let name = fixture.path.display().to_string();
+    let mut batch = match fixture.bind().batch(Some(2), None, 3) {
+        Ok(batch) => batch,
+        Err(fault) => return assert_eq!(fault.code, "R0304", "{name}: {fault}"),
+    };
+    let mut found = Agreement::default();
+    verify_batch(&mut batch, &fixture.golden(), &mut found).expect("an answer");
+    assert!(found.within(f64::from(tolerance)), "{name}: {found:?}");
+    assert_eq!(found.batch_is_apart, Some(true), "{name}");
+}
+
 #[test]
 fn sequences_beside_each_other_are_apart() {
     for path in folders() {
-        let mut fixture = Fixture::compile(path);
-        let golden = fixture.golden();
-        let mut batch = match fixture.bind().batch(Some(2), None, 3) {
-            Ok(batch) => batch,
-            Err(fault) => {
-                let message = format!("{}: {fault}", fixture.path.display());
-                assert_eq!(fault.code, "R0304", "{message}");
-                continue;
-            }
-        };
-        let mut found = Agreement::default();
-        verify_batch(&mut batch, &golden, &mut found).expect("an answer");
-        let name = fixture.path.display();
-        assert!(found.within(f64::from(TOLERANCE)), "{name}: {found:?}");
-        assert_eq!(found.batch_is_apart, Some(true), "{name}");
+        are_apart(&mut Fixture::compile(path), TOLERANCE);
     }
 }
 
