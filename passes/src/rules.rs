@@ -153,6 +153,10 @@ pub(crate) const ANY: &str = "_";
 
 impl Rules {
     /// Those that come with the compiler.
+    ///
+    /// # Panics
+    ///
+    /// Never: a test reads them.
     pub fn standard() -> Rules {
         let texts = [
             include_str!("../rules/views.rules"),
@@ -160,8 +164,8 @@ impl Rules {
             include_str!("../rules/norms.rules"),
             include_str!("../rules/sums.rules"),
         ];
-        let list = texts.iter().flat_map(|it| Rules::parse(it).unwrap_or_default().list);
-        Rules { list: list.collect(), identity: String::new() }
+        let read = |it: &str| Rules::parse(it).expect("the rules that come along can be read").list;
+        Rules { list: texts.iter().flat_map(|it| read(it)).collect(), identity: String::new() }
     }
 
     /// Reads and checks rules.

@@ -112,7 +112,7 @@ fn before_fusion(spec: &Spec) -> Module {
 }
 
 /// The most terms of a distinct body with all that rules make of it: a few milliseconds.
-const MOST_TERMS: usize = 1000;
+const MOST_TERMS: usize = 200;
 
 /// `cargo test -p tests saturates -- --nocapture` shows how far each grows.
 #[test]
