@@ -113,8 +113,10 @@ pub(super) fn text(report: &Value) -> String {
     let candidates = report["candidates"].as_array().map_or(&[][..], Vec::as_slice);
     for it in candidates.iter().filter(|it| !it["kl"].is_null()) {
         let (sizes, n, kl) = (&it["sizes"], &it["parameters"], &it["kl"]);
-        let skipped = &it["skipped_layers"];
-        let _ = writeln!(text, "tried            {sizes} without {skipped}: {n}, KL {kl}");
+        let skipped = it["skipped_layers"].as_array().filter(|it| !it.is_empty());
+        let without = skipped.map(|it| it.iter().map(|it| format!(" {it}")).collect::<String>());
+        let without = without.map_or(String::new(), |it| format!(" without layers{it}"));
+        let _ = writeln!(text, "tried            {sizes}{without}: {n}, KL {kl}");
     }
     text
 }
