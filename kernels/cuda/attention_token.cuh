@@ -27,8 +27,9 @@ struct AttentionToken {
   static constexpr int WARPS = 8, THREADS = 32 * WARPS;
   static constexpr int WIDE = P > PV ? P : PV;
   static constexpr int LANES = WIDE > 128 ? 32 : WIDE > 64 ? 16 : WIDE > 32 ? 8 : WIDE > 16 ? 4 : 2;
-  static constexpr int AT_ONCE = 32 / LANES, UNROLLED = 4, POSITIONS = AT_ONCE * UNROLLED;
   static constexpr int FIT = WIDE > 128 ? 4 : 8, QUERIES = S * GROUP < FIT ? S * GROUP : FIT;
+  static constexpr int AT_ONCE = 32 / LANES, UNROLLED = QUERIES > 4 ? 2 : 4;
+  static constexpr int POSITIONS = AT_ONCE * UNROLLED;
   static constexpr int SETS = (S * GROUP + QUERIES - 1) / QUERIES;
   // A part is at least a round of the block.
   static constexpr int PART_MIN = WARPS * POSITIONS;

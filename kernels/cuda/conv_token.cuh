@@ -3,7 +3,7 @@
 //
 // The window [W, C] in f32 holds the last W positions, the newest last; that of the next sequence
 // begins `pitch` bytes on. It moves on by one, x [rows, C] coming last. A thread takes a channel of
-// a sequence. The window is loaded before earlier kernels have ended:
+// a sequence. Windows and weights are loaded before earlier kernels have ended:
 // none of the same graph may write it.
 #pragma once
 #include "numbers.cuh"
@@ -15,18 +15,19 @@ __device__ __forceinline__ void conv_token(const X* x, const T* w, const T* bias
   int at = block * blockDim.x + threadIdx.x, row = at / C, c = at % C;
   bool inside = row < rows;
   float* window = (float*)((char*)windows + row * pitch);
-  float seen[W];
+  float seen[W], weight[W], sum = to_float(bias[c]);
 #pragma unroll
   for (int i = 0; i + 1 < W; ++i) seen[i] = inside ? window[(i + 1) * C + c] : 0;
+#pragma unroll
+  for (int i = 0; i < W; ++i) weight[i] = to_float(w[c * W + i]);
   let_later_start();
   wait_for_earlier();
   if (!inside) return;
   seen[W - 1] = to_float(x[at]);
-  float sum = to_float(bias[c]);
 #pragma unroll
   for (int i = 0; i < W; ++i) {
     window[i * C + c] = seen[i];
-    sum += seen[i] * to_float(w[c * W + i]);
+    sum += seen[i] * weight[i];
   }
   y[at] = from_float<Out>(tail(c, sum));
 }

@@ -2,7 +2,9 @@
 //
 // A block of THREADS takes a row of K numbers, `float in(row, k)`, and keeps it in registers. The
 // number times 1 / sqrt(mean of squares + epsilon), after the mean is taken off if CENTRED, goes
-// through `float tail(row, k, x)`, which holds the weights, to y[row * K + k] as Out.
+// through `float tail(weights, x)` to y[row * K + k] as Out. The `weights` of k are what `tail.at(k)`
+// gives: no earlier kernel of the same graph may write them, as they are loaded before these have
+// ended.
 #pragma once
 #include "base.cuh"
 
@@ -11,6 +13,9 @@ __device__ __forceinline__ void norm(const In& in, float epsilon, const Tail& ta
                                      int row) {
   constexpr int EACH = (K + THREADS - 1) / THREADS;
   __shared__ float shared[THREADS / 32];
+  decltype(tail.at(0)) weights[EACH];
+#pragma unroll
+  for (int i = 0; i < EACH; ++i) weights[i] = tail.at(min(i * THREADS + (int)threadIdx.x, K - 1));
   let_later_start();
   wait_for_earlier();
   float x[EACH], sum = 0, square = 0;
@@ -29,6 +34,6 @@ __device__ __forceinline__ void norm(const In& in, float epsilon, const Tail& ta
 #pragma unroll
   for (int i = 0; i < EACH; ++i) {
     int k = i * THREADS + threadIdx.x;
-    if (k < K) y[(u64)row * K + k] = from_float<Out>(tail(row, k, x[i] * factor));
+    if (k < K) y[(u64)row * K + k] = from_float<Out>(tail(weights[i], x[i] * factor));
   }
 }

@@ -6,7 +6,8 @@
 // several at once; a lane takes 4 numbers in each 128 of a row. N is a multiple of 4. `float
 // tail(head, d, y)` is stored as Out to y[head * D + d].
 //
-// The state is loaded before earlier kernels have ended: none of the same graph may write it.
+// States are too many for caches: what is read and written of them is not kept there. They are
+// loaded before earlier kernels have ended: none of the same graph may write it.
 #pragma once
 #include "numbers.cuh"
 
@@ -38,7 +39,7 @@ struct SsdRows {
 #pragma unroll
       for (int piece = 0; piece < M::PIECES; ++piece)
         v[i][piece] = inside(round, i, piece)
-                          ? load_4(state + row(round, i) * M::N + column(piece))
+                          ? __ldcs((const float4*)(state + row(round, i) * M::N + column(piece)))
                           : float4{0, 0, 0, 0};
     }
   }
@@ -64,19 +65,23 @@ __device__ __forceinline__ void ssd_token(const T* x, const float* dt, const flo
   }
   for (int round = 0; round < M::ROUNDS; ++round) {
     if (round > 0) rows.load(state, round);
+    float taken[M::AT_ONCE];
+#pragma unroll
+    for (int i = 0; i < M::AT_ONCE; ++i)
+      taken[i] = to_float(x[head * M::D + min(Rows::row(round, i), M::D - 1)]) * step;
 #pragma unroll
     for (int i = 0; i < M::AT_ONCE; ++i) {
       int d = Rows::row(round, i);
       if (d >= M::D) break;
-      float taken = to_float(x[head * M::D + d]) * step, sum = 0;
+      float sum = 0;
 #pragma unroll
       for (int piece = 0; piece < M::PIECES; ++piece) {
         float4 v = rows.v[i][piece], p = in[piece], o = out[piece];
-        v = {v.x * decay + taken * p.x, v.y * decay + taken * p.y, v.z * decay + taken * p.z,
-             v.w * decay + taken * p.w};
+        v = {v.x * decay + taken[i] * p.x, v.y * decay + taken[i] * p.y,
+             v.z * decay + taken[i] * p.z, v.w * decay + taken[i] * p.w};
         sum += v.x * o.x + v.y * o.y + v.z * o.z + v.w * o.w;
         if (Rows::inside(round, i, piece))
-          *(float4*)(state + d * M::N + Rows::column(piece)) = v;
+          __stcs((float4*)(state + d * M::N + Rows::column(piece)), v);
       }
       sum = warp_sum(sum);
       if (threadIdx.x % 32 == 0) y[head * M::D + d] = from_float<Out>(tail(head, d, sum));

@@ -48,14 +48,16 @@ struct RowsOf {
 // Times a weight.
 struct Weighted {
   const float* weight;
-  __device__ __forceinline__ float operator()(int, int k, float x) const { return x * weight[k]; }
+  __device__ __forceinline__ float at(int k) const { return weight[k]; }
+  __device__ __forceinline__ float operator()(float weight, float x) const { return x * weight; }
 };
 
 // Times a weight, plus a bias.
 struct WeightedBiased {
   const float *weight, *bias;
-  __device__ __forceinline__ float operator()(int, int k, float x) const {
-    return x * weight[k] + bias[k];
+  __device__ __forceinline__ float2 at(int k) const { return {weight[k], bias[k]}; }
+  __device__ __forceinline__ float operator()(float2 both, float x) const {
+    return x * both.x + both.y;
   }
 };
 

@@ -167,11 +167,24 @@ impl Row<'_> {
             }
         }
         let (index, columns) = ([&self.index[..], &["column".to_owned()]].concat(), self.columns);
-        let before = self.text.folds();
-        self.each(columns, |text| {
-            let value = text.element(output, &index);
+        let (before, each) = (self.text.folds(), columns.div_ceil(self.threads));
+        let put = |text: &mut Element<'_>, value: &str| {
             text.line(&format!("put(out + at * {columns} + column, {value});"));
-        });
+        };
+        if each <= KEPT {
+            // Nothing is stored until all is loaded, so that loads do not wait for each other.
+            self.text.line(&format!("float made[{each}];"));
+            self.each(columns, |text| {
+                let value = text.element(output, &index);
+                text.line(&format!("made[j] = {value};"));
+            });
+            self.each(columns, |text| put(text, "made[j]"));
+        } else {
+            self.each(columns, |text| {
+                let value = text.element(output, &index);
+                put(text, &value);
+            });
+        }
         self.text.line("}");
         (self.text.folds() == before).then(|| self.text.finish())
     }

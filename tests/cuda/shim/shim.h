@@ -174,6 +174,11 @@ T __ldcs(const T* p) {
   return *p;
 }
 
+template <class T>
+void __stcs(T* p, T x) {
+  *p = x;
+}
+
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
