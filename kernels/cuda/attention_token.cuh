@@ -31,8 +31,8 @@ struct AttentionToken {
   static constexpr int AT_ONCE = 32 / LANES, UNROLLED = QUERIES > 4 ? 2 : 4;
   static constexpr int POSITIONS = AT_ONCE * UNROLLED;
   static constexpr int SETS = (S * GROUP + QUERIES - 1) / QUERIES;
-  // A part is at least a round of the block.
-  static constexpr int PART_MIN = WARPS * POSITIONS;
+  // A part is at least a round of the block. Loads are under way two rounds ahead.
+  static constexpr int PART_MIN = WARPS * POSITIONS, AHEAD = 2 * PART_MIN;
 
   static constexpr int BLOCKS = HEADS * SETS * PARTS, LEFT = BLOCKS * QUERIES;
   // What a launch needs besides: floats of scratch, and counters that are zero.
@@ -103,13 +103,15 @@ struct AttentionTokenBlock {
     return {past, from, min(from + size, end), (end - first + size - 1) / size};
   }
 
-  // Brings what earlier steps left of the part to L2.
-  __device__ __forceinline__ void prefetch_part(const Span& span) const {
+  // Brings `positions` from `from` on, as far as earlier steps left them, to L2: thread `thread` of
+  // `threads`. What all blocks ask for at a time has to fit.
+  __device__ __forceinline__ void prefetch_some(const Span& span, int from, int positions,
+                                                int thread, int threads) const {
     constexpr int LINE = 128 / sizeof(C), K_LINES = (A::P + LINE - 1) / LINE;
     constexpr int V_LINES = (A::PV + LINE - 1) / LINE, LINES = K_LINES + V_LINES;
-    int count = (min(span.to, span.past) - span.from) * LINES;
-    for (int i = threadIdx.x; i < count; i += A::THREADS) {
-      u64 row = (u64)(span.from + i / LINES) * A::HEADS + head;
+    int count = min(min(span.to, span.past) - from, positions) * LINES;
+    for (int i = thread; i < count; i += threads) {
+      u64 row = (u64)(from + i / LINES) * A::HEADS + head;
       int line = i % LINES;
       prefetch(line < K_LINES ? k + row * A::P + line * LINE
                               : v + row * A::PV + (line - K_LINES) * LINE);
@@ -200,6 +202,7 @@ struct AttentionTokenBlock {
     // Lanes without numbers of a key or a value repeat the first ones: their products are not used.
     int key = own < A::P ? own : 0, value = own < A::PV ? own : 0;
     for (int at = span.from + warp * A::POSITIONS; at < span.to; at += A::WARPS * A::POSITIONS) {
+      prefetch_some(span, at + A::AHEAD, A::POSITIONS, lane, 32);
       int first = at + lane / A::LANES;
       Eight<C> keys[A::UNROLLED], values[A::UNROLLED];
 #pragma unroll
@@ -294,7 +297,7 @@ struct AttentionTokenBlock {
 
   __device__ __forceinline__ void run() const {
     Span mine = span();
-    prefetch_part(mine);
+    prefetch_some(mine, mine.from, A::AHEAD, threadIdx.x, A::THREADS);
     let_later_start();
     wait_for_earlier();
     if (part >= mine.parts) return;

@@ -3,8 +3,8 @@
 //
 // The window [W, C] in f32 holds the last W positions, the newest last; that of the next sequence
 // begins `pitch` bytes on. It moves on by one, x [rows, C] coming last. A thread takes a channel of
-// a sequence. Windows and weights are loaded before earlier kernels have ended:
-// none of the same graph may write it.
+// a sequence. Windows and weights are loaded before earlier kernels have ended: none of the same
+// graph may write them.
 #pragma once
 #include "numbers.cuh"
 
