@@ -17,20 +17,14 @@ __device__ __forceinline__ float4 conv_add(float4 sum, float4 x, const float (&w
   return {sum.x + x.x * w[0], sum.y + x.y * w[1], sum.z + x.z * w[2], sum.w + x.w * w[3]};
 }
 
-__device__ __forceinline__ void conv_store(float* y, float4 v) { *(float4*)y = v; }
-template <class Y>
-__device__ __forceinline__ void conv_store(Y* y, float4 v) {
-  *(uint2*)y = make_uint2(pair_of(y, v.x, v.y), pair_of(y, v.z, v.w));
-}
-
 // The window after `rows` positions, of four channels.
 template <int C, int W, int X_ROW, class X>
 __device__ __forceinline__ void conv_advance(float* window, const X* x, int rows) {
 #pragma unroll
   for (int w = 0; w < W; ++w) {
     const int at = rows - W + w;
-    conv_store(window + w * C,
-               at < 0 ? load_4(window + (W + at) * C) : load_4(x + (size_t)at * X_ROW));
+    store_4(window + w * C,
+            at < 0 ? load_4(window + (W + at) * C) : load_4(x + (size_t)at * X_ROW));
   }
 }
 
@@ -67,7 +61,7 @@ __device__ __forceinline__ void conv_prompt(const X* x, const Weight* weight, co
         seen[j] = j + 1 < W ? seen[j + 1] : next[i];
         sum = conv_add(sum, seen[j], w[j]);
       }
-      conv_store(y + (size_t)(s + i) * C + c,
+      store_4(y + (size_t)(s + i) * C + c,
                  {tail(s + i, c, sum.x), tail(s + i, c + 1, sum.y), tail(s + i, c + 2, sum.z),
                   tail(s + i, c + 3, sum.w)});
     }

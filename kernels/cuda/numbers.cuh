@@ -47,6 +47,15 @@ __device__ __forceinline__ float4 load_4(const f16* p) {
   return {a.x, a.y, b.x, b.y};
 }
 
+__device__ __forceinline__ void store_4(float* p, float4 v) { *(float4*)p = v; }
+__device__ __forceinline__ void store_4(bf16* p, float4 v) {
+  *(uint2*)p = make_uint2(bf16_pair(v.x, v.y), bf16_pair(v.z, v.w));
+}
+__device__ __forceinline__ void store_4(f16* p, float4 v) {
+  __half2 a = __floats2half2_rn(v.x, v.y), b = __floats2half2_rn(v.z, v.w);
+  *(uint2*)p = make_uint2(*(u32*)&a, *(u32*)&b);
+}
+
 // The sum over the lanes of a warp, the same in each.
 __device__ __forceinline__ float warp_sum(float x) {
   for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(ALL_LANES, x, step);

@@ -43,6 +43,9 @@ struct RowsOf {
   __device__ __forceinline__ float operator()(int row, int k) const {
     return to_float(x[(u64)row * K + k]);
   }
+  __device__ __forceinline__ float4 four(int row, int k) const {
+    return load_4(x + (u64)row * K + k);
+  }
 };
 
 // Times a weight.

@@ -17,6 +17,7 @@ struct Rows {
   const float* x;
   int width;
   __device__ float operator()(int row, int k) const { return x[row * width + k]; }
+  __device__ float4 four(int row, int k) const { return load_4(x + row * width + k); }
 };
 
 template <class M>

@@ -27,6 +27,8 @@ pub(crate) struct Element<'a> {
     named: usize,
     /// How many sums and the like there are in the text.
     folds: usize,
+    /// Places along axes of these sizes, and the one place that they were taken from.
+    divided: Vec<(Vec<String>, Vec<String>, String)>,
     /// Elements already computed in this block or in one around it.
     known: BTreeMap<(Value, Vec<String>), String>,
 }
@@ -84,6 +86,7 @@ impl<'a> Element<'a> {
             depth: 1,
             named: 0,
             folds: 0,
+            divided: Vec::new(),
             known: BTreeMap::new(),
         }
     }
@@ -138,13 +141,20 @@ impl<'a> Element<'a> {
     pub(crate) fn divide(&mut self, axes: &[Axis], place: &str) -> Vec<String> {
         let mut rest = place.to_owned();
         let mut parts = Vec::new();
+        let mut wholes = vec![rest.clone()];
         for axis in axes.iter().skip(1).rev() {
             let size = self.size(axis);
             parts.push(self.name("int", &format!("{rest} % {size}")));
             rest = self.name("int", &format!("{rest} / {size}"));
+            wholes.push(rest.clone());
         }
         parts.extend((!axes.is_empty()).then_some(rest));
         parts.reverse();
+        wholes.reverse();
+        let sizes: Vec<String> = axes.iter().map(|it| self.size(it)).collect();
+        for (i, whole) in wholes.into_iter().enumerate().skip(1) {
+            self.divided.push((parts[..=i].to_vec(), sizes[..=i].to_vec(), whole));
+        }
         parts
     }
 
@@ -187,8 +197,18 @@ impl<'a> Element<'a> {
         let bound = ty.axes.iter().map(|it| self.module.axes.bound(it).unwrap_or(usize::MAX));
         let is_large = i32::MAX as usize <= bound.fold(1, usize::saturating_mul);
         let mut place = String::from("0");
-        for (axis, index) in ty.axes.iter().zip(index) {
-            let size = self.size(axis);
+        let mut left = index;
+        while let [first, ..] = left {
+            let axes = &ty.axes[ty.axes.len() - left.len()..];
+            let sizes: Vec<String> = axes.iter().map(|it| self.size(it)).collect();
+            let known = self.divided.iter();
+            let known = known.filter(|it| left.starts_with(&it.0) && sizes.starts_with(&it.1));
+            let (n, index) = match known.max_by_key(|it| it.0.len()) {
+                Some((parts, _, whole)) => (parts.len(), whole),
+                None => (1, first),
+            };
+            left = &left[n..];
+            let size = sizes[..n].join(" * ");
             place = match place.as_str() {
                 "0" if is_large => format!("(long){index}"),
                 "0" => index.clone(),

@@ -243,7 +243,7 @@ impl MatMul<'_> {
     fn reserved(&self) -> u64 {
         let bytes = |it: &Part| 2 * it.n * self.depth * it.weights.len() as u64;
         let packed = self.parts().map(|it| it.1).filter(|it| pack::is_packed(it.format));
-        crate::COUNTER_BYTES + packed.map(bytes).sum::<u64>()
+        (crate::COUNTER_BYTES + packed.map(bytes).sum::<u64>()).next_multiple_of(16)
     }
 
     /// What kernels for many rows take: x, and the weights of each part, as places of `format`

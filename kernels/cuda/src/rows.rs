@@ -13,12 +13,10 @@ fn by_row(body: String, rows: usize) -> Vec<Instance> {
 /// A norm of rows of `k` numbers, as many as word `rows` counts: the type and place of x, epsilon,
 /// what becomes of a number, and where that goes.
 pub(crate) fn norm([x, from, eps, tail, to]: [&str; 5], k: u64, rows: usize) -> Instance {
-    let threads = if k <= 4096 {
-        256
-    } else if k <= 8192 {
-        512
-    } else {
-        1024
+    let threads = match k {
+        0..=8192 => 256,
+        8193..=16384 => 512,
+        _ => 1024,
     };
     let centred = tail.starts_with("WeightedBiased");
     Instance {
