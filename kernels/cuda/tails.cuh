@@ -31,6 +31,24 @@ struct Two {
   }
 };
 
+// Of products of what stands for numbers, times a scale of its row and one of its column.
+template <class Tail>
+struct Scaled {
+  Tail tail;
+  const float *rows, *first, *second;
+  __device__ __forceinline__ float2 operator()(int row, int n, float2 p, float2 q) const {
+    const float x = rows[row];
+    const float2 a = *(const float2*)(first + n), b = *(const float2*)(second + n);
+    return tail(row, n, float2{p.x * x * a.x, p.y * x * a.y}, float2{q.x * x * b.x, q.y * x * b.y});
+  }
+};
+
+template <class Tail>
+__device__ __forceinline__ Scaled<Tail> scaled(Tail tail, const float* rows, const float* first,
+                                               const float* second) {
+  return {tail, rows, first, second};
+}
+
 // No tail.
 struct Same {
   __device__ __forceinline__ float operator()(int, int, float p) const { return p; }
@@ -46,6 +64,11 @@ struct RowsOf {
   __device__ __forceinline__ float4 four(int row, int k) const {
     return load_4(x + (u64)row * K + k);
   }
+};
+
+// As it is.
+struct Unweighted {
+  __device__ __forceinline__ float operator()(int, int, float x) const { return x; }
 };
 
 // Times a weight.

@@ -40,3 +40,22 @@ __device__ __forceinline__ void unpack(bf16* y, const W& w) {
     __syncwarp();
   }
 }
+
+// The bytes e2 e0 e3 e1 in order.
+__device__ __forceinline__ u32 untile_word(u32 v) { return __byte_perm(v, 0, 0x2031); }
+
+// Tiles of FP8 weights as rows of their bytes; K is a multiple of 8.
+template <int N, int K>
+__device__ __forceinline__ void untile(u8* y, const u8* tiles) {
+  constexpr int STEPS = (K + 63) / 64, RECORDS = (N + 15) / 16 * STEPS;
+  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < RECORDS * 64;
+       i += gridDim.x * blockDim.x) {
+    const uint4 v = *(const uint4*)(tiles + (u64)i * 16);
+    const int n = i / 64 / STEPS * 16 + i % 32 / 4;
+    const int k = i / 64 % STEPS * 64 + i / 32 % 2 * 32 + i % 4 * 8;
+    if (k >= K) continue;
+    u8* to = y + (u64)n * K + k;
+    if (n < N) *(uint2*)to = make_uint2(untile_word(v.x), untile_word(v.y));
+    if (n + 8 < N) *(uint2*)(to + 8 * (u64)K) = make_uint2(untile_word(v.z), untile_word(v.w));
+  }
+}

@@ -2,28 +2,28 @@
 #include "check.h"
 #include "ssd_prompt.cuh"
 
-template <class T, class Y, int GROUPS, int J, int D, int N, int GAP>
+template <class Y, int GROUPS, int J, int D, int N, int GAP>
 __global__ void __launch_bounds__(SSD_THREADS, 1)
-    instance(const T* x, const float* dt, const float* a, const T* b, const T* c, float* state,
+    instance(const bf16* x, const float* dt, const float* a, const bf16* b, const bf16* c, float* state,
              Y* y, int rows) {
   SHARED(u8, shared);
   ssd_prompt<GROUPS, J, D, N, GROUPS * J * D + GAP, GROUPS * N, GROUPS * N>(shared, x, dt, a, b, c,
                                                                             state, y, rows);
 }
 
-template <class T, class Y, int GROUPS, int J, int D, int N, int GAP>
+template <class Y, int GROUPS, int J, int D, int N, int GAP>
 void test(const char* name, int rows) {
   constexpr int HEADS = GROUPS * J, X_ROW = HEADS * D + GAP;
-  Array<T> x(rows * X_ROW, 1), b(rows * GROUPS * N, 1), c(rows * GROUPS * N, 1);
+  Array<bf16> x(rows * X_ROW, 1), b(rows * GROUPS * N, 1), c(rows * GROUPS * N, 1);
   Array<float> dt(rows * HEADS, 1), a(HEADS, 1), state(HEADS * D * N, 1);
   for (float& v : dt.host) v = std::log1p(std::exp(v - 2));
   for (float& v : a.host) v = -std::exp(v);
   dt.send(), a.send();
   const std::vector<float> before = state.host;
   Array<Y> y(rows * HEADS * D);
-  launch(instance<T, Y, GROUPS, J, D, N, GAP>, HEADS, SSD_THREADS, sizeof(SsdShared<T, D, N>),
-         (const T*)x.device, (const float*)dt.device, (const float*)a.device, (const T*)b.device,
-         (const T*)c.device, state.device, y.device, rows);
+  launch(instance<Y, GROUPS, J, D, N, GAP>, HEADS, SSD_THREADS, sizeof(SsdShared<D, N>),
+         (const bf16*)x.device, (const float*)dt.device, (const float*)a.device, (const bf16*)b.device,
+         (const bf16*)c.device, state.device, y.device, rows);
   y.fetch(), state.fetch();
 
   std::vector<double> h(before.begin(), before.end()), want(rows * HEADS * D);
@@ -48,13 +48,13 @@ void test(const char* name, int rows) {
 }
 
 int main() {
-  test<float, float, 2, 2, 80, 128, 0>("f32, heads of 80", 100);
-  test<bf16, bf16, 1, 2, 64, 128, 24>("bf16, heads of 64", 64);
-  test<float, float, 1, 1, 8, 24, 4>("small", 130);
-  test<bf16, float, 1, 1, 32, 256, 0>("wide state", 70);
+  test<float, 2, 2, 80, 128, 0>("heads of 80", 200);
+  test<bf16, 1, 2, 64, 128, 24>("heads of 64", 64);
+  test<float, 1, 1, 8, 24, 8>("small", 130);
+  test<float, 1, 1, 32, 256, 0>("wide state", 150);
 #ifdef __CUDACC__
-  test<float, float, 8, 16, 80, 128, 0>("f32, heads of 80", 1000);
-  test<bf16, bf16, 8, 16, 64, 128, 2048>("bf16, heads of 64", 777);
+  test<float, 8, 16, 80, 128, 0>("heads of 80", 1000);
+  test<bf16, 8, 16, 64, 128, 2048>("heads of 64", 777);
 #endif
   return failures != 0;
 }

@@ -36,6 +36,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("numbers.cuh", include_str!("../numbers.cuh")),
     ("placed.cuh", include_str!("../placed.cuh")),
     ("ptx.cuh", include_str!("../ptx.cuh")),
+    ("quantise.cuh", include_str!("../quantise.cuh")),
     ("results.cuh", include_str!("../results.cuh")),
     ("rows.cuh", include_str!("../rows.cuh")),
     ("skinny.cuh", include_str!("../skinny.cuh")),

@@ -4,6 +4,8 @@
 //! `gemm_split.cuh` and many to `gemm.cuh`; elsewhere all others to `gemm_small.cuh`. What has a
 //! shape that none of these takes is left to the plain form.
 
+mod fp8;
+
 use ir::DType;
 
 use crate::{
@@ -126,14 +128,20 @@ impl MatMul<'_> {
     }
 
     /// A part as `results.cuh` takes it, with `weights` as its kernel does.
-    fn result(&self, made: &Made<'_>, part: &Part, weights: &[String]) -> Option<String> {
+    fn result(
+        &self,
+        made: &Made<'_>,
+        part: &Part,
+        weights: &[String],
+        tail: &str,
+    ) -> Option<String> {
         Some(format!(
             "result<{}, {}>({}, {}, {})",
             part.n,
             self.columns(made)?,
             weights.join(", "),
             self.output(made, part),
-            self.tail(made, part)
+            tail
         ))
     }
 
@@ -154,7 +162,8 @@ impl MatMul<'_> {
         // What is packed is unpacked to 16 bits for many rows, so that these are rounded anyway.
         if self.call.rounds || self.is_packed() {
             forms.extend(self.split());
-            forms.extend(self.gemm());
+            let fp8 = self.gemm_fp8().filter(|_| self.call.rounds);
+            forms.extend(fp8.or_else(|| self.gemm()));
             forms.extend(self.gemm_small());
         }
         if forms.last().is_none_or(|it| it.rows.is_some() || it.architecture.is_some()) {
@@ -355,7 +364,7 @@ impl MatMul<'_> {
                 maps.push(map(word, offset, (part.n, None), wide));
             }
             let weights: Vec<String> = (first..maps.len()).map(|it| format!("&m{it}")).collect();
-            results.push(self.result(made, part, &weights)?);
+            results.push(self.result(made, part, &weights, &self.tail(made, part))?);
         }
         let instance = Instance {
             preface: self.preface(),
@@ -401,7 +410,7 @@ impl MatMul<'_> {
             tiles += (part.n * part.weights.len() as u64).div_ceil(TILE);
             let place = |(at, offset): &(usize, u64)| format!("(const {ty}*)(w{at} + {offset})");
             let weights: Vec<String> = places.iter().map(place).collect();
-            results.push(self.result(made, part, &weights)?);
+            results.push(self.result(made, part, &weights, &self.tail(made, part))?);
         }
         let body = format!(
             "gemm_small<{ty}, {}>((const {x}*)(w{word} + {offset}), (int){}, {});",

@@ -80,6 +80,12 @@ pub(crate) fn skinny_weights(dtype: DType, [n, k]: [u64; 2], at: usize) -> Strin
     }
 }
 
+/// The scales of the rows of a weight in FP8 at word `at`.
+pub(crate) fn row_scales([n, k]: [u64; 2], at: usize) -> String {
+    let tiles = layout(DType::F8E4M3).and_then(|it| it.tiles(n as usize, k as usize)).unwrap_or(0);
+    format!("(const float*)(w{at} + {tiles})")
+}
+
 /// The format in which rows of `columns` weights that are given in `dtype` are laid out: what no
 /// kernel reads is widened.
 pub fn laid_out(dtype: DType, columns: usize) -> DType {

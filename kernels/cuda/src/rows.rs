@@ -10,14 +10,19 @@ fn by_row(body: String, rows: usize) -> Vec<Instance> {
     vec![Instance { includes, body, threads: THREADS, grid, ..Instance::default() }]
 }
 
-/// A norm of rows of `k` numbers, as many as word `rows` counts: the type and place of x, epsilon,
-/// what becomes of a number, and where that goes.
-pub(crate) fn norm([x, from, eps, tail, to]: [&str; 5], k: u64, rows: usize) -> Instance {
-    let threads = match k {
+/// Threads that share a row of `k` numbers.
+pub(crate) fn norm_threads(k: u64) -> u32 {
+    match k {
         0..=8192 => 256,
         8193..=16384 => 512,
         _ => 1024,
-    };
+    }
+}
+
+/// A norm of rows of `k` numbers, as many as word `rows` counts: the type and place of x, epsilon,
+/// what becomes of a number, and where that goes.
+pub(crate) fn norm([x, from, eps, tail, to]: [&str; 5], k: u64, rows: usize) -> Instance {
+    let threads = norm_threads(k);
     let centred = tail.starts_with("WeightedBiased");
     Instance {
         includes: vec!["norm.cuh", "tails.cuh"],

@@ -2,7 +2,7 @@
 
 use ir::DType;
 
-use crate::{Call, Grid, Instance, Word, element};
+use crate::{COUNTER_BYTES, Call, Grid, Instance, Word, element};
 
 /// Words: y, x, weight, bias, window, positions, channels, width; and, if there is a tail, its code
 /// and where its words begin.
@@ -122,30 +122,62 @@ impl Ssd {
         const CHUNK: u64 = 64;
         let [h, j, d, n] = self.sizes;
         let stride = |width: u64| width.next_multiple_of(16) + 8;
-        let halves = 2 * CHUNK * stride(n)
-            + CHUNK * (stride(d) + stride(CHUNK))
-            + d.next_multiple_of(16) * stride(n);
-        let (ty, bytes) = (element(self.x), if self.x == DType::F32 { 4 } else { 2 });
-        let shared = 2 * halves + bytes * CHUNK * (d + 2 * n) + 4 * 3 * CHUNK;
+        let tile = 2 * CHUNK * (2 * stride(n) + stride(d));
+        let mixed = 2 * CHUNK * stride(CHUNK) + 4 * 3 * CHUNK;
+        let stages = if 60 * 1024 < tile { 2 } else { 3 };
+        let shared = stages * tile + 2 * d.next_multiple_of(16) * stride(n) + 2 * mixed;
         let fits = d.is_multiple_of(8) && n.is_multiple_of(8) && shared <= 232_448;
-        let (y, inputs) = (&self.pointers[0], self.pointers[1..].join(", "));
+        let rows = &self.rows;
+        let [x, b, c] = self.rounded();
+        let [y, _, dt, a, _, _, state] = &self.pointers[..] else { unreachable!("seven pointers") };
         fits.then(|| Instance {
             includes: vec!["ssd_prompt.cuh"],
             body: format!(
-                "static_assert(sizeof(SsdShared<{ty}, {d}, {n}>) == {shared});\n  \
+                "static_assert(sizeof(SsdShared<{d}, {n}>) == {shared});\n  \
                  SHARED(u8, shared);\n  \
                  ssd_prompt<{h}, {j}, {d}, {n}, {x_row}, {b_row}, {b_row}>\
-                 (shared, {inputs}, {y}, (int){rows});",
+                 (shared, {x}, {dt}, {a}, {b}, {c}, {state}, {y}, (int){rows});",
                 x_row = h * j * d,
                 b_row = h * n,
-                rows = self.rows
             ),
             threads: 512,
             residents: 1,
             grid: [Grid::fixed(h * j), Grid::fixed(1)],
             shared: shared as u32,
             waits: true,
+            scratch: self.before().map(|_| (COUNTER_BYTES, 2 * h * (j * d + 2 * n), 7)),
+            before: self.before(),
             ..Instance::default()
+        })
+    }
+
+    /// Where x, b and c are as `bf16`.
+    fn rounded(&self) -> [String; 3] {
+        let [h, j, d, n] = self.sizes;
+        let rows = &self.rows;
+        match self.x {
+            DType::BF16 => [1, 4, 5].map(|it| self.pointers[it].clone()),
+            _ => [0, h * j * d, h * (j * d + n)]
+                .map(|it| format!("(bf16*)(w12 + {COUNTER_BYTES} + 2 * {rows} * {it})")),
+        }
+    }
+
+    /// Rounds x, b and c.
+    fn before(&self) -> Option<Box<Instance>> {
+        let [h, j, d, n] = self.sizes;
+        let parts = self.rounded().into_iter().zip([(1, j * d), (4, n), (5, n)]);
+        let narrow = |(to, (from, width)): (String, (usize, u64))| {
+            let (from, rows) = (&self.pointers[from], &self.rows);
+            format!("narrow<256>({to}, {from}, (long){rows} * {});", h * width)
+        };
+        (self.x != DType::BF16).then(|| {
+            Box::new(Instance {
+                includes: vec!["rows.cuh"],
+                body: parts.map(narrow).collect::<Vec<_>>().join("\n  "),
+                threads: 256,
+                grid: Grid::over(&[7, 8, 9, 10], 1024),
+                ..Instance::default()
+            })
         })
     }
 
