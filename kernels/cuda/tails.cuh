@@ -66,6 +66,13 @@ struct RowsOf {
   }
 };
 
+// The same of rows of so many.
+struct RowsOfSize {
+  const float* x;
+  long size;
+  __device__ __forceinline__ float operator()(int row, int k) const { return x[row * size + k]; }
+};
+
 // As it is.
 struct Unweighted {
   __device__ __forceinline__ float operator()(int, int, float x) const { return x; }

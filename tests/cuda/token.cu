@@ -1,10 +1,10 @@
 // What is computed row by row or position by position: ssd_token.cuh, conv_token.cuh, norm.cuh,
-// softmax.cuh, gather.cuh and argmax.cuh.
+// quantise.cuh, softmax.cuh, rows.cuh and argmax.cuh.
 #include "argmax.cuh"
 #include "check.h"
 #include "conv_token.cuh"
-#include "gather.cuh"
-#include "softmax.cuh"
+#include "quantise.cuh"
+#include "rows.cuh"
 #include "ssd_token.cuh"
 
 struct Twice {
@@ -88,6 +88,29 @@ void test_norm() {
         }), 1e-6);
 }
 
+template <int K>
+__global__ void rounded(const float* x, u8* y, float* scales) {
+  quantise<K, true, 256>(Rows{x, K}, 1e-5f, Twice{}, y, scales, blockIdx.x);
+}
+
+template <int K>
+void test_quantise() {
+  Array<float> x(3 * K, 2), scales(3);
+  Array<u8> y(3 * K);
+  launch(rounded<K>, dim3(3), dim3(256), 0, x.device, y.device, scales.device);
+  y.fetch(), scales.fetch();
+  Array<float> got(3 * K);
+  for (int i = 0; i < 3 * K; ++i) {
+    const __half_raw half = __nv_cvt_fp8_to_halfraw(y[i], __NV_E4M3);
+    got.host[i] = to_float(f16(half)) * scales[i / K];
+  }
+  check("quantise", error(got, 3, K, K, [&](int row, int k) {
+          double square = 0;
+          for (int i = 0; i < K; ++i) square += std::pow(x[row * K + i], 2);
+          return 2 * x[row * K + k] / std::sqrt(square / K + 1e-5);
+        }), 4e-2);
+}
+
 __global__ void soften(const float* x, float* y, int size) {
   softmax<256>(Rows{x, size}, y, size, blockIdx.x);
 }
@@ -104,20 +127,24 @@ void test_softmax() {
         }), 1e-6);
 }
 
+struct Table {
+  const bf16* x;
+  __device__ float operator()(int row, int k) const { return to_float(x[row * 100 + k]); }
+};
+
 __global__ void look_up(const bf16* table, const int* index, float* y) {
-  gather<50, 100>(table, index, Twice{}, y);
+  gather<128>(y, Table{table}, index, 3, 50, 100);
 }
 
 void test_gather() {
   Array<bf16> table(50 * 100, 1);
   Array<int> index(3);
   Array<float> y(300);
-  index.host = {7, 99, -1}, index.send();  // outside: the nearest inside
-  const int taken[] = {7, 49, 0};
-  launch(look_up, dim3(1, 3), dim3(128), 0, table.device, index.device, y.device);
+  index.host = {7, 99, -1}, index.send();  // outside: zeros
+  launch(look_up, dim3(2), dim3(128), 0, table.device, index.device, y.device);
   y.fetch();
   check("gather", error(y, 3, 100, 100,
-                        [&](int row, int k) { return 2 * table[taken[row] * 100 + k]; }), 0);
+                        [&](int row, int k) { return row == 0 ? table[700 + k] : 0.0; }), 0);
 }
 
 constexpr int V = 5003, PARTS = 7;
@@ -148,6 +175,7 @@ int main() {
   test_conv();
   test_norm<777, false>();
   test_norm<64, true>();
+  test_quantise<1040>();
   test_softmax();
   test_gather();
   test_argmax();

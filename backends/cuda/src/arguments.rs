@@ -89,6 +89,9 @@ impl Arguments<'_> {
     pub(crate) fn map(&self, launch: &plan::Launch, map: &Map) -> TensorMap {
         let mut word = self.word(&launch.words[map.word]).expect("the word of an address");
         word.sum = word.sum.plus(Sum::number(map.offset));
+        if let Some((bytes, counted)) = map.behind {
+            word.sum = word.sum.plus(Sum::number(bytes).times(&self.factor(launch, counted)));
+        }
         let (number, counted) = map.rows;
         let rows = counted.map_or(Sum::number(1), |it| self.factor(launch, it));
         TensorMap {

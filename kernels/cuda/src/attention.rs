@@ -63,8 +63,48 @@ impl Attention<'_> {
         [y, q, k, v]
     }
 
-    fn is_half(&self) -> bool {
-        matches!(self.cache, DType::BF16 | DType::F16)
+    /// The type in which keys and values are multiplied: what is not of 16 bits is rounded first.
+    fn rounded(&self) -> DType {
+        if self.cache == DType::F16 { DType::F16 } else { DType::BF16 }
+    }
+
+    /// What rounds keys and values that are not of 16 bits: both go to scratch memory, values behind
+    /// keys.
+    fn before(&self) -> Option<Box<Instance>> {
+        let Attention { heads, p, pv, .. } = self;
+        let ([_, _, k, v], [to_k, to_v]) = (self.pointers(), self.places());
+        let all = self.call.text(11);
+        let body = [(to_k, k, p), (to_v, v, pv)].map(|(to, from, width)| {
+            format!("narrow<256>({to}, {from}, (long){all} * {});", heads * width)
+        });
+        (self.cache == DType::F32).then(|| {
+            Box::new(Instance {
+                includes: vec!["rows.cuh"],
+                body: body.join("\n  "),
+                threads: 256,
+                grid: Grid::over(&[11, 12, 14], 1024),
+                ..Instance::default()
+            })
+        })
+    }
+
+    /// Where keys and values are once they are rounded.
+    fn places(&self) -> [String; 2] {
+        let [_, _, k, v] = self.pointers();
+        let keys = 2 * self.heads * self.p;
+        match self.cache {
+            DType::F32 => [
+                format!("(bf16*)(w20 + {COUNTER_BYTES})"),
+                format!("(bf16*)(w20 + {COUNTER_BYTES} + {keys} * {})", self.call.text(11)),
+            ],
+            _ => [k, v],
+        }
+    }
+
+    /// Scratch memory for both.
+    fn scratch(&self) -> Option<(u64, u64, usize)> {
+        let bytes = 2 * self.heads * (self.p + self.pv);
+        (self.cache == DType::F32).then_some((COUNTER_BYTES, bytes, 11))
     }
 
     fn in_eights(&self) -> bool {
@@ -130,18 +170,25 @@ impl Attention<'_> {
     /// Many positions, on Hopper.
     fn hopper(&self) -> Option<Instance> {
         let Attention { heads, group, p, causal, window, .. } = self;
-        let fits = self.cache == DType::BF16 && p == &self.pv && [64, 128].contains(p);
+        let fits = self.rounded() == DType::BF16 && p == &self.pv && [64, 128].contains(p);
         if !fits || !self.call.rounds {
             return None;
         }
         let [y, q, ..] = self.pointers();
-        let map = |word| Map {
+        let map = |word, offset, behind| Map {
             word,
-            offset: 0,
+            offset,
+            behind,
             dtype: DType::BF16,
             columns: heads * p,
             rows: (1, Some(11)),
             boxed: [64, 128],
+        };
+        let maps = match self.cache {
+            DType::F32 => {
+                [None, Some((2 * heads * p, 11))].map(|it| map(20, COUNTER_BYTES, it)).to_vec()
+            }
+            _ => [4, 7].map(|it| map(it, 0, None)).to_vec(),
         };
         let body = format!(
             "SHARED(u8, shared);\n  attention_hopper<{heads}, {group}, {p}, {causal}, {window}>\
@@ -157,7 +204,9 @@ impl Attention<'_> {
             shared: ((128 + 4 * 128) * p * 2) as u32,
             waits: true,
             architecture: Some("sm_90a"),
-            maps: vec![map(4), map(7)],
+            maps,
+            scratch: self.scratch(),
+            before: self.before(),
             ..Instance::default()
         })
     }
@@ -165,14 +214,14 @@ impl Attention<'_> {
     /// Many positions, on any architecture.
     fn prompt(&self) -> Option<Instance> {
         let Attention { heads, group, p, pv, causal, window, .. } = self;
-        if !self.is_half() || !self.in_eights() || !self.call.rounds {
+        if !self.in_eights() || !self.call.rounds {
             return None;
         }
         let stride = |width: u64| width.next_multiple_of(16) + 8;
         let keys = if 128 < *p.max(pv) { 32 } else { 64 };
         let shared = 2 * (64 * stride(*p) + 2 * keys * (stride(*p) + stride(*pv)));
-        let [y, q, k, v] = self.pointers();
-        let cache = element(self.cache);
+        let ([y, q, ..], [k, v]) = (self.pointers(), self.places());
+        let cache = element(self.rounded());
         let body = format!(
             "static_assert(attention_shared<{p}, {pv}> == {shared});\n  SHARED({cache}, shared);\n  \
              attention_prompt<{heads}, {group}, {p}, {pv}, {causal}, {window}>\
@@ -186,6 +235,8 @@ impl Attention<'_> {
             grid: [Grid::all(&[10, 13], 64), Grid::fixed(*heads)],
             shared: shared as u32,
             waits: true,
+            scratch: self.scratch(),
+            before: self.before(),
             ..Instance::default()
         })
     }

@@ -24,7 +24,6 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("conv_prompt.cuh", include_str!("../conv_prompt.cuh")),
     ("conv_token.cuh", include_str!("../conv_token.cuh")),
     ("fragments.cuh", include_str!("../fragments.cuh")),
-    ("gather.cuh", include_str!("../gather.cuh")),
     ("gemm.cuh", include_str!("../gemm.cuh")),
     ("gemm_small.cuh", include_str!("../gemm_small.cuh")),
     ("gemm_split.cuh", include_str!("../gemm_split.cuh")),
@@ -227,6 +226,8 @@ pub struct Map {
     pub word: usize,
     /// Bytes further on.
     pub offset: u64,
+    /// And so many more for each that a word counts.
+    pub behind: Option<(u64, usize)>,
     /// `bf16` or `f8_e4m3`.
     pub dtype: DType,
     /// Elements of a row.

@@ -351,6 +351,7 @@ impl MatMul<'_> {
         let map = |word, offset, rows, height: u64| Map {
             word,
             offset,
+            behind: None,
             dtype: DType::BF16,
             columns: self.depth,
             rows,

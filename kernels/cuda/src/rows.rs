@@ -59,9 +59,17 @@ pub(crate) fn layer_norm(call: &Call<'_>) -> Result<Vec<Instance>, String> {
 /// Words: y, its stride, x, its stride, rows, width.
 pub(crate) fn softmax(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let [to, from] = [0, 2].map(|it| call.pointer(it, "float"));
-    let body =
-        format!("softmax_rows<{THREADS}>({to}, {from}, {}, {});", call.text(4), call.text(5));
-    Ok(by_row(body, 4))
+    let width = call.text(5);
+    Ok(vec![Instance {
+        includes: vec!["softmax.cuh", "tails.cuh"],
+        body: format!(
+            "softmax<{THREADS}>(RowsOfSize{{{from}, {width}}}, {to}, (int){width}, blockIdx.x);"
+        ),
+        threads: THREADS,
+        grid: [Grid::all(&[4], 1), Grid::fixed(1)],
+        waits: true,
+        ..Instance::default()
+    }])
 }
 
 /// Words: y, its stride, table, format, rows, width, index, how many.

@@ -28,6 +28,7 @@ impl MatMul<'_> {
         let map = |offset, rows, height| Map {
             word: 5,
             offset,
+            behind: None,
             dtype: DType::F8E4M3,
             columns: self.depth,
             rows,
