@@ -68,8 +68,8 @@ impl Attention<'_> {
         if self.cache == DType::F16 { DType::F16 } else { DType::BF16 }
     }
 
-    /// What rounds keys and values that are not of 16 bits: both go to scratch memory, values behind
-    /// keys.
+    /// What rounds keys and values that are not of 16 bits: both go to scratch memory, values
+    /// behind keys.
     fn before(&self) -> Option<Box<Instance>> {
         let Attention { heads, p, pv, .. } = self;
         let ([_, _, k, v], [to_k, to_v]) = (self.pointers(), self.places());
