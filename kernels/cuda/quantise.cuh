@@ -2,7 +2,7 @@
 //
 // A block of THREADS takes a row of K numbers, a multiple of 4 that `float4 in.four(row, k)` reads,
 // and keeps it in registers. If NORMED, it is brought to mean square 1 first. What is rounded is
-// `float tail(row, k, x)`.
+// `float tail(tail.at(k), x)`.
 #pragma once
 #include "norm.cuh"
 #include "softmax.cuh"
@@ -35,7 +35,7 @@ __device__ __forceinline__ void quantise(const In& in, float epsilon, const Tail
 #pragma unroll
   for (int i = 0; i < EACH * 4; ++i) {
     if (place(i / 4) >= K) continue;
-    x[i / 4][i % 4] = tail(row, place(i / 4) + i % 4, x[i / 4][i % 4] * factor);
+    x[i / 4][i % 4] = tail(tail.at(place(i / 4) + i % 4), x[i / 4][i % 4] * factor);
     most = fmaxf(most, fabsf(x[i / 4][i % 4]));
   }
   most = block_max<THREADS>(most, shared);

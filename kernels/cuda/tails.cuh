@@ -75,7 +75,8 @@ struct RowsOfSize {
 
 // As it is.
 struct Unweighted {
-  __device__ __forceinline__ float operator()(int, int, float x) const { return x; }
+  __device__ __forceinline__ int at(int) const { return 0; }
+  __device__ __forceinline__ float operator()(int, float x) const { return x; }
 };
 
 // Times a weight.

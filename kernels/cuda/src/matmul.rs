@@ -511,15 +511,14 @@ impl Skinny {
         }
         let x_parts = if x == DType::BF16 { 1 } else { 2 };
         let products = part.weights.len() as u64;
-        let warps =
-            16 / (if 4 < most { 2 } else { 1 }) / (if 4 < products * chunks { 4 } else { 1 });
+        let slot = products * (chunks * 512 + extra * 32);
+        let warps = 16 / (if 4 < most { 2 } else { 1 }) / (if 3072 < slot { 2 } else { 1 });
         let columns = most * x_parts;
         let padded = depth.next_multiple_of(step);
         let stride = padded + if padded.is_multiple_of(64) { 32 } else { 0 };
         let sums = warps * products * columns * 16;
         let round = (4096 / sums).clamp(1, 4);
         let others = columns * stride * 2 + (2 * round * sums + warps * most) * 4;
-        let slot = products * (chunks * 512 + extra * 32);
         // The smaller of what Ampere and Hopper have, so that one text is for both.
         let fits = others + 2 * warps * slot < 160 * 1024;
         fits.then(|| Skinny { tiles: part.n.div_ceil(16), warps, x_parts })
