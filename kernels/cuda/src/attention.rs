@@ -153,7 +153,7 @@ impl Attention<'_> {
             body,
             threads: TOKEN_THREADS,
             // Loads of one block go on while another one computes.
-            residents: if self.is_half() && queries <= 5 { 2 } else { 1 },
+            residents: if (self.cache != DType::F32) && queries <= 5 { 2 } else { 1 },
             grid: [Grid::fixed(blocks), Grid::all(&[10], 1)],
             waits: true,
             scratch: Some((4 * blocks * queries * (pv + 2) * most, 0, 10)),
