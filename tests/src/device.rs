@@ -1,15 +1,17 @@
-//! Whole programs for GPUs, from the kernels' text to what the driver is asked to do, where there
-//! is no GPU: `tests/cuda/toolkit` has a compiler and a driver that take the place of NVIDIA's and
-//! run kernels on the shim.
+//! Whole programs for GPUs, from the kernels' text to what the driver is asked to do: on a GPU where
+//! there is one, and where there is none, on `tests/cuda/toolkit`, a compiler and a driver that take
+//! the place of NVIDIA's and run kernels on the shim.
 
 use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
+use ::cuda::{ARCHITECTURES, Compiler};
+use ir::DType;
 use runtime::Target;
 use treen::Options;
 
 use crate::{
     cuda::{cuda_headers, run},
-    models::{Fixture, agree_within, are_apart},
+    models::{Fixture, agree_within, are_apart, folders},
 };
 
 /// What has every kind of layer: grouped heads, sliding windows, scans, encoders, cross attention.
@@ -18,6 +20,9 @@ const FIXTURES: &[&str] = &["llama-grouped", "gemma3", "nemotron_h", "bert", "t5
 /// How far outputs may be from those of Transformers: kernels for few rows take a number as the sum
 /// of two of 8 bits.
 const TOLERANCE: f32 = 3e-5;
+
+/// The same where numbers are rounded to 16 bits on their way.
+const ROUNDED: f32 = 0.1;
 
 /// Tells the test that it runs with the stand-ins in place.
 const INSIDE: &str = "TREEN_STAND_INS";
@@ -48,18 +53,42 @@ fn build(root: &Path, headers: &Path, folder: &Path) {
     compile(&["-x", "c++-header", "-O1", "shim/shim.h", "-o", "shim/shim.h.gch"]);
 }
 
-fn agrees(name: &str) {
+/// A fixture on the device, by itself and beside itself. Where it `rounds`, as it is meant to be
+/// run: in 16 bits.
+fn agrees(path: &Path, architecture: &str, rounds: bool) {
     let options = Options {
         check: false,
         target: Target::Cuda,
-        rounds: false,
-        architectures: vec!["sm_80".to_owned()],
+        rounds,
+        cache: if rounds { DType::BF16 } else { DType::F32 },
+        architectures: vec![architecture.to_owned()],
         ..Options::default()
     };
-    let mut fixture = Fixture::with(Path::new("fixtures").join(name), &options);
+    let tolerance = if rounds { ROUNDED } else { TOLERANCE };
+    let mut fixture = Fixture::with(path.to_owned(), &options);
     let mut session = fixture.bind().session(None, None).expect("a session");
-    agree_within(TOLERANCE, name, &mut session, &fixture.golden());
-    are_apart(&mut fixture, TOLERANCE);
+    agree_within(tolerance, &path.display().to_string(), &mut session, &fixture.golden());
+    are_apart(&mut fixture, tolerance);
+}
+
+/// All that there is, where there is a GPU: kernels of its architecture, whole programs, every
+/// fixture, with rounding and without.
+#[test]
+#[expect(clippy::print_stderr, reason = "says why nothing is tested")]
+fn programs_run_on_a_gpu() {
+    let capability = match (::cuda::properties(), Compiler::find()) {
+        (Ok(it), Ok(_)) => it.capability,
+        (Err(why), _) => return eprintln!("not tested: {why}"),
+        (_, Err(why)) => return eprintln!("not tested: {why}"),
+    };
+    let is_of = |it: &&&str| it.trim_end_matches('a') == format!("sm_{capability}");
+    let Some(architecture) = ARCHITECTURES.iter().find(is_of) else {
+        return eprintln!("not tested: no code is made for compute capability {capability}");
+    };
+    runtime::register_device(::cuda::open);
+    for path in folders() {
+        [false, true].into_iter().for_each(|rounds| agrees(&path, architecture, rounds));
+    }
 }
 
 #[test]
@@ -67,7 +96,8 @@ fn agrees(name: &str) {
 fn programs_run_on_the_stand_ins() {
     if env::var_os(INSIDE).is_some() {
         runtime::register_device(::cuda::open);
-        return FIXTURES.iter().for_each(|it| agrees(it));
+        let path = |it| Path::new("fixtures").join(it);
+        return FIXTURES.iter().for_each(|it| agrees(&path(it), "sm_80", false));
     }
     let compiler = Command::new("g++").arg("--version").output();
     let (Ok(_), Some(headers), true) = (compiler, cuda_headers(), cfg!(target_arch = "x86_64"))

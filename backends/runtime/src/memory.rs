@@ -17,15 +17,43 @@ use crate::pool::Pool;
 /// A large page.
 const PAGE: usize = 2 << 20;
 
-/// Gives back to the system what was freed and the allocator keeps: compiling leaves much, and what
-/// runs next never asks for as much again.
+/// Gives back to the system what compiling has left: memory that was freed and the allocator keeps,
+/// and the pages of this program's code, which are read from its file again where they are needed.
 pub fn give_back() {
-    // SAFETY: the allocator's own function, which takes nothing away from who uses it.
-    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator takes nothing away from who uses it, and code is never written.
     unsafe {
-        libc::malloc_trim(0)
-    };
+        #[cfg(target_env = "gnu")]
+        libc::malloc_trim(0);
+        libc::dl_iterate_phdr(Some(forget_code), ptr::null_mut());
+    }
 }
+
+/// Forgets the code of the first object, which is this program: not 0, so that no other follows.
+unsafe extern "C" fn forget_code(
+    object: *mut libc::dl_phdr_info,
+    _: usize,
+    _: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the loader describes what it has mapped.
+    let object = unsafe { &*object };
+    let count = usize::from(object.dlpi_phnum);
+    // SAFETY: as above.
+    let segments = unsafe { std::slice::from_raw_parts(object.dlpi_phdr, count) };
+    let is_code = libc::PF_R | libc::PF_X;
+    for it in segments.iter().filter(|it| it.p_type == libc::PT_LOAD && it.p_flags == is_code) {
+        let first = (object.dlpi_addr + it.p_vaddr) as usize;
+        let (from, to) =
+            (first.next_multiple_of(SMALL), (first + it.p_memsz as usize) / SMALL * SMALL);
+        // SAFETY: whole pages of the segment. A refusal only costs memory.
+        unsafe {
+            libc::madvise(from as *mut libc::c_void, to.saturating_sub(from), libc::MADV_DONTNEED)
+        };
+    }
+    1
+}
+
+/// Bytes of an ordinary page, or a multiple.
+const SMALL: usize = 4096;
 
 /// Bytes of their own, aligned to a large page.
 pub struct Pages {
