@@ -18,18 +18,20 @@ use crate::pool::Pool;
 const PAGE: usize = 2 << 20;
 
 /// Gives back to the system what compiling has left: memory that was freed and the allocator keeps,
-/// and the pages of this program's code, which are read from its file again where they are needed.
+/// and the pages of this program's code and constants, which are read from its file again where they
+/// are needed.
 pub fn give_back() {
-    // SAFETY: the allocator takes nothing away from who uses it, and code is never written.
+    // SAFETY: the allocator takes nothing away from who uses it.
     unsafe {
         #[cfg(target_env = "gnu")]
         libc::malloc_trim(0);
-        libc::dl_iterate_phdr(Some(forget_code), ptr::null_mut());
+        libc::dl_iterate_phdr(Some(forget_unwritten), ptr::null_mut());
     }
 }
 
-/// Forgets the code of the first object, which is this program: not 0, so that no other follows.
-unsafe extern "C" fn forget_code(
+/// Forgets what is never written of the first object, which is this program: not 0, so that no other
+/// follows.
+unsafe extern "C" fn forget_unwritten(
     object: *mut libc::dl_phdr_info,
     _: usize,
     _: *mut libc::c_void,
@@ -39,12 +41,13 @@ unsafe extern "C" fn forget_code(
     let count = usize::from(object.dlpi_phnum);
     // SAFETY: as above.
     let segments = unsafe { std::slice::from_raw_parts(object.dlpi_phdr, count) };
-    let is_code = libc::PF_R | libc::PF_X;
-    for it in segments.iter().filter(|it| it.p_type == libc::PT_LOAD && it.p_flags == is_code) {
+    let is_unchanged =
+        |it: &&libc::Elf64_Phdr| it.p_type == libc::PT_LOAD && it.p_flags & libc::PF_W == 0;
+    for it in segments.iter().filter(is_unchanged) {
         let first = (object.dlpi_addr + it.p_vaddr) as usize;
         let (from, to) =
             (first.next_multiple_of(SMALL), (first + it.p_memsz as usize) / SMALL * SMALL);
-        // SAFETY: whole pages of the segment. A refusal only costs memory.
+        // SAFETY: whole pages of a segment that is as it is in the file. A refusal only costs memory.
         unsafe {
             libc::madvise(from as *mut libc::c_void, to.saturating_sub(from), libc::MADV_DONTNEED)
         };
