@@ -1,6 +1,6 @@
-//! Whole programs for GPUs, from the kernels' text to what the driver is asked to do: on a GPU where
-//! there is one, and where there is none, on `tests/cuda/toolkit`, a compiler and a driver that take
-//! the place of NVIDIA's and run kernels on the shim.
+//! Whole programs for GPUs, from the kernels' text to what the driver is asked to do: on a GPU
+//! where there is one, and where there is none, on `tests/cuda/toolkit`, a compiler and a driver
+//! that take the place of NVIDIA's and run kernels on the shim.
 
 use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 

@@ -17,9 +17,9 @@ use crate::pool::Pool;
 /// A large page.
 const PAGE: usize = 2 << 20;
 
-/// Gives back to the system what compiling has left: memory that was freed and the allocator keeps,
-/// and the pages of this program's code and constants, which are read from its file again where they
-/// are needed.
+/// Gives back to the system what compiling has left: memory that was freed and the allocator
+/// keeps, and the pages of this program's code and constants, which are read from its file again
+/// where they are needed.
 pub fn give_back() {
     // SAFETY: the allocator takes nothing away from who uses it.
     unsafe {
@@ -29,8 +29,8 @@ pub fn give_back() {
     }
 }
 
-/// Forgets what is never written of the first object, which is this program: not 0, so that no other
-/// follows.
+/// Forgets what is never written of the first object, which is this program: not 0, so that no
+/// other follows.
 unsafe extern "C" fn forget_unwritten(
     object: *mut libc::dl_phdr_info,
     _: usize,
@@ -47,7 +47,7 @@ unsafe extern "C" fn forget_unwritten(
         let first = (object.dlpi_addr + it.p_vaddr) as usize;
         let (from, to) =
             (first.next_multiple_of(SMALL), (first + it.p_memsz as usize) / SMALL * SMALL);
-        // SAFETY: whole pages of a segment that is as it is in the file. A refusal only costs memory.
+        // SAFETY: whole pages of what is as it is in the file. A refusal only costs memory.
         unsafe {
             libc::madvise(from as *mut libc::c_void, to.saturating_sub(from), libc::MADV_DONTNEED)
         };
