@@ -120,9 +120,9 @@ struct ModelArgs {
     /// A file with more rules for `fuse`
     #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
     rules: rules::RulesArg,
-    /// How keys and values are stored: 16 bits take half the memory and round them. Without it, as
-    /// most weights are, but in 16 bits where those have fewer; where a model is compared with
-    /// golden outputs, in `f32`
+    /// How keys and values are stored: 16 bits take half the memory and round them. Without it, in
+    /// 16 bits where most weights have fewer, and on a GPU where they have as many; else, and by
+    /// `verify`, in `f32`
     #[arg(long, value_name = "TYPE", conflicts_with = "passes")]
     cache: Option<CacheType>,
     /// What runs the model: `cpu`, or `cuda` with the architectures to make code for
@@ -255,7 +255,10 @@ impl ModelArgs {
 
     /// How the model with these weights is compiled.
     fn options_for(&self, weights: &Weights, options: Options) -> Options {
-        Options { cache: self.cache.map_or_else(|| weights.cache(), CacheType::dtype), ..options }
+        Options {
+            cache: self.cache.map_or_else(|| weights.cache(options.target), CacheType::dtype),
+            ..options
+        }
     }
 
     /// How a model is compiled, whatever its weights.

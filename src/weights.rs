@@ -3,7 +3,7 @@
 use frontend::WeightMap;
 use import::{Checkpoint, Stored};
 use ir::DType;
-use runtime::Pages;
+use runtime::{Pages, Target};
 
 use crate::{Error, Loader, Lowered, Random, ReferenceModel, bind, random};
 
@@ -80,20 +80,32 @@ impl Weights {
         }
     }
 
-    /// The type for numbers that a model keeps for itself, such as keys and values: that of most
-    /// weights, but 16 bits where they have fewer.
-    pub fn cache(&self) -> DType {
-        let Weights::Checkpoint(checkpoint) = self else { return DType::BF16 };
-        let mut numbers = [(0, DType::F16), (0, DType::BF16), (0, DType::F32)];
+    /// The type for numbers that a model keeps for itself, such as keys and values: 16 bits where
+    /// most weights have fewer, so that much is rounded anyway, and on a GPU where they have as many;
+    /// else `f32`.
+    pub fn cache(&self, target: Target) -> DType {
+        match (self.most(), target) {
+            (Some(DType::BF16), Target::Cuda) => DType::BF16,
+            (Some(DType::F16), Target::Cuda) | (None, _) => DType::F16,
+            (Some(_), _) => DType::F32,
+        }
+    }
+
+    /// How most numbers are stored; `None` for formats of fewer than 16 bits.
+    fn most(&self) -> Option<DType> {
+        let Weights::Checkpoint(checkpoint) = self else { return Some(DType::BF16) };
+        let types = [Some(DType::F32), Some(DType::F16), Some(DType::BF16), None];
+        let mut numbers = types.map(|it| (0, it));
         for tensor in checkpoint.tensors() {
             let class = match tensor.stored {
-                Stored::Known(DType::F32 | DType::F64) => 2,
-                Stored::Known(DType::BF16) => 1,
-                _ => 0,
+                Stored::Known(DType::F32 | DType::F64) => 0,
+                Stored::Known(DType::F16) => 1,
+                Stored::Known(DType::BF16) => 2,
+                _ => 3,
             };
             numbers[class].0 += tensor.shape.iter().product::<usize>();
         }
-        numbers.into_iter().max_by_key(|it| it.0).map_or(DType::F32, |it| it.1)
+        numbers.into_iter().max_by_key(|it| it.0).and_then(|it| it.1)
     }
 
     /// The checkpoint, which may tell of more than weights.
