@@ -81,8 +81,8 @@ impl Weights {
     }
 
     /// The type for numbers that a model keeps for itself, such as keys and values: 16 bits where
-    /// most weights have fewer, so that much is rounded anyway, and on a GPU where they have as many;
-    /// else `f32`.
+    /// most weights have fewer, so that much is rounded anyway, and on a GPU where they have as
+    /// many; else `f32`.
     pub fn cache(&self, target: Target) -> DType {
         match (self.most(), target) {
             (Some(DType::BF16), Target::Cuda) => DType::BF16,
