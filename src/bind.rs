@@ -102,12 +102,22 @@ fn bank_source(
     layer: usize,
     loader: &Loader<'_>,
 ) -> Result<TensorSource, Error> {
-    let rule = rule(map, bank.param.as_str())?;
-    let source = layer_source(rule, layer, loader);
-    // A part of what the checkpoint has as a whole is a row of it.
-    let is_part = rule.layers.is_none() && 1 < bank.layers;
-    let row = |whole| TensorSource::Rows(Box::new(whole), layer, layer + 1);
-    Ok(if is_part { row(source) } else { source })
+    let of = |param: &Name, layer: u64| {
+        let (rule, layer) = (rule(map, param.as_str())?, layer as usize);
+        let source = layer_source(rule, layer, loader);
+        // A part of what the checkpoint has as a whole is a row of it.
+        let is_part = rule.layers.is_none() && (1 < bank.layers || bank.times.is_some());
+        let row = |whole| TensorSource::Rows(Box::new(whole), layer, layer + 1);
+        Ok::<_, Error>(if is_part { row(source) } else { source })
+    };
+    let source = of(&bank.param, bank.from + layer as u64)?;
+    match &bank.times {
+        None => Ok(source),
+        Some((by, from)) => {
+            let by = of(by, from + layer as u64)?;
+            Ok(loader.resolve(&TensorSource::Scaled(Box::new(source), Box::new(by))))
+        }
+    }
 }
 
 /// The numbers of a layer of a bank.
@@ -169,6 +179,28 @@ pub(crate) fn layer_source(rule: &ParamRule, layer: usize, loader: &Loader<'_>) 
         Some(layers) => loader.resolve(&rule.source.of_layer(layers[layer])),
         None => loader.resolve(&rule.source),
     }
+}
+
+/// The parameters of layers that are `f32`, and that are no other parameter at the same time.
+pub(crate) fn open(maps: &[WeightMap], checkpoint: &Checkpoint) -> Vec<String> {
+    let Ok(map) = map_for(maps, checkpoint) else { return Vec::new() };
+    let loader = Loader { checkpoint };
+    let sources = |rule: &ParamRule| -> Vec<TensorSource> {
+        let layers = 0..rule.layers.as_ref().map_or(1, Vec::len);
+        layers.map(|it| layer_source(rule, it, &loader)).collect()
+    };
+    let all: Vec<(&ParamRule, Vec<TensorSource>)> =
+        map.rules.iter().map(|it| (it, sources(it))).collect();
+    let mut users: BTreeMap<String, usize> = BTreeMap::new();
+    for source in all.iter().flat_map(|it| &it.1) {
+        *users.entry(format!("{source:?}")).or_default() += 1;
+    }
+    let is_f32 = |it: &TensorSource| stored_type(it, &loader).is_ok_and(|it| it == DType::F32);
+    let is_own = |it: &TensorSource| users.get(&format!("{it:?}")) == Some(&1);
+    let is_open = |(rule, sources): &&(&ParamRule, Vec<TensorSource>)| {
+        rule.layers.is_some() && sources.iter().all(|it| is_f32(it) && is_own(it))
+    };
+    all.iter().filter(is_open).map(|it| it.0.param.clone()).collect()
 }
 
 /// The names of the tensors that `module` reads of a checkpoint.
@@ -287,6 +319,7 @@ fn stored_type(source: &TensorSource, loader: &Loader<'_>) -> Result<DType, Erro
         | TensorSource::FirstOf(_)
         | TensorSource::Fill(_)
         | TensorSource::Transpose(_)
+        | TensorSource::Scaled(..)
         | TensorSource::Each(..) => Ok(DType::F32),
     }
 }

@@ -28,6 +28,7 @@ use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use frontend::WeightMap;
 use import::Checkpoint;
 use ir::DType;
 use passes::Widths;
@@ -254,8 +255,11 @@ impl ModelArgs {
     }
 
     /// How the model with these weights is compiled.
-    fn options_for(&self, weights: &Weights, options: Options) -> Options {
+    fn options_for(&self, weights: &Weights, maps: &[WeightMap], options: Options) -> Options {
+        // Formats are chosen and told for weights as they are.
+        let is_as_stored = self.precision.precision.is_none();
         Options {
+            open: if is_as_stored { weights.open(maps) } else { Vec::new() },
             cache: self.cache.map_or_else(|| weights.cache(options.target), CacheType::dtype),
             ..options
         }

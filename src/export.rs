@@ -199,6 +199,7 @@ fn turned(source: &TensorSource, piece: Piece) -> Result<Option<(String, Piece)>
         TensorSource::Rows(..)
         | TensorSource::Unrotate(..)
         | TensorSource::Take(..)
+        | TensorSource::Scaled(..)
         | TensorSource::ByLayer(_) => Err("what its rule does can not be turned around".to_owned()),
     }
 }

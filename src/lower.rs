@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ir::{Axes, Axis, DType, Extent, Module, Name, Op, Role, StepAxes};
-use passes::{Formats, Fuse, Inline, Manager, Pass, Pipeline, Record, Step, Widths, rules::Rules};
+use passes::{
+    Absorb, Formats, Fuse, Inline, Manager, Pass, Pipeline, Record, Step, Widths, rules::Rules,
+};
 use runtime::{Program, Target};
 
 use crate::{Cover, Error, catalog::cache_folder, costs, precision::Rounded};
@@ -38,6 +40,8 @@ pub struct Options {
     pub formats: Formats,
     /// The bytes of weights that were rounded on a text.
     pub rounded: Rounded,
+    /// Parameters that may take in what is done to values, see [`crate::Weights::open`].
+    pub open: Vec<String>,
     /// How many rewrites the passes may make, but for those that the target needs.
     pub limit: Option<usize>,
     /// What is kept of elastic axes, if not all.
@@ -61,6 +65,7 @@ impl Default for Options {
             cache: DType::F32,
             formats: Formats::default(),
             rounded: Rounded::default(),
+            open: Vec::new(),
             limit: None,
             widths: Widths::default(),
             rules: Arc::new(Rules::standard()),
@@ -123,6 +128,10 @@ impl Options {
             // There, launches cost more than the products of one row.
             list = list.replacen(",fuse,", ",join,fuse,", 1);
             list = list.replacen(",cover,", ",cover{target=cuda},", 1);
+        }
+        if self.target == Target::Cpu && !self.open.is_empty() {
+            let absorb = format!(",absorb{{into={}}},fuse,", self.open.join(" "));
+            list = list.replacen(",fuse,", &absorb, 1);
         }
         if !self.rules.identity.is_empty() {
             let fuse = format!(",fuse{{rules={}}},", self.rules.identity);
@@ -212,6 +221,7 @@ pub fn passes_with(rules: &Arc<Rules>) -> Vec<Arc<dyn Pass>> {
         match pass.name() {
             // Calls that a kernel may claim are left alone.
             "inline" => *pass = Arc::new(Inline::except(kernels::is_claimable)),
+            "absorb" => *pass = Arc::new(Absorb::new(rules.clone())),
             "fuse" => *pass = Arc::new(Fuse::new(rules.clone())),
             _ => {}
         }

@@ -9,6 +9,7 @@ use runtime::Pages;
 use crate::{
     Error, Loaded, Lowered,
     bind::{Supply, Wanted, pack_all},
+    tensors::scaled,
 };
 
 /// Random weights, the same on every machine: element `i` of a parameter depends on the seed, the
@@ -28,6 +29,8 @@ pub(crate) struct Part {
     columns: usize,
     first: u64,
     n: usize,
+    /// What each row is multiplied with.
+    times: Option<Box<Part>>,
 }
 
 /// How numbers are drawn.
@@ -77,7 +80,8 @@ impl Random {
                     it.ty.axes.iter().map(|axis| module.axes.fixed(axis)).collect();
                 let shape = shape.ok_or_else(|| unknown(&it.name))?;
                 let (param, n) = (it.name.clone(), shape.iter().product());
-                let part = Part { param, columns: columns(module, it)?, first: 0, n };
+                let columns = columns(module, it)?;
+                let part = Part { param, columns, first: 0, n, times: None };
                 let data = self.values(&part).map(|it| it.to_f64()).collect();
                 Ok((it.name.clone(), Tensor { ty: it.ty.clone(), shape, data }))
             })
@@ -107,13 +111,17 @@ pub(crate) fn wanted(lowered: &Lowered) -> Result<Vec<Wanted<Part>>, Error> {
 impl Supply for Random {
     type Part = Part;
 
-    fn dtype(&self, _: &Part) -> Result<DType, Error> {
-        Ok(DType::BF16)
+    fn dtype(&self, part: &Part) -> Result<DType, Error> {
+        Ok(if part.times.is_none() { DType::BF16 } else { DType::F32 })
     }
 
     fn load(&self, part: &Part) -> Result<Loaded<'_>, String> {
         let bytes: Vec<u8> = self.values(part).flat_map(half::bf16::to_le_bytes).collect();
-        Ok(Loaded { dtype: DType::BF16, shape: vec![part.n], bytes: bytes.into() })
+        let loaded = Loaded { dtype: DType::BF16, shape: vec![part.n], bytes: bytes.into() };
+        match &part.times {
+            Some(by) => scaled(&loaded, &self.load(by)?),
+            None => Ok(loaded),
+        }
     }
 }
 
@@ -148,9 +156,13 @@ fn law(param: &str, columns: usize) -> Law {
 
 /// A layer of a bank.
 fn part(module: &Module, bank: &Bank, layer: u64) -> Result<Part, Error> {
-    let columns = columns(module, param(module, &bank.param)?)?;
-    let n = bank.shape[0] * bank.shape[1];
-    Ok(Part { param: bank.param.clone(), columns, first: layer * n, n: n as usize })
+    let of = |name: &Name, layer: u64, n: u64, times| {
+        let columns = columns(module, param(module, name)?)?;
+        Ok(Part { param: name.clone(), columns, first: layer * n, n: n as usize, times })
+    };
+    let [rows, columns] = bank.shape;
+    let by = bank.times.as_ref().map(|(by, from)| of(by, from + layer, columns, None));
+    of(&bank.param, bank.from + layer, rows * columns, by.transpose()?.map(Box::new))
 }
 
 fn param<'a>(module: &'a Module, name: &Name) -> Result<&'a Param, Error> {
@@ -186,7 +198,7 @@ mod tests {
     use super::*;
 
     fn values(param: &str, columns: usize, first: u64, n: usize) -> Vec<f32> {
-        let part = Part { param: param.into(), columns, first, n };
+        let part = Part { param: param.into(), columns, first, n, times: None };
         Random { seed: 1 }.values(&part).map(half::bf16::to_f32).collect()
     }
 

@@ -111,7 +111,7 @@ impl<'a> Loader<'a> {
             TensorSource::Tensor(name) => {
                 self.checkpoint.tensor(name).map_err(|it| it.message)?.shape.to_vec()
             }
-            TensorSource::Each(inner, _) => of(inner)?,
+            TensorSource::Each(inner, _) | TensorSource::Scaled(inner, _) => of(inner)?,
             TensorSource::Squeeze(inner) => squeezed(&of(inner)?),
             TensorSource::Flat(inner) => vec![of(inner)?.iter().product()],
             TensorSource::Rows(inner, from, to) => {
@@ -177,10 +177,21 @@ impl<'a> Loader<'a> {
                     loaded.decode()?.into_iter().map(|it| change.apply(it)).collect();
                 Ok(Loaded::from_values(loaded.shape, &values))
             }
+            TensorSource::Scaled(of, by) => scaled(&self.load(of)?, &self.load(by)?),
             TensorSource::Take(of, axis, kept) => take(self.load(of)?, *axis, kept),
             TensorSource::ByLayer(_) => Err(WHICH_LAYER.to_owned()),
         }
     }
+}
+
+/// Each row of `of` times `by`, which is as long, or one number.
+pub(crate) fn scaled(of: &Loaded<'_>, by: &Loaded<'_>) -> Result<Loaded<'static>, String> {
+    let (mut values, factors) = (of.decode()?, by.decode()?);
+    if factors.is_empty() || !values.len().is_multiple_of(factors.len()) {
+        return Err(format!("{:?} has no rows like {:?}", of.shape, by.shape));
+    }
+    values.iter_mut().zip(factors.iter().cycle()).for_each(|(it, factor)| *it *= factor);
+    Ok(Loaded::from_values(of.shape.clone(), &values))
 }
 
 const WHICH_LAYER: &str = "it is another one for each layer";

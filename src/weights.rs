@@ -80,6 +80,15 @@ impl Weights {
         }
     }
 
+    /// The parameters of which other numbers may be stored with no loss: layers in `f32`, which no
+    /// other parameter has.
+    pub fn open(&self, maps: &[WeightMap]) -> Vec<String> {
+        match self {
+            Weights::Checkpoint(checkpoint) => bind::open(maps, checkpoint),
+            Weights::Random(_) => Vec::new(),
+        }
+    }
+
     /// The type for numbers that a model keeps for itself, such as keys and values: 16 bits where
     /// most weights have fewer, so that much is rounded anyway, and on a GPU where they have as
     /// many; else `f32`.

@@ -36,7 +36,7 @@ pub use module::Module;
 pub use op::{Attribute, Cost, Example, Link, Mismatch, Op, Real, Rules, Run, Scope, Visit};
 pub use shrink::{rigid_atoms, shrink};
 pub use step::StepAxes;
-pub use stored::Stored;
+pub use stored::{Stored, scaled};
 pub use tensor::{Tensor, each_index, strides};
 pub use text::parse;
 pub use types::Type;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Function, Module, Name, Op, Role, Value, ops::Gather};
+use crate::{
+    Function, Module, Name, Node, Op, Role, Value,
+    ops::{BinaryFn, Gather},
+};
 
 /// For each function, what its values have to do with weights.
 pub struct Stored(BTreeMap<Name, Vec<Form>>);
@@ -12,6 +15,8 @@ pub struct Stored(BTreeMap<Name, Vec<Form>>);
 enum Form {
     /// Computed, given or left by an earlier run.
     Computed,
+    /// One layer of a weight, each row times one layer of another.
+    Scaled,
     /// One layer of a weight.
     Layer,
     /// A weight of the entry.
@@ -19,7 +24,8 @@ enum Form {
 }
 
 impl Stored {
-    /// Follows the entry's weights through calls, loops over layers and look-ups of one layer.
+    /// Follows the entry's weights through calls, loops over layers and look-ups of one layer. What
+    /// one layer gives times another is a layer, too: that is known when weights are.
     pub fn new(module: &Module) -> Stored {
         let mut stored: BTreeMap<Name, Vec<Form>> = BTreeMap::new();
         let entry = module.entry();
@@ -42,7 +48,8 @@ impl Stored {
         Stored(stored)
     }
 
-    /// For each value of `function`, whether it is a weight or one layer of a weight.
+    /// For each value of `function`, whether it is a weight, one layer of a weight, or such a layer
+    /// times another.
     pub fn values(&self, function: &Name) -> Vec<bool> {
         let forms = self.0.get(function).map_or(&[][..], Vec::as_slice);
         forms.iter().map(|it| *it != Form::Computed).collect()
@@ -59,8 +66,23 @@ fn with_layers(module: &Module, function: &Function, mut forms: Vec<Form>) -> Ve
         {
             forms[node.result().index()] = Form::Layer;
         }
+        if scaled(function, node).is_some_and(|it| it.map(|it| forms[it.index()]) == LAYERS) {
+            forms[node.result().index()] = Form::Scaled;
+        }
     }
     forms
+}
+
+const LAYERS: [Form; 2] = [Form::Layer; 2];
+
+/// What `node` multiplies with what, if its result has the type of the first, and the last axes of
+/// that are those of the second: each row of a matrix times one row.
+pub fn scaled(function: &Function, node: &Node) -> Option<[Value; 2]> {
+    let [of, by] = *node.operands.as_slice() else { return None };
+    let (whole, row) = (function.ty(of), function.ty(by));
+    let is_product = node.op.as_binary() == Some(BinaryFn::Mul);
+    let fits = is_product && function.ty(node.result()) == whole && whole.axes.ends_with(&row.axes);
+    (fits && row.axes.len() < whole.axes.len()).then_some([of, by])
 }
 
 /// What `operands` are to the function that `op` runs.

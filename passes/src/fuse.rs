@@ -53,6 +53,7 @@ mod replay;
 mod saturate;
 mod terms;
 mod trial;
+mod weights;
 mod why_not;
 
 use std::sync::Arc;
@@ -72,6 +73,7 @@ use self::{
     parts::{Body, Parts, Run},
     replay::Bank,
     saturate::{Saturated, saturate},
+    weights::Weights,
 };
 
 pub use growth::{Growth, growth};
@@ -121,20 +123,25 @@ impl Pass for Fuse {
         if !wanted.is_empty() && wanted != self.rules.identity {
             return Err(Fault::new(format!("the rules `{wanted}` are not here")));
         }
-        let is_exact = |it: &&Rule| it.class == Class::Exact;
-        let rules: Vec<&Rule> = self.rules.list.iter().filter(is_exact).collect();
-        rewritten(module, &rules, cx)
+        rewritten(module, &self.rules.of(Class::Exact), &|_| false, cx)
     }
 }
 
-/// `module` with every function but those of libraries rewritten by `rules`.
-fn rewritten(module: &Module, rules: &[&Rule], cx: &mut Cx) -> Result<Module, Fault> {
+/// `module` with every function but those of libraries rewritten by `rules`, where parameters for
+/// which `may_change` is true may be stored in another form.
+pub(crate) fn rewritten(
+    module: &Module,
+    rules: &[&Rule],
+    may_change: &dyn Fn(&str) -> bool,
+    cx: &mut Cx,
+) -> Result<Module, Fault> {
     let stored = Stored::new(module);
     let mut result = Module { axes: module.axes.clone(), functions: Vec::new() };
     for function in &module.functions {
         let rebuilt = match is_rewritten(function) {
             true => {
-                rewrite(&mut result, module, function, &stored.values(&function.name), rules, cx)?
+                let weights = Weights::of(module, &stored, function, may_change);
+                rewrite(&mut result, module, function, &weights, rules, cx)?
             }
             false => function.clone(),
         };
@@ -153,11 +160,11 @@ fn rewrite(
     result: &mut Module,
     module: &Module,
     function: &Function,
-    stored: &[bool],
+    weights: &Weights,
     rules: &[&Rule],
     cx: &mut Cx,
 ) -> Result<Function, Fault> {
-    let parts = Parts::of(module.scope(), function, stored);
+    let parts = Parts::of(module.scope(), function, weights);
     let mut known: Vec<Option<Rewritten>> = parts.bodies.iter().map(|_| None).collect();
     let mut new = Rebuild::new(function, &function.name);
     function.param_values().for_each(|it| new.param(it));

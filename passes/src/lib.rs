@@ -3,6 +3,7 @@
 //! To add a pass: write its file, then add its two lines here. What a pass promises is its
 //! [`Contract`]; the [`Manager`] checks it whenever the pass runs.
 
+mod absorb;
 mod active;
 mod blame;
 mod cache;
@@ -45,6 +46,7 @@ mod widths;
 
 use std::sync::Arc;
 
+pub use absorb::Absorb;
 pub use active::Active;
 pub use cache::Cache;
 pub use canonicalise::Canonicalise;
@@ -80,6 +82,7 @@ pub use widths::Widths;
 /// Every pass that needs no knowledge of a target, by name.
 pub fn all() -> Vec<Arc<dyn Pass>> {
     vec![
+        Arc::new(Absorb::default()),
         Arc::new(Active),
         Arc::new(Cache),
         Arc::new(Canonicalise),

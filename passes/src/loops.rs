@@ -58,7 +58,7 @@ use std::{
     sync::Arc,
 };
 
-use ir::{Function, Module, Name, Node, Op, Origin, Role, Value, ops::Call};
+use ir::{Function, Module, Name, Node, Op, Origin, Role, Stored, Value, ops::Call};
 
 use crate::{
     Contract, Cx, Fault, Pass,
@@ -107,10 +107,17 @@ impl Pass for Loops {
 
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
         let steps = run_directly(module);
+        let stored = Stored::new(module);
         let mut result = Module { axes: module.axes.clone(), functions: Vec::new() };
         for function in &module.functions {
             let rebuilt = match steps.contains(&function.name) {
-                true => outline(&mut result, module, function, &*self.kept, cx),
+                true => {
+                    let stored = stored.values(&function.name);
+                    // What weights alone make is known when they are.
+                    let of_weights = |it: &Node| it.results().all(|it| stored[it.index()]);
+                    let kept = |f: &Function, it: &Node| (self.kept)(f, it) || of_weights(it);
+                    outline(&mut result, module, function, &kept, cx)
+                }
                 false => function.clone(),
             };
             result.functions.push(rebuilt);
@@ -140,7 +147,7 @@ fn outline(
     result: &mut Module,
     module: &Module,
     function: &Function,
-    kept: &Kept,
+    kept: &dyn Fn(&Function, &Node) -> bool,
     cx: &mut Cx,
 ) -> Function {
     let groups = Groups::new(module, function, kept);

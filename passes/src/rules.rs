@@ -120,6 +120,8 @@ pub enum Word {
 pub enum Premise {
     /// The value is a weight, or weights laid end to end.
     Weight(String),
+    /// The value is a layer of a weight that may be stored in another form.
+    Open(String),
     /// Every element of the value is one number, which is known.
     Constant(String),
     /// The value has one axis.
@@ -192,6 +194,11 @@ impl Rules {
         self.list.extend(more.list);
         self.identity += &more.identity;
         Ok(self)
+    }
+
+    /// The rules of a class.
+    pub(crate) fn of(&self, class: Class) -> Vec<&Rule> {
+        self.list.iter().filter(|it| it.class == class).collect()
     }
 
     /// The rule of that name.

@@ -72,7 +72,9 @@ impl BuildArgs {
         // Without weights there are stages to look at.
         let weights = self.model.open_weights(&spec);
         let options = match &weights {
-            Ok(weights) => self.model.options_for(weights, Options { widths, ..options }),
+            Ok(weights) => {
+                self.model.options_for(weights, &compiled.weights, Options { widths, ..options })
+            }
             Err(_) => Options { widths, ..options },
         };
         let lowered = treen::lower(compiled.module, &options, &mut |step| {
@@ -158,7 +160,7 @@ impl Unbound {
         let sliced = args.cut(spec, compiled)?;
         let weights = args.open_weights(&sliced.spec)?;
         let options = Options { widths: sliced.widths.clone(), ..options };
-        let options = args.options_for(&weights, options);
+        let options = args.options_for(&weights, &sliced.compiled.weights, options);
         Unbound::of(sliced, &options, weights)
     }
 

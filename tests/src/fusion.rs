@@ -102,6 +102,29 @@ fn no_model_launches_more() {
     snapshot("fusion", table);
 }
 
+/// The weights of norms go into products: launches, and bytes without weights that are read in
+/// one product alone, which stay as they are.
+#[test]
+fn norms_give_their_weights_away() {
+    let mut table = format!("bytes of a token\n{:<14}{:>10}{:>10}\n", "", "", "absorbed");
+    for path in folders() {
+        let spec = spec(path.to_str().expect("a readable name"));
+        let usual = Options::default();
+        let params = spec.compile().unwrap_or_else(|why| panic!("{why}")).module;
+        let params = params.entry().params.iter().map(|it| it.name.to_string());
+        let open = Options { open: params.collect(), ..Options::default() };
+        let [before, after] = [usual, open].map(|options| {
+            let Lowered { plan, module, .. } = lower(&spec, options);
+            let is_call = |_: &Function, node: &Node| matches!(node.op, Op::Call(_));
+            (plan.counts().0, work(&module, module.entry(), &is_call).1)
+        });
+        let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
+        assert!(before.0 == after.0 && after.1 <= before.1, "{name}: {before:?}, {after:?}");
+        writeln!(table, "{name:<14}{:>10}{:>10}", before.1, after.1).expect("a text grows");
+    }
+    snapshot("absorbed", table);
+}
+
 /// The module as `fuse` finds it.
 fn before_fusion(spec: &Spec) -> Module {
     let module = spec.compile().unwrap_or_else(|why| panic!("{why}")).module;

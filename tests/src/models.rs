@@ -10,7 +10,7 @@ use runtime::{
     Compiled, Manifest, Model, Pages, Session,
     verify::{Agreement, Golden, verify_batch},
 };
-use treen::{Lowered, Options, Random, ReferenceModel, Spec};
+use treen::{Lowered, Options, Random, ReferenceModel, Spec, Weights};
 
 /// How far outputs may be from those of Transformers, which rounds at other places.
 const TOLERANCE: f32 = 1e-5;
@@ -130,26 +130,50 @@ fn they_answer_what_transformers_answers() {
     }
 }
 
+/// Weights of norms are multiplied with those of products when they are bound, of loops over layers
+/// and of layers one by one.
+#[test]
+fn absorbed_weights_answer_the_same() {
+    let mut absorbing = 0;
+    for path in folders() {
+        let Fixture { checkpoint, maps, .. } = Fixture::compile(path.clone());
+        let open = Weights::Checkpoint(checkpoint).open(&maps);
+        let mut fixture = Fixture::with(path, &Options { open, ..Options::default() });
+        let is_scaled = fixture.lowered.plan.banks.iter().any(|it| it.times.is_some());
+        absorbing += usize::from(is_scaled);
+        let (golden, name) = (fixture.golden(), fixture.path.display().to_string());
+        let mut session = fixture.bind().session(Some(2), None).expect("a session");
+        agree(&name, &mut session, &golden);
+        agrees_with_random_weights(&mut fixture);
+    }
+    assert!(3 < absorbing, "{absorbing} fixtures absorb weights");
+}
+
 #[test]
 fn random_weights_are_the_same_to_the_reference() {
-    for path in folders() {
-        let mut fixture = Fixture::compile(path);
-        let (golden, name) = (fixture.golden(), fixture.path.display().to_string());
-        let random = Random { seed: 1 };
-        let reference = ReferenceModel::random(&fixture.lowered, &random);
-        let mut reference = reference.unwrap_or_else(|why| panic!("{why}"));
-        let pages = random.bind(&mut fixture.lowered).unwrap_or_else(|why| panic!("{why}"));
-        let mut session = fixture.given(pages).session(Some(2), None).expect("a session");
-        let text = &golden.texts[0];
-        if let Some(source) = golden.sources.first() {
-            reference.read_source(source).expect("something to encode");
-            session.read_source(source).expect("something to encode");
-        }
-        let expected = reference.step(text, text.len()).expect("a step");
-        let found = session.step(text, text.len()).expect("a step");
-        let error = error(found, expected);
-        assert!(error <= TOLERANCE, "{name}: {error}");
+    folders()
+        .into_iter()
+        .map(Fixture::compile)
+        .for_each(|mut it| agrees_with_random_weights(&mut it));
+}
+
+/// The program answers with random weights what the reference does.
+fn agrees_with_random_weights(fixture: &mut Fixture) {
+    let (golden, name) = (fixture.golden(), fixture.path.display().to_string());
+    let random = Random { seed: 1 };
+    let reference = ReferenceModel::random(&fixture.lowered, &random);
+    let mut reference = reference.unwrap_or_else(|why| panic!("{why}"));
+    let pages = random.bind(&mut fixture.lowered).unwrap_or_else(|why| panic!("{why}"));
+    let mut session = fixture.given(pages).session(Some(2), None).expect("a session");
+    let text = &golden.texts[0];
+    if let Some(source) = golden.sources.first() {
+        reference.read_source(source).expect("something to encode");
+        session.read_source(source).expect("something to encode");
     }
+    let expected = reference.step(text, text.len()).expect("a step");
+    let found = session.step(text, text.len()).expect("a step");
+    let error = error(found, expected);
+    assert!(error <= TOLERANCE, "{name}: {error}");
 }
 
 #[test]

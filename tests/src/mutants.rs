@@ -4,6 +4,7 @@
 //! To add one, write a line in a file of `mutants/`: its name, the pass that makes the mistake, the
 //! passes before it, and the mistake. The table of who catches what is a snapshot.
 
+mod absorb;
 mod arithmetic;
 mod attention;
 mod codecs;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 use ir::{Function, Module, Node, Op, Scope, Value, ops::BinaryFn};
 use passes::{
-    Contract, Cx, Failure, Fault, FaultKind, Fuse, Manager, Pass, PassOption, Pipeline,
+    Absorb, Contract, Cx, Failure, Fault, FaultKind, Fuse, Manager, Pass, PassOption, Pipeline,
     rules::Rules,
 };
 
@@ -51,7 +52,7 @@ enum Mistake {
     Node(fn(&mut At<'_>) -> Option<Vec<Value>>),
     /// To all of it; nothing where it does not apply.
     Whole(fn(&Module) -> Option<Module>),
-    /// By a rule, in place of those that `fuse` has.
+    /// By a rule, in place of those that `fuse` or `absorb` has.
     Rule(&'static str),
 }
 
@@ -144,6 +145,9 @@ impl Pass for Mutant {
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
         let right = |cx: &Cx| self.pass().run(module, &mut cx.with_limit(None));
         match self.mistake {
+            Mistake::Rule(text) if self.of == "absorb" => {
+                Absorb::new(Arc::new(parsed(text))).run(module, cx)
+            }
             Mistake::Rule(text) => Fuse::new(Arc::new(parsed(text))).run(module, cx),
             Mistake::Whole(mistake) => {
                 let right = right(cx)?;
@@ -210,6 +214,7 @@ fn told(subjects: &[(String, Module)]) {
 fn every_mutant_is_caught() {
     let subjects = subjects();
     let all = [
+        absorb::ALL,
         arithmetic::ALL,
         attention::ALL,
         joins::ALL,

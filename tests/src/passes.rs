@@ -221,7 +221,7 @@ fn wrong_pipelines_are_told() {
     assert_eq!(said("tail{axis}"), "`axis` is not `option=value`");
     assert_eq!(said("tail{k=2}"), "tail: no option `k`; there is axis, rows");
     assert_eq!(said("fold{k=2}"), "fold: no option `k`; there is none");
-    assert!(said("unroll").starts_with("no pass `unroll`; there is active, cache, "));
+    assert!(said("unroll").starts_with("no pass `unroll`; there is absorb, active, cache, "));
 }
 
 #[test]

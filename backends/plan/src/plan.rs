@@ -95,8 +95,13 @@ pub struct State {
 pub struct Bank {
     /// The parameter.
     pub param: Name,
+    /// Which layer of the parameter is the first.
+    pub from: u64,
     /// How many layers.
     pub layers: u64,
+    /// What each row of a layer is multiplied with when weights are bound: a parameter, and which
+    /// layer of that is the first.
+    pub times: Option<(Name, u64)>,
     /// Rows and columns of a layer.
     pub shape: [u64; 2],
     /// Whether it is packed for a kernel; plain `f32` otherwise.
@@ -268,7 +273,9 @@ impl fmt::Display for Plan {
         for bank in &self.banks {
             let [n, k] = bank.shape;
             let form = if bank.packed { "packed" } else { "f32" };
-            writeln!(f, "weight {} : {} x [{n}, {k}] {form}", bank.param, bank.layers)?;
+            let times = bank.times.as_ref().map(|(it, _)| format!(" times {it}"));
+            let times = times.unwrap_or_default();
+            writeln!(f, "weight {} : {} x [{n}, {k}] {form}{times}", bank.param, bank.layers)?;
         }
         self.write_steps(f, &self.steps, 0)
     }

@@ -225,6 +225,7 @@ impl<'a> Planner<'a> {
                 body.located.insert(node.result(), Located::At(Place::new(Base::Constant(at))));
             }
             Op::Concat(concat) => self.append(body, node, concat)?,
+            Op::Binary(_) => scale(body, node)?,
             Op::Scan(scan) => self.scan(body, at, node, scan)?,
             Op::Call(call) => {
                 let callee = self.module.function(call.function.as_str()).expect("a verified call");
@@ -373,7 +374,7 @@ impl<'a> Planner<'a> {
                 Located::Weight { param, layer: Some((axis.clone(), index)) }
             }
             // Only whole layers of a weight are packed.
-            Located::Weight { .. } => {
+            Located::Weight { .. } | Located::Scaled { .. } => {
                 let place = self.plain(ty, &whole)?;
                 Located::At(self.part_at(ty, &place, index))
             }
@@ -497,6 +498,24 @@ impl<'a> Planner<'a> {
     fn push(&mut self, step: Step) {
         self.steps.last_mut().expect("the outermost steps stay open").push(step);
     }
+}
+
+/// A layer of a weight times one of another, which is computed when weights are bound.
+fn scale(body: &mut Body<'_>, node: &Node) -> Result<(), String> {
+    let located = ir::scaled(body.function, node).map(|it| it.map(|it| &body.located[&it]));
+    let Some(
+        [
+            Located::Weight { param, layer: Some(layer) },
+            Located::Weight { param: by, layer: Some((_, by_layer)) },
+        ],
+    ) = located
+    else {
+        return Err(format!("`{}` was left outside any loop", node.op.rules().name()));
+    };
+    let (param, layer) = (param.clone(), layer.clone());
+    let scaled = Located::Scaled { param, layer, by: by.clone(), by_layer: by_layer.clone() };
+    body.located.insert(node.result(), scaled);
+    Ok(())
 }
 
 /// The operands that the code of `function` may overwrite with its output: it reads each element of

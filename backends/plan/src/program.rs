@@ -119,7 +119,7 @@ fn weights(plan: &Plan) -> Vec<WeightSlot> {
         let bank = bank.clone();
         (0..bank.layers).map(move |layer| WeightSlot {
             name: bank.param.to_string(),
-            layer,
+            layer: bank.from + layer,
             dtype: DType::F32,
             shape: bank.shape,
             packed: bank.packed,

@@ -24,6 +24,8 @@ pub enum TensorSource {
     Flat(Box<TensorSource>),
     /// With each element changed.
     Each(Box<TensorSource>, Change),
+    /// Each row times the numbers of the other: what two parameters are together.
+    Scaled(Box<TensorSource>, Box<TensorSource>),
     /// The places of one axis that are told, in that order: what a cut keeps.
     Take(Box<TensorSource>, usize, Arc<[usize]>),
     /// Another source for each layer, by its number.
@@ -74,6 +76,7 @@ impl TensorSource {
             TensorSource::Fill(_) => Vec::new(),
             TensorSource::FirstOf(all) => all.iter().flat_map(TensorSource::names).collect(),
             TensorSource::ByLayer(all) => all.iter().flat_map(|it| it.1.names()).collect(),
+            TensorSource::Scaled(of, by) => [of.names(), by.names()].concat(),
             TensorSource::Transpose(of)
             | TensorSource::Rows(of, ..)
             | TensorSource::Unrotate(of, _)
@@ -99,6 +102,7 @@ impl TensorSource {
             TensorSource::Take(of, axis, kept) => {
                 TensorSource::Take(inner(of), *axis, kept.clone())
             }
+            TensorSource::Scaled(of, by) => TensorSource::Scaled(inner(of), inner(by)),
             TensorSource::Transpose(of) => TensorSource::Transpose(inner(of)),
             TensorSource::Rows(of, from, to) => TensorSource::Rows(inner(of), *from, *to),
             TensorSource::Unrotate(of, width) => TensorSource::Unrotate(inner(of), *width),

@@ -1,6 +1,6 @@
 //! Normalisation of rows: `rms_norm` and `layer_norm`.
 //!
-//! `rms_norm(x) = x / sqrt(mean(x^2) + eps) * weight`;
+//! `rms_norm(x) = x / sqrt(mean(x^2) + eps) * weight`, where no weight is 1;
 //! `layer_norm(x) = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias`, with `var` the mean square
 //! of `x - mean(x)`.
 #![expect(unsafe_code, reason = "operands are raw pointers given by the caller of a kernel")]
@@ -72,13 +72,16 @@ unsafe fn rms_row<S: Simd>(s: S, a: &RmsArgs, row: usize) {
     let square = unsafe { sum_of(s, a.k, |i| s.load(x.add(i)), |x| s.mul(x, x)) }
         + unsafe { tail(a.k).map(|i| *x.add(i) * *x.add(i)).sum::<f32>() };
     let scale = 1.0 / (square / a.k as f32 + a.eps as f32).sqrt();
+    let is_weighted = !a.weight.is_null();
     unsafe {
         for i in whole(a.k) {
-            let value = s.mul(s.mul(s.load(x.add(i)), s.splat(scale)), s.load(a.weight.add(i)));
-            s.store(y.add(i), value);
+            let value = s.mul(s.load(x.add(i)), s.splat(scale));
+            let weight = |value| s.mul(value, s.load(a.weight.add(i)));
+            s.store(y.add(i), if is_weighted { weight(value) } else { value });
         }
         for i in tail(a.k) {
-            *y.add(i) = *x.add(i) * scale * *a.weight.add(i);
+            let weight = if is_weighted { *a.weight.add(i) } else { 1.0 };
+            *y.add(i) = *x.add(i) * scale * weight;
         }
     }
 }

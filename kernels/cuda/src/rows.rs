@@ -44,9 +44,12 @@ fn norm_of(call: &Call<'_>, at: usize, tail: &str) -> Result<Vec<Instance>, Stri
     Ok(vec![norm([x, &from, &call.real(at + 2)?, tail, &to], call.fixed(at + 1)?, at)])
 }
 
-/// Words: y, its stride, x, its stride, weight, rows, width, eps.
+/// Words: y, its stride, x, its stride, weight or 0, rows, width, eps.
 pub(crate) fn rms_norm(call: &Call<'_>) -> Result<Vec<Instance>, String> {
-    let tail = format!("Weighted{{{}}}", call.pointer(4, "const float"));
+    let tail = match call.words[4] {
+        Word::Known(_) => "Unweighted{}".to_owned(),
+        _ => format!("Weighted{{{}}}", call.pointer(4, "const float")),
+    };
     norm_of(call, 5, &tail)
 }
 

@@ -1,9 +1,11 @@
 //! What a term costs in a step of one position: a launch, and the bytes that it moves.
 
+use egg::Id;
 use ir::{Axis, Op, Scope, Type};
 
 use super::{
-    graph::{Classes, Graph},
+    graph::{Classes, Fact, Graph},
+    matching::number,
     terms::{Head, Term},
 };
 
@@ -31,10 +33,15 @@ pub(crate) fn cost(classes: &Classes<'_>, term: &Term) -> u64 {
         return 0;
     }
     let scope = classes.scope();
-    let operands: Vec<&Vec<Type>> =
-        term.operands.iter().map(|it| &classes.fact(classes.find(*it)).types).collect();
-    let results = head.infer(&operands.iter().map(|it| (*it).clone()).collect::<Vec<_>>(), scope);
-    let types = operands.into_iter().flatten().chain(results.iter().flatten());
+    let facts: Vec<&Fact> =
+        term.operands.iter().map(|it| classes.fact(classes.find(*it))).collect();
+    if matches!(head, Head::Apply(Op::Binary(_))) && facts.iter().all(|it| it.weight) {
+        return 0;
+    }
+    let results = head.infer(&facts.iter().map(|it| it.types.clone()).collect::<Vec<_>>(), scope);
+    let is_read = |it: &&Id| number(classes, classes.find(**it)).is_none();
+    let read = term.operands.iter().filter(is_read).map(|it| classes.fact(classes.find(*it)));
+    let types = read.flat_map(|it| &it.types).chain(results.iter().flatten());
     types.map(|it| bytes(scope, it)).fold(LAUNCH, u64::saturating_add)
 }
 

@@ -1,8 +1,9 @@
 //! Chooses a term for each class: what is cheapest when shared values are paid for once.
 //!
 //! Begins with the function as it is and changes the term of one class at a time, where that is
-//! strictly cheaper. So it never makes anything dearer, takes no time that grows with the number of
-//! ways, and gives the same choice each time.
+//! strictly cheaper; then those of all classes that could share a value which is not there yet,
+//! where that pays for all of them together. So it never makes anything dearer, takes no time that
+//! grows with the number of ways, and gives the same choice each time.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -72,9 +73,9 @@ impl<'a, 'b> Chosen<'a, 'b> {
         0 < self.uses[self.index[&self.classes.find(class)]]
     }
 
-    /// Changes terms for cheaper ones, of at most so many classes; those classes, in order.
-    pub(crate) fn improve(&mut self, most: usize) -> Vec<Id> {
-        let mut changes = Vec::new();
+    /// Changes terms for cheaper ones, at most so often; the classes of each change, in order.
+    pub(crate) fn improve(&mut self, most: usize) -> Vec<Vec<Id>> {
+        let mut changes: Vec<Vec<Id>> = Vec::new();
         for _ in 0..MAX_SWEEPS {
             let before = changes.len();
             for class in (0..self.ids.len()).rev() {
@@ -84,7 +85,12 @@ impl<'a, 'b> Chosen<'a, 'b> {
                 let best = self.cheapest(class);
                 if best != self.chosen[class] {
                     self.change(class, best);
-                    changes.push(self.ids[class]);
+                    changes.push(vec![self.ids[class]]);
+                }
+            }
+            for shared in 0..self.ids.len() {
+                if self.uses[shared] == 0 && changes.len() < most {
+                    changes.extend(self.share(shared));
                 }
             }
             self.unsettled = before < changes.len();
@@ -127,6 +133,28 @@ impl<'a, 'b> Chosen<'a, 'b> {
             }
         }
         best
+    }
+
+    /// Takes a value that nothing needs yet for each class that could be made of it, where that is
+    /// cheaper in all; those classes.
+    fn share(&mut self, shared: usize) -> Option<Vec<Id>> {
+        let (mut changed, mut saved) = (Vec::new(), 0);
+        for class in 0..self.ids.len() {
+            let mut options = self.options[class].iter();
+            let option = options.position(|it| it.operands.contains(&shared));
+            let fits = |it: &usize| 0 < self.uses[class] && !self.depends(class, *it);
+            if let Some(option) = option.filter(fits) {
+                changed.push((class, self.chosen[class]));
+                saved += self.change(class, option);
+            }
+        }
+        if 0 < saved {
+            return Some(changed.into_iter().map(|it| self.ids[it.0]).collect());
+        }
+        changed.into_iter().rev().for_each(|(class, old)| {
+            self.change(class, old);
+        });
+        None
     }
 
     /// Whether the option of `class` needs `class` itself.

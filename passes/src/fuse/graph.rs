@@ -2,9 +2,12 @@
 //! replay of a log has one.
 
 use egg::{Analysis, DidMerge, EGraph, Id};
-use ir::{Function, Scope, Type};
+use ir::{Function, Op, Scope, Type, ops::BinaryFn};
 
-use super::terms::{Head, Heads, Term};
+use super::{
+    terms::{Head, Heads, Term},
+    weights::Weights,
+};
 
 /// Terms by class.
 pub(crate) trait Graph {
@@ -25,8 +28,10 @@ pub(crate) trait Graph {
 pub(crate) struct Fact {
     /// The types of the results; one for all but ops that have several.
     pub(crate) types: Vec<Type>,
-    /// Whether it is a weight, or weights laid end to end.
+    /// Whether it is a weight, weights laid end to end, or one times another.
     pub(crate) weight: bool,
+    /// Whether it is a weight that may be stored in another form.
+    pub(crate) open: bool,
 }
 
 /// The function behind an e-graph.
@@ -35,7 +40,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) scope: Scope<'a>,
     pub(crate) function: &'a Function,
     /// Which values of the function are weights.
-    pub(crate) stored: Vec<bool>,
+    pub(crate) weights: Weights,
     pub(crate) heads: Heads,
     /// The first two types that were said to be one.
     pub(crate) fault: Option<String>,
@@ -47,14 +52,17 @@ impl Facts<'_> {
         if let Head::Given(value) = head {
             let value = self.function.values().nth(*value);
             let types = value.map(|it| self.function.ty(it).clone()).into_iter().collect();
-            let weight = value.is_some_and(|it| self.stored.get(it.index()) == Some(&true));
-            return Fact { types, weight };
+            let weight = value.is_some_and(|it| self.weights.has(it));
+            let open = value.is_some_and(|it| self.weights.is_open(it));
+            return Fact { types, weight, open };
         }
         let types: Vec<Vec<Type>> = operands.iter().map(|it| it.types.clone()).collect();
-        let joins = matches!(head, Head::Apply(ir::Op::Concat(_)));
+        let joins = matches!(head, Head::Apply(Op::Concat(_)));
+        let scales = matches!(head, Head::Apply(it) if it.as_binary() == Some(BinaryFn::Mul));
         Fact {
             types: head.infer(&types, self.scope).unwrap_or_default(),
-            weight: joins && operands.iter().all(|it| it.weight),
+            weight: (joins || scales) && operands.iter().all(|it| it.weight),
+            open: false,
         }
     }
 }
@@ -72,8 +80,10 @@ impl Analysis<Term> for Facts<'_> {
             self.fault = Some(format!("{:?} is said to be {:?}", a.types, b.types));
         }
         let weight = a.weight || b.weight;
-        let changed = DidMerge(a.weight != weight, b.weight != weight);
-        a.weight = weight;
+        let open = a.open || b.open;
+        let new = (weight, open);
+        let changed = DidMerge((a.weight, a.open) != new, (b.weight, b.open) != new);
+        (a.weight, a.open) = new;
         changed
     }
 }

@@ -2,12 +2,13 @@
 
 use ir::{Function, Module, Stored};
 
-use crate::rules::{Class, Rule, Rules};
+use crate::rules::{Class, Rules};
 
 use super::{
     is_rewritten,
     parts::{Body, Parts},
     saturate::saturate,
+    weights::Weights,
 };
 
 /// An e-graph in numbers, all of which are counts.
@@ -27,9 +28,9 @@ pub fn growth(module: &Module, function: &Function, rules: &Rules) -> Vec<Growth
     if !is_rewritten(function) {
         return Vec::new();
     }
-    let stored = Stored::new(module).values(&function.name);
-    let exact: Vec<&Rule> = rules.list.iter().filter(|it| it.class == Class::Exact).collect();
-    let parts = Parts::of(module.scope(), function, &stored);
+    let weights = Weights::of(module, &Stored::new(module), function, &|_| false);
+    let exact = rules.of(Class::Exact);
+    let parts = Parts::of(module.scope(), function, &weights);
     let of_body = |body: &Body| {
         let before = saturate(module.scope(), body, &[]);
         let after = saturate(module.scope(), body, &exact);

@@ -33,7 +33,11 @@ impl Form {
     }
 
     /// For each of `changes`, what led to its new term.
-    pub(crate) fn explain(&self, saturated: &mut Saturated<'_>, changes: &[Id]) -> Vec<Change> {
+    pub(crate) fn explain(
+        &self,
+        saturated: &mut Saturated<'_>,
+        changes: &[Vec<Id>],
+    ) -> Vec<Change> {
         let mut known: BTreeMap<Id, Id> = BTreeMap::new();
         for id in saturated.values.iter().flatten() {
             known.entry(saturated.classes.find(*id)).or_insert(*id);
@@ -46,8 +50,12 @@ impl Form {
             let old = *known.entry(*class).or_insert(new);
             steps.insert(*class, (old, new));
         }
-        let step = |it: &Id| steps.get(it).map(|&(old, new)| Change::new(saturated, old, new));
-        changes.iter().map(step).map(Option::unwrap_or_default).collect()
+        let mut of_class = |it: &Id| {
+            let &(old, new) = steps.get(it)?;
+            Some(Change::new(saturated, old, new))
+        };
+        let of_classes = |it: &Vec<Id>| it.iter().filter_map(&mut of_class).reduce(Change::and);
+        changes.iter().map(of_classes).map(Option::unwrap_or_default).collect()
     }
 }
 
@@ -71,7 +79,7 @@ impl Change {
         let facts = &saturated.classes.analysis;
         let values = || facts.function.values();
         let weight = |id: &Id| match facts.heads.of(saturated.classes.id_to_node(*id)) {
-            Head::Given(i) if facts.stored.get(*i) == Some(&true) => values().nth(*i),
+            Head::Given(i) => values().nth(*i).filter(|it| facts.weights.has(*it)),
             _ => None,
         };
         let operands = &saturated.classes.id_to_node(new).operands;
@@ -81,6 +89,14 @@ impl Change {
             value: at.and_then(|it| values().nth(it)),
             weights: operands.iter().filter_map(weight).collect(),
         }
+    }
+
+    /// Both, of which neither would be made alone.
+    fn and(mut self, other: Change) -> Change {
+        self.rules.extend(other.rules);
+        self.rules.dedup();
+        self.weights.extend(other.weights);
+        self
     }
 
     /// In words, where the values of the body are `values` of `function`.

@@ -14,6 +14,8 @@ use ir::{Function, Node, Op, Role, Scope, Value};
 
 use crate::rebuild::live_nodes;
 
+use super::weights::Weights;
+
 /// A function as runs of nodes, one after the other.
 pub(crate) struct Parts {
     /// Each distinct one.
@@ -28,7 +30,7 @@ pub(crate) struct Parts {
 pub(crate) struct Body {
     pub(crate) function: Function,
     /// Which of its values are weights.
-    pub(crate) stored: Vec<bool>,
+    pub(crate) weights: Weights,
 }
 
 /// One place where a body stands.
@@ -40,9 +42,9 @@ pub(crate) struct Run {
 }
 
 impl Parts {
-    /// The parts of `function`, in which `stored` are the weights.
-    pub(crate) fn of(scope: Scope<'_>, function: &Function, stored: &[bool]) -> Parts {
-        let whole = Whole::new(function, stored);
+    /// The parts of `function`, which has these weights.
+    pub(crate) fn of(scope: Scope<'_>, function: &Function, weights: &Weights) -> Parts {
+        let whole = Whole::new(function, weights);
         let mut parts = Parts { bodies: Vec::new(), runs: Vec::new() };
         let mut start = 0;
         for end in whole.ends() {
@@ -59,7 +61,7 @@ impl Parts {
 /// The function that is cut.
 struct Whole<'a> {
     function: &'a Function,
-    stored: &'a [bool],
+    weights: &'a Weights,
     /// Its nodes, but for numbers and layers of weights, which each part has for itself.
     work: Vec<&'a Node>,
     /// For each value the last of these that takes it.
@@ -67,19 +69,15 @@ struct Whole<'a> {
 }
 
 impl<'a> Whole<'a> {
-    fn new(function: &'a Function, stored: &'a [bool]) -> Whole<'a> {
-        let is_stored = |it: Value| stored.get(it.index()) == Some(&true);
+    fn new(function: &'a Function, weights: &'a Weights) -> Whole<'a> {
+        let is_stored = |it: Value| weights.has(it);
         let is_work = |it: &&Node| !it.operands.is_empty() && !it.results().any(is_stored);
         let work: Vec<&Node> = live_nodes(function).filter(is_work).collect();
         let mut last = BTreeMap::new();
         for (i, node) in work.iter().enumerate() {
             last.extend(node.operands.iter().map(|it| (*it, i)));
         }
-        Whole { function, stored, work, last }
-    }
-
-    fn is_stored(&self, value: Value) -> bool {
-        self.stored.get(value.index()) == Some(&true)
+        Whole { function, weights, work, last }
     }
 
     /// The last node that takes `value`.
@@ -114,7 +112,7 @@ impl<'a> Whole<'a> {
     fn given(&self) -> BTreeSet<Value> {
         let is_given = |it: &Value| {
             let role = self.function.params[it.index()].role;
-            !self.is_stored(*it) && matches!(role, Role::Input | Role::Value)
+            !self.weights.has(*it) && matches!(role, Role::Input | Role::Value)
         };
         self.function.param_values().filter(is_given).collect()
     }
@@ -148,8 +146,8 @@ impl<'a> Whole<'a> {
         needed.enumerate().for_each(|(i, it)| function.output(format!("y{i}"), known[it]));
         let mut values: Vec<Value> = known.keys().copied().collect();
         values.sort_unstable_by_key(|it| known[it]);
-        let stored = values.iter().map(|it| self.is_stored(*it)).collect();
-        (Body { function, stored }, values)
+        let weights = self.weights.of_values(&values);
+        (Body { function, weights }, values)
     }
 }
 

@@ -25,6 +25,10 @@ fn failure(graph: &dyn Graph, premise: &Premise, found: &mut Match) -> Option<St
             let holds = class(name).is_some_and(|it| graph.fact(it).weight);
             (!holds).then(|| format!("`{name}` is no weight"))
         }
+        Premise::Open(name) => {
+            let holds = class(name).is_some_and(|it| graph.fact(it).open);
+            (!holds).then(|| format!("`{name}` is no weight that may be stored in another form"))
+        }
         Premise::Constant(name) => {
             let holds = class(name).is_some_and(|it| number(graph, it).is_some());
             (!holds).then(|| format!("`{name}` is not one number that is known"))

@@ -156,8 +156,8 @@ impl Saturated<'_> {
 
 /// The e-graph of `body` as it is.
 fn read<'a>(scope: Scope<'a>, body: &'a Body) -> Saturated<'a> {
-    let (function, stored) = (&body.function, body.stored.clone());
-    let facts = Facts { scope, function, stored, heads: Heads::default(), fault: None };
+    let (function, weights) = (&body.function, body.weights.clone());
+    let facts = Facts { scope, function, weights, heads: Heads::default(), fault: None };
     let classes = EGraph::new(facts).with_explanations_enabled();
     let classes = classes.without_explanation_length_optimization();
     let values = vec![None; function.n_values()];
@@ -185,7 +185,7 @@ impl Saturated<'_> {
     fn read_node(&mut self, node: &Node) {
         let results: Vec<usize> = node.results().map(ir::Value::index).collect();
         if let [result] = results[..]
-            && self.classes.analysis.stored.get(result) == Some(&true)
+            && self.classes.analysis.weights.has(node.result())
         {
             self.values[result] = Some(self.term(Head::Given(result), Vec::new()));
             return;

@@ -127,10 +127,10 @@ fn near_misses_say_why() {
 fn what_was_not_derived_is_refused() {
     let module = mlp(1);
     let function = module.function("layer").expect("the layer");
-    let stored = Stored::new(&module).values(&function.name);
+    let weights = Weights::of(&module, &Stored::new(&module), function, &|_| false);
     let rules = Rules::standard();
     let rules: Vec<&Rule> = rules.list.iter().collect();
-    let parts = Parts::of(module.scope(), function, &stored);
+    let parts = Parts::of(module.scope(), function, &weights);
     let saturated = saturate(module.scope(), &parts.bodies[0], &rules);
     let bank = Bank::new(&saturated.classes);
     let (a, b) = (saturated.values[0].expect("x"), saturated.values[1].expect("gate"));

@@ -11,6 +11,7 @@ use super::{
     matching::{Match, Strictness, find},
     parts::{Parts, Run},
     saturate::{Saturated, saturate},
+    weights::Weights,
 };
 
 /// A place where the ops of a rule's pattern stand.
@@ -29,11 +30,12 @@ pub struct NearMiss {
 /// Every place in `module` where the ops of `rule` stand, with the premises that fail there, when
 /// all of `rules` of its class are at work.
 pub fn why_not(module: &Module, rules: &Rules, rule: &Rule) -> Vec<NearMiss> {
-    let all: Vec<&Rule> = rules.list.iter().filter(|it| it.class == rule.class).collect();
+    let all = rules.of(rule.class);
     let stored = Stored::new(module);
     let functions = module.functions.iter().filter(|it| is_rewritten(it));
     let found = functions.flat_map(|function| {
-        let parts = Parts::of(module.scope(), function, &stored.values(&function.name));
+        let weights = Weights::of(module, &stored, function, &|_| true);
+        let parts = Parts::of(module.scope(), function, &weights);
         let saturated: Vec<Saturated<'_>> =
             parts.bodies.iter().map(|it| saturate(module.scope(), it, &all)).collect();
         let misses = |run: &Run| in_run(function, run, &saturated[run.body], rule);

@@ -4,8 +4,6 @@ use ir::{Axes, Axis, Function, Module, Node, Op, ops::Gather};
 
 use crate::cost::{is_costly, is_pointwise};
 
-use super::Kept;
-
 /// How often the loops of a group may compute a value for one element that they visit.
 const MAX_READS: u32 = 4;
 
@@ -43,7 +41,11 @@ pub(super) struct Groups<'a> {
 
 impl<'a> Groups<'a> {
     /// Groups the nodes of `function`, consumers first.
-    pub(super) fn new(module: &'a Module, function: &'a Function, kept: &Kept) -> Groups<'a> {
+    pub(super) fn new(
+        module: &'a Module,
+        function: &'a Function,
+        kept: &dyn Fn(&Function, &Node) -> bool,
+    ) -> Groups<'a> {
         let n = function.nodes().len();
         let makers = makers(function);
         let mut is_output = vec![false; n];

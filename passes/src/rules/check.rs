@@ -118,6 +118,7 @@ impl Names {
     fn of_premise(&mut self, premise: &Premise) {
         match premise {
             Premise::Weight(name)
+            | Premise::Open(name)
             | Premise::Constant(name)
             | Premise::SingleAxis(name)
             | Premise::Is(name, _) => count(&mut self.values, name),

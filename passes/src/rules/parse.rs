@@ -293,12 +293,13 @@ impl<'a> Parser<'a> {
                 self.advance();
                 Ok(Premise::Is(name.to_owned(), self.name("a kind of function")?))
             }
-            ("weight" | "constant" | "single-axis" | "within", Some(Kind::Sign("("))) => {
+            ("weight" | "open" | "constant" | "single-axis" | "within", Some(Kind::Sign("("))) => {
                 self.advance();
                 self.advance();
                 let of = self.name("a variable")?;
                 let premise = match name {
                     "weight" => Premise::Weight(of),
+                    "open" => Premise::Open(of),
                     "constant" => Premise::Constant(of),
                     "single-axis" => Premise::SingleAxis(of),
                     _ => {

@@ -13,6 +13,8 @@ pub(super) enum Located {
     At(Place),
     /// A weight, whose form its user decides: the whole of `param`, or one layer along an axis.
     Weight { param: Name, layer: Option<(Axis, Counter)> },
+    /// A layer of a weight, each row times a layer of another.
+    Scaled { param: Name, layer: (Axis, Counter), by: Name, by_layer: Counter },
 }
 
 /// A function being planned.
@@ -115,7 +117,7 @@ impl<'a> Body<'a> {
     pub(super) fn place(&self, value: Value) -> Result<Place, String> {
         match &self.located[&value] {
             Located::At(place) => Ok(place.clone()),
-            Located::Weight { param, .. } => {
+            Located::Weight { param, .. } | Located::Scaled { param, .. } => {
                 Err(format!("weight {param} is used as a value; add it to something"))
             }
         }

@@ -10,7 +10,7 @@ use super::{
     body::{Body, Located},
     element,
 };
-use crate::plan::{Bank, Base, Callee, Launch, Place, Step, Word};
+use crate::plan::{Bank, Base, Callee, Counter, Launch, Place, Step, Word};
 
 /// The most layers of a weight: each has an entry in a table.
 const MOST_LAYERS: u64 = 1 << 16;
@@ -89,7 +89,9 @@ impl<'a> Planner<'a> {
             let (ty, located) = (body.function.ty(*operand), &body.located[operand]);
             let is_as_read = match located {
                 Located::At(_) => ty.dtype == param.ty.dtype,
-                Located::Weight { .. } => param.ty.dtype == DType::F32 || !ty.dtype.is_float(),
+                Located::Weight { .. } | Located::Scaled { .. } => {
+                    param.ty.dtype == DType::F32 || !ty.dtype.is_float()
+                }
             };
             if !is_as_read {
                 return Err(format!("@{} takes {}, not {ty}", callee.name, param.ty));
@@ -166,25 +168,45 @@ impl<'a> Planner<'a> {
         located: &Located,
         shape: Option<[Vec<Axis>; 2]>,
     ) -> Result<Place, String> {
-        match located {
-            Located::At(place) => Ok(place.clone()),
+        let packed = shape.is_some();
+        let shape = shape.unwrap_or([Vec::new(), ty.axes.clone()]);
+        let (bank, layer) = match located {
+            Located::At(place) => return Ok(place.clone()),
             Located::Weight { param, layer } => {
-                let packed = shape.is_some();
-                let shape = shape.unwrap_or([Vec::new(), ty.axes.clone()]);
                 let bank = self.bank(param, layer.as_ref().map(|it| &it.0), shape, packed)?;
-                let layer = layer.as_ref().map(|it| it.1.clone());
-                Ok(Place::new(Base::Weight(bank, layer)))
+                (bank, layer.as_ref().map(|it| it.1.clone()))
             }
-        }
+            Located::Scaled { param, layer: (axis, at), by, by_layer } => match (at, by_layer) {
+                (Counter::Fixed(from), Counter::Fixed(by_from)) => {
+                    let bank = self.bank(param, None, shape, packed)?;
+                    (Bank { from: *from, times: Some((by.clone(), *by_from)), ..bank }, None)
+                }
+                (of, other) if of == other => {
+                    let bank = self.bank(param, Some(axis), shape, packed)?;
+                    (Bank { times: Some((by.clone(), 0)), ..bank }, Some(at.clone()))
+                }
+                _ => return Err(format!("{param} is multiplied with another layer of {by}")),
+            },
+        };
+        Ok(Place::new(Base::Weight(self.declared(bank), layer)))
+    }
+
+    /// The place of `bank` among all.
+    fn declared(&mut self, bank: Bank) -> usize {
+        let same = |it: &Bank| Bank { first: bank.first, ..it.clone() } == bank;
+        self.plan.banks.iter().position(same).unwrap_or_else(|| {
+            self.plan.banks.push(bank);
+            self.plan.banks.len() - 1
+        })
     }
 
     fn bank(
-        &mut self,
+        &self,
         param: &Name,
         layers: Option<&Axis>,
         shape: [Vec<Axis>; 2],
         packed: bool,
-    ) -> Result<usize, String> {
+    ) -> Result<Bank, String> {
         let size = |axes: &[Axis]| {
             let size = self.fixed_size(axes);
             size.ok_or_else(|| format!("weight {param} has an axis without a fixed extent"))
@@ -199,12 +221,7 @@ impl<'a> Planner<'a> {
             return Err(format!("weight {param} is larger than any memory"));
         }
         let first = self.plan.banks.iter().map(|it| it.layers).sum();
-        let bank = Bank { param: param.clone(), layers, shape, packed, first };
-        let same = |it: &Bank| Bank { first, ..it.clone() } == bank;
-        Ok(self.plan.banks.iter().position(same).unwrap_or_else(|| {
-            self.plan.banks.push(bank);
-            self.plan.banks.len() - 1
-        }))
+        Ok(Bank { param: param.clone(), from: 0, layers, times: None, shape, packed, first })
     }
 
     fn kernel(&mut self, name: &str) -> usize {
