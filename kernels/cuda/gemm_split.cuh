@@ -7,6 +7,8 @@
 // each block adds up a part of the tile's columns, out of the shared memory of all, in order of K.
 // The fewest PARTS are best with which there are as many blocks as multiprocessors.
 //
+// Weights are read before earlier kernels have ended: who has them made by one waits first.
+//
 // Tensor maps, all with elements of x, 128-byte swizzle, zeros out of bounds and boxes of 64 rows
 // by 128 bytes along K: of x, {K, rows}; of weights, {K, N}. PARTS is 1, 2 or 4, and at most 2 with
 // two products.

@@ -323,8 +323,11 @@ impl MatMul<'_> {
         let has_two = self.parts().any(|it| it.1.weights.len() == 2);
         let parts = [1, 2, 4].into_iter().find(|it| BLOCKS <= tiles * it).unwrap_or(4);
         let parts = if has_two { parts.min(2) } else { parts };
+        // Weights that an earlier kernel has unpacked are not there before it has ended.
+        let wait = if self.is_packed() { "wait_for_earlier();\n  " } else { "" };
         let body = format!(
-            "SHARED(u8, shared);\n  gemm_split<Bf16Tiles, {parts}, {}>(shared, m0, (int){}, {of_results});",
+            "SHARED(u8, shared);\n  {wait}gemm_split<Bf16Tiles, {parts}, {}>(shared, m0, (int){}, \
+             {of_results});",
             self.depth,
             self.call.text(2),
         );
