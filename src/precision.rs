@@ -13,10 +13,10 @@ mod request;
 mod rounding;
 mod search;
 
-pub use calibrate::{Numbers, Rounded, calibrate};
+pub use calibrate::{Numbers, Rounded, calibrate, with_shared_scales};
 pub use report::{BankReport, Loss, Report};
 pub use request::{PRESETS, Preset, Request, Rounding};
-pub use search::{Measure, search};
+pub use search::{Judge, noise, search};
 
 use frontend::WeightMap;
 use ir::DType;

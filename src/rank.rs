@@ -1,5 +1,7 @@
 //! Orders of importance: which places of each axis, and which layers, a model can best do without.
 
+mod loss;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
@@ -9,6 +11,8 @@ use ir::{Axis, Module, Name, Type};
 use passes::{Class, Links, Noise, Orders, Widths};
 
 use crate::{Error, Loader, bind::layer_source, evaluate::Answer};
+
+pub use loss::Loss;
 
 /// What places are ranked by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +41,20 @@ impl FromStr for By {
 /// Scores of the places of a class: the higher, the more important. Rows are those of its order.
 pub type Scores = BTreeMap<String, Vec<f64>>;
 
+/// What an output of the pass `importance` sums over positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sum {
+    /// Magnitudes; of the means of windows, the root of the sum of squares is taken.
+    Mean,
+    /// Squares, of which the root is taken.
+    L2,
+}
+
 /// What a model used of each place, summed over the windows of a text.
-#[derive(Default)]
 pub struct Usage {
     /// By the name of the output.
     measured: BTreeMap<String, Measured>,
-    windows: usize,
+    sum: Sum,
 }
 
 /// One output that the pass `importance` added.
@@ -50,19 +62,19 @@ struct Measured {
     ty: Type,
     /// Of this window.
     window: Vec<f64>,
-    /// Of all windows: of what each gives for a position, the squares; of cosines, the sum.
+    /// Of all windows: squares of what a position gives; of cosines, what they lack.
     total: Vec<f64>,
 }
 
 impl Usage {
     /// For a model with these outputs and their types.
-    pub fn new<'a>(outputs: impl Iterator<Item = (&'a str, &'a str)>) -> Usage {
+    pub fn new<'a>(outputs: impl Iterator<Item = (&'a str, &'a str)>, sum: Sum) -> Usage {
         let ours = outputs.filter(|it| it.0.starts_with(passes::PREFIX));
         let measured = ours.filter_map(|(name, ty)| {
             let ty = Type::parse(ty).ok()?;
             Some((name.to_owned(), Measured { ty, window: Vec::new(), total: Vec::new() }))
         });
-        Usage { measured: measured.collect(), windows: 0 }
+        Usage { measured: measured.collect(), sum }
     }
 
     /// Takes up what a step gave.
@@ -82,10 +94,13 @@ impl Usage {
             let is_cosine = name.starts_with(&layers);
             for (total, x) in it.total.iter_mut().zip(&mut it.window) {
                 let mean = std::mem::take(x) / positions.max(1) as f64;
-                *total += if is_cosine { 1.0 - mean } else { mean * mean };
+                *total += match self.sum {
+                    _ if is_cosine => 1.0 - mean,
+                    Sum::Mean => mean * mean,
+                    Sum::L2 => mean,
+                };
             }
         }
-        self.windows += 1;
     }
 
     /// Scores of all places. Where `nested` tells widths, the score of a place leaves out what is
@@ -155,7 +170,7 @@ impl Rows<'_> {
         let Some(own) = at(&self.class.atom) else { return };
         let layer = self.class.layers.as_ref().map(|it| (at(it), extent(it)));
         let group = passes::group(self.class).map(|it| (at(it), extent(it)));
-        let survivors: Vec<Option<BTreeSet<usize>>> = atoms
+        let survivors: Vec<Option<Vec<BTreeSet<usize>>>> = atoms
             .iter()
             .enumerate()
             .map(|(i, atom)| if own < i { self.survivors(atom) } else { None })
@@ -163,11 +178,12 @@ impl Rows<'_> {
         let mut sums = vec![0.0; total.len()];
         let mut index = vec![0; sizes.len()];
         for value in &measured.total {
-            let survives = survivors.iter().zip(&index);
-            let mut survives =
-                survives.map(|(of, place)| of.as_ref().is_none_or(|it| it.contains(place)));
-            if survives.all(|it| it) {
-                let layer = layer.map_or(0, |(at, _)| at.map_or(self.place, |it| index[it]));
+            let layer = layer.map_or(0, |(at, _)| at.map_or(self.place, |it| index[it]));
+            let survives = |(of, place): (&Option<Vec<BTreeSet<usize>>>, &usize)| {
+                let of = of.as_ref().and_then(|it| it.get(layer).or(it.first()));
+                of.is_none_or(|it| it.contains(place))
+            };
+            if survivors.iter().zip(&index).all(survives) {
                 let row = group.map_or(layer, |(at, n)| layer * n + at.map_or(0, |it| index[it]));
                 if let Some(sum) = sums.get_mut(row * sizes[own] + index[own]) {
                     *sum += value;
@@ -184,13 +200,13 @@ impl Rows<'_> {
         total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum.sqrt());
     }
 
-    /// The places of an inner atom that are kept in this layer.
-    fn survivors(&self, atom: &Name) -> Option<BTreeSet<usize>> {
+    /// The places of an inner atom that are kept in each layer, or in all of them.
+    fn survivors(&self, atom: &Name) -> Option<Vec<BTreeSet<usize>>> {
         let kept = self.nested?.get(atom.as_str())?;
         let scores = self.scores.get(atom.as_str())?;
         let size = self.module.axes.fixed(&Axis::from(atom))?;
-        let row = scores.chunks(size).nth(self.place).or_else(|| scores.chunks(size).next())?;
-        Some(ranked(row).into_iter().take(kept).collect())
+        let row = |it: &[f64]| ranked(it).into_iter().take(kept).collect();
+        Some(scores.chunks(size).map(row).collect())
     }
 }
 
@@ -285,5 +301,87 @@ mod tests {
         assert_eq!(ranked(&[0.5, 2.0, 0.5, 3.0]), [3, 1, 0, 2]);
         assert_eq!("random:7".parse(), Ok(By::Random(7)));
         assert!("random".parse::<By>().is_err());
+    }
+
+    /// Two layers of heads, whose channels are the same ones in all heads.
+    fn heads() -> Module {
+        let text = "axis D = 2\naxis E = 3\naxis J = 2\naxis L = 2\naxis S <= 8\n
+            fn @layer (%x : f32[S, E], %up : f32[J*D, E], %c : f32[D], %down : f32[E, J*D]) {
+              %0 = contract %x %up {over = [E]} : f32[S, J*D]
+              %1 = split %0 {axis = J*D, into = [J, D]} : f32[S, J, D]
+              %2 = mul %1 %c : f32[S, J, D]
+              %3 = merge %2 {axes = [J, D], into = J*D} : f32[S, J*D]
+              %4 = contract %3 %down {over = [J*D]} : f32[S, E]
+              return x = %4
+            }
+            fn @model (input %x : f32[S, E], weight %up : f32[L, J*D, E], weight %c : f32[L, D], \
+            weight %down : f32[L, E, J*D]) {
+              %0 = scan %x %up %c %down {body = @layer, axis = L, carries = 1, banked = 3, \
+              reverse = false} : f32[S, E]
+              return y = %0
+            }";
+        ir::parse(text).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// What was used in windows of two positions, which give these sums for each of the outputs.
+    fn usage(outputs: &[(&str, &str)], windows: &[&[f64]], sum: Sum) -> Usage {
+        let mut usage = Usage::new(outputs.iter().copied(), sum);
+        for window in windows {
+            usage.measured.values_mut().for_each(|it| it.window = window.to_vec());
+            usage.end_window(2);
+        }
+        usage
+    }
+
+    #[test]
+    fn magnitudes_are_means_of_windows_and_squares_are_squares() {
+        let score = |sum, windows: &[&[f64]]| {
+            let outputs = [("importance.E.0.0", "f32[E]")];
+            let total = &usage(&outputs, windows, sum).measured["importance.E.0.0"].total;
+            total.iter().map(|it| it.sqrt()).collect::<Vec<f64>>()
+        };
+        // Magnitudes 6 and 8 of two positions each: the root of 3^2 + 4^2.
+        let windows: [&[f64]; 2] = [&[6.0, 0.0, 2.0, 2.0], &[8.0, 2.0, 0.0, 0.0]];
+        assert_eq!(score(Sum::Mean, &windows), [5.0, 1.0, 1.0, 1.0]);
+        // Squares that sum to 18 and to 32 in two positions each: the root of 9 + 16.
+        let windows: [&[f64]; 2] = [&[18.0, 0.0, 2.0, 2.0], &[32.0, 2.0, 0.0, 0.0]];
+        assert_eq!(score(Sum::L2, &windows), [5.0, 1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn layers_that_turn_most_matter_most() {
+        let outputs = [("importance.layers.all.0", "f32[L]")];
+        let usage = usage(&outputs, &[&[2.0, 0.0, -2.0, 1.0]], Sum::L2);
+        assert!(usage.layers().is_none(), "`all` is no place");
+        let outputs = [("importance.layers.0.0", "f32[L]")];
+        for sum in [Sum::Mean, Sum::L2] {
+            let layers = self::usage(&outputs, &[&[2.0, 0.0, -2.0, 1.0]], sum).layers();
+            assert_eq!(layers, Some(vec![0.0, 1.0, 2.0, 0.5]));
+        }
+    }
+
+    #[test]
+    fn nested_heads_are_judged_by_the_channels_that_survive() {
+        let module = heads();
+        let ty = "f32[L, J, D]";
+        let outputs = [("importance.J.0.0", ty), ("importance.D.0.0", ty)];
+        // By head and channel: in the first layer the first channel is used more, in the second
+        // one the second; the second head is used more in both.
+        let used: &[f64] = &[10.0, 0.0, 2.0, 9.0, 0.0, 10.0, 9.0, 2.0];
+        let usage = usage(&outputs, &[used], Sum::L2);
+        let best = |nested: Option<&Widths>| {
+            let scores = usage.scores(&module, nested);
+            let of =
+                |atom: &str| scores.iter().find(|it| it.0.starts_with(atom)).expect("scores").1;
+            ["J", "D"].map(|it| of(it).chunks(2).map(ranked).collect::<Vec<_>>())
+        };
+        let (first, second) = (vec![0, 1], vec![1, 0]);
+        let channels = vec![first.clone(), second.clone()];
+        assert_eq!(best(None), [vec![second.clone(), second], channels.clone()]);
+        let mut widths = Widths::default();
+        widths.set("D", 1);
+        assert_eq!(best(Some(&widths)), [vec![first.clone(), first], channels]);
+        widths.set("D", 2);
+        assert_eq!(best(Some(&widths)), best(None));
     }
 }

@@ -39,7 +39,7 @@ mod k;
 pub mod small;
 
 pub use codes::put;
-pub use encoding::{Encoding, Scales, encode, encode_weighted};
+pub use encoding::{Beside, Encoding, Scales, encode, encode_beside};
 pub use k::scale_and_min;
 
 use crate::DType;

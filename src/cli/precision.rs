@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use ir::DType;
+use ir::storage::Encoding;
+use passes::Formats;
 use runtime::Compiled;
 use treen::evaluate::{Evaluator, Windows};
-use treen::precision::{self, Assignment, Contraction, Request, Rounded, Rounding};
+use treen::precision::{self, Assignment, Contraction, Judge, Request, Rounded, Rounding};
 use treen::slices::Sliced;
 use treen::{DEFAULT_PIPELINE, Error, Options};
 
@@ -84,12 +87,7 @@ impl PrecisionArgs {
         contractions: &[Contraction],
         base: &Unbound,
     ) -> Result<Rounded, Error> {
-        let params: Vec<&str> = contractions.iter().map(|it| it.param.as_str()).collect();
-        let inputs = format!("incremental,inputs{{of={}}},", params.join(" "));
-        let passes = Some(DEFAULT_PIPELINE.replacen("incremental,", &inputs, 1));
-        // Contracts are checked when the result is compiled.
-        let options = Options { passes, check: false, ..args.options() };
-        let model = Unbound::with(args, options)?.bind()?;
+        let model = telling_inputs(args, contractions)?.bind()?;
         let most = model.manifest().program.capacity().min(ROUNDING_WINDOW as u64) as usize;
         let windows = Windows::of(&model, &self.text()?, most)?;
         let windows = windows.spread(request.tokens.unwrap_or(ROUNDING));
@@ -99,6 +97,32 @@ impl PrecisionArgs {
         let report = &mut super::progress;
         precision::calibrate(request, contractions, &model, &windows, &numbers, report)
     }
+}
+
+/// The model with what its weights are multiplied with as outputs.
+fn telling_inputs(args: &ModelArgs, contractions: &[Contraction]) -> Result<Unbound, Error> {
+    let params: Vec<&str> = contractions.iter().map(|it| it.param.as_str()).collect();
+    let inputs = format!("incremental,inputs{{of={}}},", params.join(" "));
+    let passes = Some(DEFAULT_PIPELINE.replacen("incremental,", &inputs, 1));
+    // Contracts are checked when the result is compiled.
+    Unbound::with(args, Options { passes, check: false, ..args.options() })
+}
+
+/// `assignment` with its weights in NVFP4 as other programs want them, which take those for one
+/// matrix that one value is multiplied with. Weights that were rounded on a text are so already.
+pub(super) fn shared(args: &ModelArgs, assignment: Assignment) -> Result<Assignment, Error> {
+    let formats = || assignment.formats.0.values().flatten().flatten();
+    if assignment.rounded != Rounded::default() || !formats().any(|it| it.dtype == DType::NvFp4) {
+        return Ok(assignment);
+    }
+    let base = Unbound::with(args, args.options())?;
+    let contractions = precision::contractions(&base.lowered, &base.maps);
+    let inputs = telling_inputs(args, &contractions)?;
+    let numbers =
+        |param: &str, layer: usize| base.weights.numbers(&base.lowered, &base.maps, param, layer);
+    let (program, formats) = (&inputs.lowered.program, &assignment.formats);
+    let rounded = precision::with_shared_scales(formats, &contractions, program, &numbers)?;
+    Ok(Assignment { rounded, ..assignment })
 }
 
 /// The weights of products, of which nothing but the shapes is looked at.
@@ -120,26 +144,52 @@ fn search(
     rounded: Rounded,
     text: &str,
 ) -> Result<Assignment, Error> {
-    let base = base.bind()?;
-    let most = base.manifest().program.capacity().min(WINDOW as u64) as usize;
-    let windows = Windows::of(&base, text, most)?.first(CALIBRATION);
-    let wanted = logits(&base, &windows, most)?;
-    let mut runs = 0;
-    let found = precision::search(request, contractions, stored_bits(&base), &mut |formats| {
-        runs += 1;
-        super::progress(&format!("measuring, run {runs}"));
-        let (formats, rounded) = (formats.clone(), rounded.clone());
+    let whole = Unbound::with(args, args.options())?.bind()?;
+    let most = whole.manifest().program.capacity().min(WINDOW as u64) as usize;
+    let windows = Windows::of(&whole, text, most)?.spread(CALIBRATION);
+    let wanted = logits(&whole, &windows, most)?;
+    let mut measured = Measured { args, base, rounded, windows, most, wanted, runs: 0 };
+    let found = precision::search(request, contractions, stored_bits(&whole), &mut measured)?;
+    Ok(Assignment { rounded: measured.rounded, ..found })
+}
+
+/// A model that is compared with itself in other formats.
+struct Measured<'a> {
+    args: &'a ModelArgs,
+    base: Unbound,
+    rounded: Rounded,
+    windows: Windows,
+    /// Tokens of the longest window.
+    most: usize,
+    /// What the model as it is answers to each window.
+    wanted: Vec<Vec<f32>>,
+    runs: usize,
+}
+
+impl Judge for Measured<'_> {
+    /// On the first window where it is to be `brief`.
+    fn divergence(&mut self, formats: &Formats, brief: bool) -> Result<f64, Error> {
+        self.runs += 1;
+        super::progress(&format!("measuring, run {}", self.runs));
+        let (formats, rounded) = (formats.clone(), self.rounded.clone());
         // Contracts are checked when the result is compiled.
-        let options = Options { formats, rounded, check: false, ..args.options() };
-        let model = Unbound::with(args, options)?.bind()?;
-        let mut evaluator = Evaluator::new(&model, most, None)?;
+        let options = Options { formats, rounded, check: false, ..self.args.options() };
+        let model = Unbound::with(self.args, options)?.bind()?;
+        let mut evaluator = Evaluator::new(&model, self.most, None)?;
+        let windows = if brief { 1 } else { self.windows.tokens.len() };
         let mut total = treen::evaluate::Score::default();
-        for (window, wanted) in windows.tokens.iter().zip(&wanted) {
+        for (window, wanted) in self.windows.tokens.iter().zip(&self.wanted).take(windows) {
             total += evaluator.score(window, Some(wanted))?;
         }
         Ok(total.kl())
-    })?;
-    Ok(Assignment { rounded, ..found })
+    }
+
+    fn noise(&mut self, of: &Contraction, layer: usize, format: Encoding) -> Result<f64, Error> {
+        let Unbound { weights, lowered, maps, .. } = &self.base;
+        let numbers = weights.numbers(lowered, maps, &of.param, layer)?;
+        let bytes = self.rounded.get(&of.param, layer, format);
+        precision::noise(format, of.columns, &numbers, bytes)
+    }
 }
 
 /// What the model as it is answers to each window.

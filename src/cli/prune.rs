@@ -15,7 +15,7 @@ use ir::Name;
 use passes::Links;
 use treen::budget::{self, Candidate, declared};
 use treen::evaluate::{Evaluator, Windows};
-use treen::rank::{self, By};
+use treen::rank::{self, By, Loss};
 use treen::slices::{self, Sliced};
 use treen::{Budget, Choice, Error, Options, Ranking, Spec, Stack, Weights};
 
@@ -92,6 +92,17 @@ enum Depth {
     Mse,
     /// The same, relative to the squares of the logits
     Nmse,
+}
+
+impl Depth {
+    /// What is measured where layers are left out one by one.
+    fn loss(self) -> Loss {
+        match self {
+            Depth::Cosine | Depth::Kl => Loss::Kl,
+            Depth::Mse => Loss::Mse,
+            Depth::Nmse => Loss::Nmse,
+        }
+    }
 }
 
 /// A model that is to be pruned.

@@ -13,7 +13,7 @@ use treen::precision::Report;
 use treen::{Error, Weights};
 
 use super::folder::{self, Folder};
-use super::{ModelArgs, build::Unbound, unwritable};
+use super::{ModelArgs, build::Unbound, precision, unwritable};
 
 /// Write a checkpoint with weights in fewer bits
 ///
@@ -62,6 +62,7 @@ impl QuantizeArgs {
         let assignment = self.model.precision.assign(&self.model)?.ok_or_else(|| {
             Error::new("C0307", "what are the weights to be stored in?").help("say --precision")
         })?;
+        let assignment = precision::shared(&self.model, assignment)?;
         let spec = self.model.open()?;
         let options = assignment.options(self.model.options());
         let unbound = Unbound::with(&self.model, options)?;

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use ir::storage::Encoding;
-use passes::INPUTS;
-use runtime::Compiled;
+use ir::DType;
+use ir::storage::{Beside, Encoding, Mismatch, encode_beside};
+use passes::{Formats, INPUTS};
+use runtime::{Compiled, Program};
 
 use super::moments::{Moments, add_all, in_parallel};
 use super::rounding::Feedback;
@@ -19,6 +20,9 @@ const MOST_BYTES: usize = 1 << 30;
 
 /// A parameter, a layer of it and a format.
 type Key = (String, usize, Encoding);
+
+/// The bytes of a weight.
+type Stored = Result<Vec<(Key, Vec<u8>)>, Error>;
 
 /// Weights that were rounded on a text, by parameter, layer and format.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,7 +68,7 @@ pub fn calibrate(
     numbers: &Numbers<'_>,
     report: &mut dyn FnMut(&str),
 ) -> Result<Rounded, Error> {
-    let inputs = inputs(model, contractions);
+    let inputs = inputs(&model.manifest().program, contractions);
     let length = windows.tokens.iter().map(Vec::len).max().unwrap_or(0);
     let mut evaluator = Evaluator::new(model, length, None)?;
     let mut all = BTreeMap::new();
@@ -73,24 +77,49 @@ pub fn calibrate(
         let moments = moments(inputs, &mut evaluator, windows)?;
         let work: Vec<_> = inputs.iter().zip(moments).collect();
         report(&format!("rounding, part {}", part + 1));
-        let found = Mutex::new(Vec::new());
-        in_parallel(work, |(input, moments)| {
-            let rounded = input.round(request, depth(contractions), &moments, numbers);
-            if let Ok(mut found) = found.lock() {
-                found.push(rounded);
-            }
-        });
-        for rounded in found.into_inner().unwrap_or_default() {
-            all.extend(rounded?);
-        }
+        let round = |(input, moments): (&Input<'_>, Moments)| {
+            input.round(request, depth(contractions), &moments, numbers)
+        };
+        all.extend(collected(work, round)?);
     }
     Ok(Rounded { bytes: Arc::new(all), tokens: windows.predicted() })
 }
 
+/// The weights that `formats` store in NVFP4, as others read them: matrices that one value is
+/// multiplied with are one matrix there, and so have one scale of the whole. `program` has the
+/// outputs that the pass `inputs` adds.
+///
+/// # Errors
+///
+/// When a weight can not be read.
+pub fn with_shared_scales(
+    formats: &Formats,
+    contractions: &[Contraction],
+    program: &Program,
+    numbers: &Numbers<'_>,
+) -> Result<Rounded, Error> {
+    let inputs = inputs(program, contractions);
+    let all = collected(inputs.iter().collect(), |it| it.store(formats, numbers))?;
+    Ok(Rounded { bytes: Arc::new(all.into_iter().collect()), tokens: 0 })
+}
+
+/// What `store` makes of each of `work`, on all cores.
+fn collected<T: Send>(work: Vec<T>, store: impl Fn(T) -> Stored + Sync) -> Stored {
+    let found = Mutex::new(Vec::new());
+    in_parallel(work, |it| {
+        let stored = store(it);
+        if let Ok(mut found) = found.lock() {
+            found.push(stored);
+        }
+    });
+    let found: Result<Vec<_>, Error> = found.into_inner().unwrap_or_default().into_iter().collect();
+    Ok(found?.into_iter().flatten().collect())
+}
+
 /// What the added outputs of `model` tell, each layer by itself.
-fn inputs<'a>(model: &'a Compiled, contractions: &'a [Contraction]) -> Vec<Input<'a>> {
+fn inputs<'a>(program: &'a Program, contractions: &'a [Contraction]) -> Vec<Input<'a>> {
     let mut inputs = Vec::new();
-    for port in &model.manifest().program.outputs {
+    for port in &program.outputs {
         let mut words = port.name.strip_prefix(INPUTS).unwrap_or("").split('\'');
         let place = words.next().and_then(|it| it.split('.').next()).unwrap_or("");
         let of = |name: &str| contractions.iter().find(|it| it.param == name);
@@ -163,23 +192,63 @@ impl Input<'_> {
         depth: usize,
         moments: &Moments,
         numbers: &Numbers<'_>,
-    ) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+    ) -> Stored {
         let feedback = Feedback::new(moments);
+        let is_open = |it: &Contraction| {
+            let number = it.layers.get(self.layer);
+            number.is_some_and(|number| request.keeps(&it.param, *number, depth).is_none())
+        };
         let mut all = Vec::new();
-        for it in &self.contractions {
-            let Some(number) = it.layers.get(self.layer) else { continue };
-            if request.keeps(&it.param, *number, depth).is_some() {
-                continue;
-            }
-            let numbers = numbers(&it.param, self.layer)?;
+        let matrices = self.matrices(is_open, numbers)?;
+        for (it, numbers) in &matrices {
             let formats = request.formats.iter().map(|format| fitting(Some(*format), it.columns));
             for format in formats.filter_map(|it| it.ok().flatten()) {
-                let bytes = feedback.round(format, &numbers);
-                let bytes =
-                    bytes.map_err(|why| Error::new("C0203", format!("`{}`: {why}", it.param)))?;
-                all.push(((it.param.clone(), self.layer, format), bytes));
+                let bytes = feedback.round(format, numbers, whole(format, &matrices));
+                all.push((self.key(it, format), named(it, bytes)?));
             }
         }
         Ok(all)
     }
+
+    /// The weights that are stored in NVFP4, each number by itself.
+    fn store(&self, formats: &Formats, numbers: &Numbers<'_>) -> Stored {
+        let format = |it: &Contraction| {
+            formats.of(&it.param, self.layer).filter(|it| it.dtype == DType::NvFp4)
+        };
+        let matrices = self.matrices(|it| format(it).is_some(), numbers)?;
+        let mut all = Vec::new();
+        for (it, numbers) in &matrices {
+            let Some(format) = format(it) else { continue };
+            let beside = Beside { whole: whole(format, &matrices), ..Beside::default() };
+            let bytes = encode_beside(format, it.columns, numbers, &beside);
+            all.push((self.key(it, format), named(it, bytes)?));
+        }
+        Ok(all)
+    }
+
+    fn key(&self, of: &Contraction, format: Encoding) -> Key {
+        (of.param.clone(), self.layer, format)
+    }
+
+    /// The numbers of those weights for which `is_open` is true.
+    fn matrices(
+        &self,
+        is_open: impl Fn(&Contraction) -> bool,
+        numbers: &Numbers<'_>,
+    ) -> Result<Vec<(&Contraction, Vec<f32>)>, Error> {
+        let open = self.contractions.iter().copied().filter(|it| is_open(it));
+        open.map(|it| Ok((it, numbers(&it.param, self.layer)?))).collect()
+    }
+}
+
+/// The largest magnitude of all that have one scale of the whole in `format`; 0 where each has its
+/// own.
+fn whole(format: Encoding, matrices: &[(&Contraction, Vec<f32>)]) -> f32 {
+    let is_shared = format.dtype == DType::NvFp4;
+    let all = matrices.iter().filter(|_| is_shared).flat_map(|it| &it.1);
+    all.fold(0.0, |most, it| most.max(it.abs()))
+}
+
+fn named<T>(of: &Contraction, outcome: Result<T, Mismatch>) -> Result<T, Error> {
+    outcome.map_err(|why| Error::new("C0203", format!("`{}`: {why}", of.param)))
 }

@@ -8,7 +8,7 @@
 //! without an inverse of QuIP, arXiv 2307.13304). What is used most comes first. Scales are
 //! settled before, by the squares of the errors weighted with the diagonal of `h`.
 
-use ir::storage::{Encoding, Mismatch, encode_weighted, put};
+use ir::storage::{Beside, Encoding, Mismatch, encode_beside, put};
 
 use super::moments::Moments;
 
@@ -49,14 +49,21 @@ impl Feedback {
         Feedback { order, weights, shares }
     }
 
-    /// The bytes of a matrix in a format.
+    /// The bytes of a matrix in a format, of which `whole` is the largest magnitude in others that
+    /// share a scale with it.
     ///
     /// # Errors
     ///
     /// When its rows are not whole blocks, or not as long as what the moments are of.
-    pub(super) fn round(&self, encoding: Encoding, values: &[f32]) -> Result<Vec<u8>, Mismatch> {
+    pub(super) fn round(
+        &self,
+        encoding: Encoding,
+        values: &[f32],
+        whole: f32,
+    ) -> Result<Vec<u8>, Mismatch> {
         let (n, dtype) = (self.order.len(), encoding.dtype);
-        let mut bytes = encode_weighted(encoding.fit(), n, values, &self.weights)?;
+        let beside = Beside { weights: &self.weights, whole };
+        let mut bytes = encode_beside(encoding.fit(), n, values, &beside)?;
         let row = bytes.len() / (values.len() / n.max(1)).max(1);
         if put(dtype, &mut bytes.clone()[..row], 0, 0.0).is_none() {
             return Ok(bytes);
@@ -189,7 +196,7 @@ mod tests {
             };
             let plain = read(&encode(encoding, n, &values).unwrap());
             let fitted = read(&encode(encoding.fit(), n, &values).unwrap());
-            let calibrated = read(&feedback.round(encoding, &values).unwrap());
+            let calibrated = read(&feedback.round(encoding, &values, 0.0).unwrap());
             assert!(calibrated < 0.75 * plain, "{name}: {plain} {fitted} {calibrated}");
         }
     }
@@ -199,11 +206,11 @@ mod tests {
         let (values, none) = (noise(4, 96), Feedback::new(&Moments::new(32)));
         for name in ["bf16", "q8_0"] {
             let encoding = Encoding::from_name(name).unwrap();
-            let bytes = none.round(encoding, &values).unwrap();
+            let bytes = none.round(encoding, &values, 0.0).unwrap();
             let mut read = vec![0.0; 96];
             decode_rows(encoding.dtype, 32, &bytes, &mut read).unwrap();
             assert!(loss(&[1.0; 32], 32, &values, &read) < 1e-3, "{name}");
         }
-        assert!(none.round(Encoding::from_name("q8_0").unwrap(), &values[1..]).is_err());
+        assert!(none.round(Encoding::from_name("q8_0").unwrap(), &values[1..], 0.0).is_err());
     }
 }

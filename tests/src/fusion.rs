@@ -2,6 +2,7 @@
 //! how far the e-graphs grow.
 
 use std::fmt::Write;
+use std::time::Instant;
 
 use ir::{Axis, Function, Module, Node, Op, Value};
 use passes::{Manager, growth, rules::Rules};
@@ -137,7 +138,8 @@ fn before_fusion(spec: &Spec) -> Module {
 /// The most terms of a distinct body with all that rules make of it: a few milliseconds.
 const MOST_TERMS: usize = 200;
 
-/// `cargo test -p tests saturates -- --nocapture` shows how far each grows.
+/// `cargo test -p tests saturates -- --nocapture` shows how far each grows, and how long a function
+/// takes at least, all of its bodies and the same without rules.
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures are what the test is for")]
 fn every_body_saturates() {
@@ -148,8 +150,14 @@ fn every_body_saturates() {
     for name in fixtures.chain(numbers) {
         let module = before_fusion(&spec(&name));
         for function in &module.functions {
+            let times = (0..5).map(|_| {
+                let start = Instant::now();
+                growth(&module, function, &rules);
+                start.elapsed()
+            });
+            let least = times.min().unwrap_or_default();
             for grown in growth(&module, function, &rules) {
-                println!("{name} @{}: {grown:?}", function.name);
+                println!("{name} @{}: {grown:?} in {least:.1?}", function.name);
                 assert_eq!(grown.limit, None, "{name} @{}", function.name);
                 assert!(grown.after <= MOST_TERMS, "{name} @{}: {grown:?}", function.name);
             }

@@ -138,20 +138,29 @@ impl std::fmt::Display for Encoding {
 ///
 /// When rows are not whole blocks.
 pub fn encode(encoding: Encoding, columns: usize, values: &[f32]) -> Result<Vec<u8>, Mismatch> {
-    encode_weighted(encoding, columns, values, &[])
+    encode_beside(encoding, columns, values, &Beside::default())
 }
 
-/// The same, where the squared error of an element of each column counts so much in the choice of
-/// fitted scales; the same for all if there are no `weights`.
+/// What is known besides the numbers of a matrix.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'a> {
+    /// How much the squared error of an element of each column counts in the choice of fitted
+    /// scales; the same for all if there are none.
+    pub weights: &'a [f32],
+    /// The largest magnitude of other matrices that share a scale of the whole with this one.
+    pub whole: f32,
+}
+
+/// The same, with what is known besides.
 ///
 /// # Errors
 ///
 /// When rows are not whole blocks.
-pub fn encode_weighted(
+pub fn encode_beside(
     encoding: Encoding,
     columns: usize,
     values: &[f32],
-    weights: &[f32],
+    beside: &Beside<'_>,
 ) -> Result<Vec<u8>, Mismatch> {
     let Encoding { dtype, scales, .. } = encoding;
     let mismatch = Mismatch { dtype, bytes: 0, elements: values.len() };
@@ -169,12 +178,12 @@ pub fn encode_weighted(
         Scales::Tensor => rows.max(1),
     };
     let amax = Amax::new(values, columns, wide, tall);
-    let whole = amax.whole();
+    let whole = amax.whole().max(beside.whole);
     let write = |amax: &Amax| written(encoding, values, amax, whole).ok_or(mismatch);
     if !encoding.fitted {
         return write(&amax);
     }
-    write(&fit::fitted(dtype, values, weights, amax, &write)?)
+    write(&fit::fitted(dtype, values, beside.weights, amax, &write)?)
 }
 
 /// The values with the scales that `amax` asks for, and the largest magnitude of the matrix.

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use treen::evaluate::{Evaluator, Windows};
-use treen::rank::Usage;
+use treen::rank::{self, Usage};
 use treen::{Choice, DEFAULT_PIPELINE, Error, Options, Ranking, Stack};
 
-use super::{Depth, Sum, Whole};
+use super::{Sum, Whole};
 
 /// Tokens on which whole models are compared with each other, which takes a run of each.
 const COMPARED: usize = 2048;
@@ -14,14 +14,17 @@ const COMPARED: usize = 2048;
 /// What the model uses of `axes` on the calibration text.
 pub(super) fn usage(whole: &Whole<'_>, axes: &BTreeSet<String>) -> Result<Usage, Error> {
     let axes: Vec<&str> = axes.iter().map(String::as_str).collect();
-    let sum = if whole.args.sum == Sum::L2 { "l2" } else { "mean" };
-    let importance = format!("incremental,importance{{axes={},sum={sum}}},", axes.join(" "));
+    let (name, sum) = match whole.args.sum {
+        Sum::Mean => ("mean", rank::Sum::Mean),
+        Sum::L2 => ("l2", rank::Sum::L2),
+    };
+    let importance = format!("incremental,importance{{axes={},sum={name}}},", axes.join(" "));
     let passes = DEFAULT_PIPELINE.replacen("incremental,", &importance, 1);
     let options = Options { passes: Some(passes), ..whole.options() };
     let model = whole.bind(whole.whole(), &options)?;
     let windows = calibration(whole, &model, whole.args.tokens)?;
     let outputs = &model.manifest().program.outputs;
-    let mut usage = Usage::new(outputs.iter().map(|it| (it.name.as_str(), it.ty.as_str())));
+    let mut usage = Usage::new(outputs.iter().map(|it| (it.name.as_str(), it.ty.as_str())), sum);
     let mut evaluator = Evaluator::new(&model, whole.args.context, None)?;
     for (done, window) in windows.tokens.iter().enumerate() {
         crate::cli::progress(&format!("window {} of {}", done + 1, windows.tokens.len()));
@@ -73,35 +76,7 @@ pub(super) fn layers(whole: &Whole<'_>) -> Result<Vec<f64>, Error> {
             let without = whole.slice(&choice, &Ranking::default())?;
             let without = whole.bind(without, &whole.options())?;
             let mut without = Evaluator::new(&without, whole.args.context, None)?;
-            match whole.args.depth {
-                Depth::Cosine | Depth::Kl => {
-                    Ok(without.compare_all(&mut all, &windows, &mut |_| {})?[0].kl())
-                }
-                Depth::Mse => Ok(change(&mut without, &mut all, &windows)?.0),
-                Depth::Nmse => {
-                    let (change, squares) = change(&mut without, &mut all, &windows)?;
-                    Ok(change / squares.max(f64::MIN_POSITIVE))
-                }
-            }
+            whole.args.depth.loss().of(&mut without, &mut all, &windows)
         })
         .collect()
-}
-
-/// The mean squares of the difference of logits, and of those of the whole model.
-fn change(
-    of: &mut Evaluator,
-    from: &mut Evaluator,
-    windows: &Windows,
-) -> Result<(f64, f64), Error> {
-    let (mut difference, mut squares, mut n) = (0.0, 0.0, 0usize);
-    for window in &windows.tokens {
-        let (new, old) = (of.logits(window)?, from.logits(window)?);
-        for (new, old) in new.iter().zip(&old) {
-            difference += f64::from(new - old).powi(2);
-            squares += f64::from(*old).powi(2);
-        }
-        n += old.len();
-    }
-    let n = n.max(1) as f64;
-    Ok((difference / n, squares / n))
 }

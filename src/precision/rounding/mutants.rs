@@ -1,7 +1,7 @@
 //! Calibrated rounding that is wrong: its definition, written once more in the plainest way, with
 //! one mistake each. What `Feedback` writes equals the definition, and no mistake does.
 
-use ir::storage::{Encoding, encode_weighted, put};
+use ir::storage::{Beside, Encoding, encode_beside, put};
 
 use super::{
     DAMPING, Feedback,
@@ -82,7 +82,8 @@ fn rounded(moments: &Moments, encoding: Encoding, values: &[f32], mistake: Mista
     let u = factor(moments, &order, mistake);
     let equal = vec![1.0; n];
     let weights = if mistake == ScalesOfEqualWeight { &equal } else { &weights };
-    let mut bytes = encode_weighted(encoding.fit(), n, values, weights).expect("whole blocks");
+    let beside = Beside { weights, ..Beside::default() };
+    let mut bytes = encode_beside(encoding.fit(), n, values, &beside).expect("whole blocks");
     let row = bytes.len() / (values.len() / n);
     let mut errors = vec![0.0f32; n];
     for (bytes, values) in bytes.chunks_mut(row).zip(values.chunks(n)) {
@@ -112,7 +113,7 @@ fn wrong_roundings_are_caught() {
     let (feedback, values) = (Feedback::new(&moments), noise(3, 20 * n));
     for name in ["nvfp4", "fp8-row", "q4_0"] {
         let encoding = Encoding::from_name(name).expect("a format");
-        let found = feedback.round(encoding, &values).expect("whole blocks");
+        let found = feedback.round(encoding, &values, 0.0).expect("whole blocks");
         assert!(found == rounded(&moments, encoding, &values, None), "{name}: the definition");
         for mistake in MISTAKES {
             assert!(found != rounded(&moments, encoding, &values, mistake), "{name}: {mistake:?}");
