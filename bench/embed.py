@@ -56,10 +56,10 @@ def of_onnx(session, ids, batch, times):
     return ids[:batch].size * times / (time.perf_counter() - start)
 
 
-def of_treen(treen, folder, texts):
-    """Tokens a second, one text after the other."""
-    command = [treen, "embed", folder, "--json", "-t", "2", "-f", texts]
-    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["tokens_per_s"]
+def of_treen(*command):
+    """What a command of Treen reports."""
+    command = [*command, "--json", "-t", "2"]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def main():
@@ -71,11 +71,13 @@ def main():
         texts = scratch / "texts"
         texts.write_text("".join(f"{text}\n" for _ in ids))
         session = exported(folder, str(scratch / "model.onnx"))
-        found = {"onnx, 1 text": [], "onnx, 32 texts": [], "treen": []}
+        found = {"onnx, 1 text": [], "treen, 1 text": [], "onnx, 32 texts": [], "treen, 32 texts": []}
         for _ in range(ROUNDS):
             found["onnx, 1 text"].append(of_onnx(session, ids, 1, 32))
+            one = of_treen(treen, "bench", folder, "-p", "128", "-r", "32")
+            found["treen, 1 text"].append(one["prompt_tokens_per_s"])
             found["onnx, 32 texts"].append(of_onnx(session, ids, 32, 1))
-            found["treen"].append(of_treen(treen, folder, texts))
+            found["treen, 32 texts"].append(of_treen(treen, "embed", folder, "-f", texts)["tokens_per_s"])
     for name, rates in found.items():
         print(f"{name:15} {statistics.median(rates):8.0f} tokens/s, {min(rates):.0f} to {max(rates):.0f}")
 

@@ -1,23 +1,16 @@
 //! Where threads have to wait for each other.
 
-use ir::{Axes, Axis};
-
 use plan::{Launch, Plan, Step};
 
 /// Puts a barrier before each launch that touches what a launch since the last barrier wrote, or
-/// writes what one read. Every step of a loop ends with a barrier.
-pub(crate) fn insert(plan: &mut Plan, axes: &Axes) {
+/// writes what one read. There is one before a loop and one at the end of each of its steps, so
+/// that launches between two barriers follow each other directly.
+pub(crate) fn insert(plan: &mut Plan) {
     let steps = std::mem::take(&mut plan.steps);
-    let mut open = Vec::new();
-    plan.steps = with_barriers(plan, &|it| axes.fixed(it), steps, &mut open);
+    plan.steps = with_barriers(plan, steps, &mut Vec::new());
 }
 
-fn with_barriers(
-    plan: &Plan,
-    fixed: &dyn Fn(&Axis) -> Option<usize>,
-    steps: Vec<Step>,
-    open: &mut Vec<Launch>,
-) -> Vec<Step> {
+fn with_barriers(plan: &Plan, steps: Vec<Step>, open: &mut Vec<Launch>) -> Vec<Step> {
     let mut result = Vec::new();
     for step in steps {
         match step {
@@ -31,15 +24,14 @@ fn with_barriers(
                 result.push(Step::Launch(launch));
             }
             Step::Loop { id, axis, reverse, steps } => {
-                let mut steps = with_barriers(plan, fixed, steps, open);
+                if !open.is_empty() {
+                    result.push(Step::Barrier);
+                    open.clear();
+                }
+                let mut steps = with_barriers(plan, steps, open);
                 steps.push(Step::Barrier);
                 open.clear();
-                // A loop that may run no step at all leaves the launches before it open.
-                let may_be_empty = fixed(&axis).is_none_or(|it| it == 0);
                 result.push(Step::Loop { id, axis, reverse, steps });
-                if may_be_empty {
-                    result.push(Step::Barrier);
-                }
             }
         }
     }

@@ -1,15 +1,17 @@
 //! The host program: the plan as machine code.
 //!
-//! Every thread runs it with the same frame. It computes addresses and extents, writes a launch's
-//! words to its stack and calls; barriers keep the threads together.
+//! Every thread runs it with the same frame. Launches between two barriers do not touch what
+//! another of them writes: they are cut into pieces, which threads take as they come free, so that
+//! one that is slower for a moment does less. For a piece a thread computes addresses and extents,
+//! writes the launch's words to its stack and calls.
 
 use cranelift_codegen::ir::{
-    AbiParam, ExtFuncData, ExternalName, FuncRef, Function as Clif, InstBuilder, MemFlagsData,
-    SigRef, Signature, StackSlotData, StackSlotKind, UserExternalName, UserFuncName, Value,
-    condcodes::IntCC, types::I64,
+    AbiParam, AtomicRmwOp, ExtFuncData, ExternalName, FuncRef, Function as Clif, InstBuilder,
+    MemFlagsData, SigRef, Signature, StackSlotData, StackSlotKind, UserExternalName, UserFuncName,
+    Value, condcodes::IntCC, types::I64,
 };
 use cranelift_codegen::isa::{CallConv, TargetIsa};
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use ir::{Axis, Module, Name};
 use std::collections::BTreeMap;
 
@@ -29,6 +31,8 @@ mod frame {
     pub(super) const EXTENTS: i32 = 64;
     pub(super) const SCRATCH: i32 = 72;
     pub(super) const SCRATCH_STRIDE: i32 = 80;
+    pub(super) const PIECES: i32 = 88;
+    pub(super) const TICKETS: i32 = 96;
 }
 
 /// Bytes of a `runtime::abi::WeightRef`.
@@ -53,6 +57,11 @@ pub(crate) fn generate(module: &Module, plan: &Plan, isa: &dyn TargetIsa) -> Cli
     let data = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * n_words.max(1), 3);
     let slot = b.create_sized_stack_slot(data);
     let words = b.ins().stack_addr(I64, slot, 0);
+    let flags = MemFlagsData::trusted().with_readonly();
+    let pieces = b.ins().load(I64, flags, frame, frame::PIECES);
+    let drawn = b.declare_var(I64);
+    let none = b.ins().iconst(I64, 0);
+    b.def_var(drawn, none);
     let mut host = Host {
         b,
         module,
@@ -60,6 +69,8 @@ pub(crate) fn generate(module: &Module, plan: &Plan, isa: &dyn TargetIsa) -> Cli
         frame,
         thread,
         threads,
+        pieces,
+        drawn,
         words,
         kernel,
         barrier,
@@ -89,6 +100,10 @@ struct Host<'a> {
     frame: Value,
     thread: Value,
     threads: Value,
+    /// Pieces that a launch is cut into.
+    pieces: Value,
+    /// Tickets that were drawn before the launches since the last barrier.
+    drawn: Variable,
     words: Value,
     kernel: SigRef,
     barrier: SigRef,
@@ -107,9 +122,10 @@ impl<'a> Extents<'a> for Host<'a> {
 
 impl Host<'_> {
     fn steps(&mut self, steps: &[Step]) {
-        for step in steps {
-            match step {
-                Step::Launch(launch) => self.launch(launch),
+        let is_launch = |it: &Step| matches!(it, Step::Launch(_));
+        for steps in steps.chunk_by(|a, b| is_launch(a) && is_launch(b)) {
+            match &steps[0] {
+                Step::Launch(_) => self.launches(steps),
                 Step::Barrier => {
                     let barrier = self.frame_word(frame::BARRIER);
                     self.b.ins().call_indirect(self.barrier, barrier, &[self.frame, self.thread]);
@@ -117,6 +133,53 @@ impl Host<'_> {
                 Step::Loop { id, axis, reverse, steps } => self.repeat(*id, axis, *reverse, steps),
             }
         }
+    }
+
+    /// Pieces of launches, one after the other, for as long as there are any.
+    fn launches(&mut self, launches: &[Step]) {
+        let [head, after] = [(); 2].map(|()| self.b.create_block());
+        let before = self.b.use_var(self.drawn);
+        let own = self.b.append_block_param(head, I64);
+        self.b.ins().jump(head, &[self.thread.into()]);
+        self.b.switch_to_block(head);
+        let mut piece = self.draw(before, own);
+        let next_own = self.b.ins().iadd(own, self.threads);
+        for step in launches {
+            let Step::Launch(launch) = step else { unreachable!("launches alone") };
+            let [this, next] = [(); 2].map(|()| self.b.create_block());
+            let is_this = self.b.ins().icmp(IntCC::UnsignedLessThan, piece, self.pieces);
+            self.b.ins().brif(is_this, this, &[], next, &[]);
+            self.b.switch_to_block(this);
+            self.launch(launch, piece);
+            self.b.ins().jump(head, &[next_own.into()]);
+            self.b.switch_to_block(next);
+            piece = self.b.ins().isub(piece, self.pieces);
+        }
+        self.b.ins().jump(after, &[]);
+        self.b.switch_to_block(after);
+        let launches = self.int(launches.len() as i64);
+        let all = self.b.ins().imul(launches, self.pieces);
+        let all = self.b.ins().iadd(all, self.threads);
+        let drawn = self.b.ins().iadd(before, all);
+        self.b.def_var(self.drawn, drawn);
+    }
+
+    /// The next piece, which may be beyond the last. Each is drawn as a ticket, of which each
+    /// thread draws one too many. Where there are no more pieces of a launch than threads, each
+    /// takes its `own`, since a ticket takes a while to come from another core.
+    fn draw(&mut self, before: Value, own: Value) -> Value {
+        let [ticket, chosen] = [(); 2].map(|()| self.b.create_block());
+        let piece = self.b.append_block_param(chosen, I64);
+        let are_own = self.b.ins().icmp(IntCC::Equal, self.pieces, self.threads);
+        self.b.ins().brif(are_own, chosen, &[own.into()], ticket, &[]);
+        self.b.switch_to_block(ticket);
+        let (tickets, one) = (self.frame_word(frame::TICKETS), self.int(1));
+        let flags = MemFlagsData::trusted();
+        let drawn = self.b.ins().atomic_rmw(I64, flags, AtomicRmwOp::Add, tickets, one);
+        let drawn = self.b.ins().isub(drawn, before);
+        self.b.ins().jump(chosen, &[drawn.into()]);
+        self.b.switch_to_block(chosen);
+        piece
     }
 
     fn repeat(&mut self, id: usize, axis: &Axis, reverse: bool, steps: &[Step]) {
@@ -138,12 +201,12 @@ impl Host<'_> {
         self.b.switch_to_block(after);
     }
 
-    fn launch(&mut self, launch: &Launch) {
+    fn launch(&mut self, launch: &Launch, piece: Value) {
         for (at, word) in (0..).step_by(8).zip(&launch.words) {
             let value = self.word(word);
             self.b.ins().store(MemFlagsData::trusted(), value, self.words, at);
         }
-        let arguments = [self.words, self.thread, self.threads];
+        let arguments = [self.words, piece, self.pieces];
         match launch.callee {
             Callee::Kernel(i) => {
                 let kernel = self.kernel_address(i);

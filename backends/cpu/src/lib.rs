@@ -50,7 +50,7 @@ pub fn compile(module: &Module, axes: &StepAxes) -> Result<Compiled, String> {
         codes.insert(function.name.clone(), code);
         Ok(words)
     })?;
-    barriers::insert(&mut plan, &module.axes);
+    barriers::insert(&mut plan);
     let (mut code, mut entries) = (Vec::new(), Vec::new());
     for (i, (level, isa)) in targets.iter().enumerate() {
         let mut functions: Vec<_> = plan.loops.iter().map(|it| codes[it][i].clif.clone()).collect();

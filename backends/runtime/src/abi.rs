@@ -1,16 +1,18 @@
 //! What generated code and the runtime agree on.
 //!
-//! Every thread calls the host program with the same [`Frame`]; it calls kernels and loops, each of
-//! which does its share of the work, and meets the others at barriers where one reads what another
+//! Every thread calls the host program with the same [`Frame`]; it calls kernels and loops for a
+//! piece of their work at a time, and meets the others at barriers where one reads what another
 //! wrote. Generated code reaches the runtime only through this table, so it needs no relocation.
 
+use std::sync::atomic::AtomicU64;
+
 /// The version of this interface; a program made for another one is refused.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// The host program: runs one step.
 pub type HostFn = unsafe extern "C" fn(frame: *const Frame, thread: u64, threads: u64);
 
-/// A kernel or a generated loop: does the share of `thread`. `args` are words whose meaning the
+/// A kernel or a generated loop: does a piece of its work. `args` are words whose meaning the
 /// kernel documents.
 pub use kernels_cpu::KernelFn;
 
@@ -50,6 +52,10 @@ pub struct Frame {
     pub scratch: *mut u8,
     /// Word 10: bytes from one thread's scratch memory to the next one's.
     pub scratch_stride: u64,
+    /// Word 11: pieces that each launch is cut into.
+    pub pieces: u64,
+    /// Word 12: how many tickets for pieces have been drawn; a step begins with none.
+    pub tickets: *const AtomicU64,
     /// What the barrier needs; generated code does not look here.
     pub private: *const core::ffi::c_void,
 }

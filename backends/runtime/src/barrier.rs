@@ -41,7 +41,7 @@ impl Wait {
 /// A counter with a cache line (and its neighbour, which is fetched with it) of its own.
 #[repr(align(128))]
 #[derive(Default)]
-struct Line(AtomicU64);
+pub(crate) struct Line(pub(crate) AtomicU64);
 
 /// Where threads meet. Each counts its own arrivals in its own line and reads those of the others,
 /// so a meeting costs one transfer of a line between cores, and nothing is ever reset.

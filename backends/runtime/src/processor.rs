@@ -28,6 +28,14 @@ pub(crate) struct Processor {
     rows: Vec<Vec<u8>>,
 }
 
+/// A step of so many positions is long: its launches are worth cutting into more pieces than there
+/// are threads.
+const LONG: u64 = 16;
+
+/// Pieces of a long step's launches for each thread. With more of them threads wait less for each
+/// other, and each launch begins more often.
+const PIECES: u64 = 8;
+
 /// What has to be known of a program to run the rows of a batch one after the other.
 struct Layout {
     extents: Vec<ExtentRole>,
@@ -51,6 +59,17 @@ impl Layout {
             outputs: program.outputs.iter().map(row).collect(),
             logits: program.outputs.first().map_or(0, |it| it.row as usize),
         }
+    }
+
+    /// For each thread, into how many pieces the launches of a step are cut.
+    fn pieces(&self, extents: &[u64]) -> u64 {
+        let size = |role| {
+            let mut all = self.extents.iter().zip(extents);
+            all.find(|it| *it.0 == role).map_or(0, |it| *it.1)
+        };
+        let read = size(ExtentRole::First) * size(ExtentRole::Source);
+        let is_long = LONG <= size(ExtentRole::New) + read;
+        if is_long { PIECES } else { 1 }
     }
 }
 
@@ -86,7 +105,8 @@ impl Processor {
     /// Runs a step of the sequence that the workspace is turned to.
     fn run_one(&mut self, extents: &[u64]) {
         self.workspace.extents.copy_from_slice(extents);
-        let frame = Lent(self.workspace.frame(&self.pool));
+        let pieces = self.layout.pieces(extents) * self.pool.threads() as u64;
+        let frame = Lent(self.workspace.frame(&self.pool, pieces));
         let host = self.host;
         self.pool.run(&|thread, threads| {
             // SAFETY: the frame is as the program's description says, and the step was checked

@@ -9,7 +9,7 @@ use kernels_cpu::kernels;
 
 use crate::Fault;
 use crate::abi::{Frame, KernelFn, WeightRef};
-use crate::barrier::Barrier;
+use crate::barrier::{Barrier, Line};
 use crate::builtin;
 use crate::engine::Room;
 use crate::memory::Pages;
@@ -36,6 +36,7 @@ pub(crate) struct Workspace {
     arena: Pages,
     scratch: Pages,
     scratch_stride: u64,
+    tickets: Box<Line>,
 }
 
 /// Areas of memory, with their addresses side by side as the frame wants them.
@@ -105,11 +106,14 @@ impl Workspace {
             arena: Pages::zeroed(program.arena_bytes)?,
             scratch: Pages::zeroed(scratch.ok_or_else(uncountable)?)?,
             scratch_stride: stride.unwrap_or_default(),
+            tickets: Box::default(),
         })
     }
 
-    /// Where generated code finds everything. Valid as long as `self` and `pool` are.
-    pub(crate) fn frame(&self, pool: &Pool) -> Frame {
+    /// Where generated code finds everything for a step whose launches are cut into so many pieces.
+    /// Valid as long as `self` and `pool` are.
+    pub(crate) fn frame(&mut self, pool: &Pool, pieces: u64) -> Frame {
+        *self.tickets.0.get_mut() = 0;
         Frame {
             barrier: meet,
             kernels: self.kernels.as_ptr(),
@@ -122,6 +126,8 @@ impl Workspace {
             extents: self.extents.as_ptr(),
             scratch: self.scratch.address(),
             scratch_stride: self.scratch_stride,
+            pieces,
+            tickets: &raw const self.tickets.0,
             private: std::ptr::from_ref(pool.barrier()).cast::<c_void>(),
         }
     }

@@ -132,16 +132,21 @@ pub(crate) unsafe extern "C" fn run<S: Simd>(args: *const u64, thread: u64, thre
         if call.a.m <= 2 * FEW {
             few::run(s, &call, share(call.panels(), thread, threads));
         } else {
-            let (rows, panels) = split(call.a.m, call.panels(), thread, threads);
+            let (rows, panels) = split::<S>(call.a.m, call.panels(), thread, threads);
             many::run(s, &call, rows, panels);
         }
     }
 }
 
 /// A thread's rows and panels: rows are divided only where there are too few panels to go round,
-/// since each part of them decodes the weights anew.
-fn split(m: usize, panels: usize, thread: u64, threads: u64) -> (Range<usize>, Range<usize>) {
-    let enough = |parts: &u64| 4 * threads / parts <= panels as u64;
+/// since each part of them reads the weights anew.
+fn split<S: Simd>(
+    m: usize,
+    panels: usize,
+    thread: u64,
+    threads: u64,
+) -> (Range<usize>, Range<usize>) {
+    let enough = |parts: &u64| threads / parts * S::PANELS as u64 <= panels as u64;
     let divisors = (1..=threads).filter(|it| threads.is_multiple_of(*it));
     let parts = divisors.clone().find(enough).unwrap_or(threads);
     let across = threads / parts;

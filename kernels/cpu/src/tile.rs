@@ -30,14 +30,19 @@ pub(crate) struct Out {
     pub(crate) add: bool,
 }
 
-/// `out[R, 16 P] = left[R, k] * right`, where `right` has `P` panels.
+/// Elements along `k` between two looks at the end: what the loop itself takes is then little
+/// beside the products, for which another thread of the core may leave only half of the slots.
+const UNROLL: usize = 8;
+
+/// `out[R, 16 P] = left[R, k] * right`, where `right` has `P` panels. With `NEXT` the elements of a
+/// row of `left` are next to each other.
 ///
 /// Each product is summed along `k` in one chain, so it does not depend on the size of the tile.
 ///
 /// # Safety
 /// The operands can be read and `out` written at these extents.
 #[inline(always)]
-unsafe fn tile<S: Simd, const R: usize, const P: usize>(
+unsafe fn tile<S: Simd, const R: usize, const P: usize, const NEXT: bool>(
     s: S,
     left: Left,
     right: Right,
@@ -56,20 +61,18 @@ unsafe fn tile<S: Simd, const R: usize, const P: usize>(
     for panel in 0..P {
         panels[panel] = unsafe { right.first.add(panel * right.panel_stride) };
     }
+    let step = if NEXT { 1 } else { left.step };
     // Offsets wrap, here and in the other inner loops, only so that they are not checked.
-    let mut at = 0_usize;
-    for i in 0..k {
-        let mut w = [s.splat(0.0); P];
-        for panel in 0..P {
-            w[panel] = unsafe { s.load(panels[panel].add(i.wrapping_mul(LANES))) };
+    let mut i = 0_usize;
+    while i.wrapping_add(UNROLL) <= k {
+        for ahead in 0..UNROLL {
+            unsafe { add_products(s, &mut acc, &rows, &panels, i.wrapping_add(ahead), step) };
         }
-        for row in 0..R {
-            let x = s.splat(unsafe { *rows[row].add(at) });
-            for panel in 0..P {
-                acc[row][panel] = s.fma(x, w[panel], acc[row][panel]);
-            }
-        }
-        at = at.wrapping_add(left.step);
+        i = i.wrapping_add(UNROLL);
+    }
+    while i < k {
+        unsafe { add_products(s, &mut acc, &rows, &panels, i, step) };
+        i = i.wrapping_add(1);
     }
     for row in 0..R {
         for panel in 0..P {
@@ -81,12 +84,37 @@ unsafe fn tile<S: Simd, const R: usize, const P: usize>(
     }
 }
 
+/// Adds the products of element `i` along `k` to `acc`.
+///
+/// # Safety
+/// The element exists.
+#[inline(always)]
+unsafe fn add_products<S: Simd, const R: usize, const P: usize>(
+    s: S,
+    acc: &mut [[S::F; P]; R],
+    rows: &[*const f32; R],
+    panels: &[*const f32; P],
+    i: usize,
+    step: usize,
+) {
+    let mut w = [s.splat(0.0); P];
+    for panel in 0..P {
+        w[panel] = unsafe { s.load(panels[panel].add(i.wrapping_mul(LANES))) };
+    }
+    for row in 0..R {
+        let x = s.splat(unsafe { *rows[row].add(i.wrapping_mul(step)) });
+        for panel in 0..P {
+            acc[row][panel] = s.fma(x, w[panel], acc[row][panel]);
+        }
+    }
+}
+
 /// The tile with `rows` of at most [`Simd::ROWS`] rows.
 ///
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-unsafe fn short_tile<S: Simd, const P: usize>(
+unsafe fn short_tile<S: Simd, const P: usize, const NEXT: bool>(
     s: S,
     rows: usize,
     left: Left,
@@ -96,14 +124,14 @@ unsafe fn short_tile<S: Simd, const P: usize>(
 ) {
     unsafe {
         match rows {
-            1 => tile::<S, 1, P>(s, left, right, k, out),
-            2 => tile::<S, 2, P>(s, left, right, k, out),
-            3 if 3 <= S::ROWS => tile::<S, 3, P>(s, left, right, k, out),
-            4 if 4 <= S::ROWS => tile::<S, 4, P>(s, left, right, k, out),
-            5 if 5 <= S::ROWS => tile::<S, 5, P>(s, left, right, k, out),
-            6 if 6 <= S::ROWS => tile::<S, 6, P>(s, left, right, k, out),
-            7 if 7 <= S::ROWS => tile::<S, 7, P>(s, left, right, k, out),
-            8 if 8 <= S::ROWS => tile::<S, 8, P>(s, left, right, k, out),
+            1 => tile::<S, 1, P, NEXT>(s, left, right, k, out),
+            2 => tile::<S, 2, P, NEXT>(s, left, right, k, out),
+            3 if 3 <= S::ROWS => tile::<S, 3, P, NEXT>(s, left, right, k, out),
+            4 if 4 <= S::ROWS => tile::<S, 4, P, NEXT>(s, left, right, k, out),
+            5 if 5 <= S::ROWS => tile::<S, 5, P, NEXT>(s, left, right, k, out),
+            6 if 6 <= S::ROWS => tile::<S, 6, P, NEXT>(s, left, right, k, out),
+            7 if 7 <= S::ROWS => tile::<S, 7, P, NEXT>(s, left, right, k, out),
+            8 if 8 <= S::ROWS => tile::<S, 8, P, NEXT>(s, left, right, k, out),
             _ => unreachable!("a tile of {rows} rows"),
         }
     }
@@ -130,7 +158,11 @@ impl<const P: usize> Work for Product<P> {
             unsafe {
                 left.first = left.first.add(from * left.row_stride);
                 out.first = out.first.add(from * out.stride);
-                short_tile::<S, P>(s, to - from, left, self.right, self.k, out);
+                if left.step == 1 {
+                    short_tile::<S, P, true>(s, to - from, left, self.right, self.k, out);
+                } else {
+                    short_tile::<S, P, false>(s, to - from, left, self.right, self.k, out);
+                }
             }
         }
     }

@@ -106,23 +106,19 @@ pub(crate) fn widen(b: &mut FunctionBuilder<'_>, result: Value) -> Value {
     b.ins().ineg(one)
 }
 
-/// The Taylor series of e^r.
-const EXP: [f32; 8] =
-    [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
-
 /// e to the power `x`, within two units in the last place.
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; e^r by its Taylor series to the seventh power, whose
 /// rest is below 2^-27; 2^n in two factors, so that results near the ends of the range are right.
 pub(crate) fn exp(b: &mut FunctionBuilder<'_>, vector: Vector, x: Value) -> Value {
+    /// The Taylor series of e^r.
+    const SERIES: [f32; 8] =
+        [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let lanes = vector.lanes;
-    let (low, high) = (number(b, lanes, -104.0), number(b, lanes, 89.0));
-    let above = compare(b, FloatCC::GreaterThan, x, high);
-    let x = choose(b, above, high, x);
-    let below = compare(b, FloatCC::LessThan, x, low);
-    let x = choose(b, below, low, x);
+    let [low, high] = [-104.0, 89.0].map(|it| number(b, lanes, it));
+    let x = within(b, x, low, high);
     let log2e = number(b, lanes, std::f32::consts::LOG2_E);
     let scaled = b.ins().fmul(x, log2e);
     let n = b.ins().nearest(scaled);
@@ -131,7 +127,7 @@ pub(crate) fn exp(b: &mut FunctionBuilder<'_>, vector: Vector, x: Value) -> Valu
         let part = number(b, lanes, -part);
         r = multiply_add(b, vector, n, part, r);
     }
-    let sum = polynomial(b, vector, &EXP, r);
+    let sum = polynomial(b, vector, &SERIES, r);
     let n = b.ins().fcvt_to_sint_sat(int(lanes), n);
     let one = b.ins().iconst(I32, 1);
     let half = b.ins().sshr(n, one);
@@ -140,25 +136,6 @@ pub(crate) fn exp(b: &mut FunctionBuilder<'_>, vector: Vector, x: Value) -> Valu
     let second = power_of_two(b, lanes, rest);
     let result = b.ins().fmul(sum, first);
     b.ins().fmul(result, second)
-}
-
-/// The same for `x` from -60 to 0, to about a millionth.
-///
-/// A number to which 1.5 * 2^23 is added is rounded to an integer, which is then in its low bits:
-/// from there it goes to the exponent of e^r.
-fn exp_of_negative(b: &mut FunctionBuilder<'_>, vector: Vector, x: Value) -> Value {
-    let lanes = vector.lanes;
-    let [log2e, ln2, magic] = [std::f32::consts::LOG2_E, -std::f32::consts::LN_2, 12_582_912.0]
-        .map(|it| number(b, lanes, it));
-    let rounded = multiply_add(b, vector, x, log2e, magic);
-    let n = b.ins().fsub(rounded, magic);
-    let r = multiply_add(b, vector, n, ln2, x);
-    let sum = polynomial(b, vector, &EXP, r);
-    let [rounded, sum] = [rounded, sum].map(|it| bits(b, int(lanes), it));
-    let mantissa_bits = b.ins().iconst(I32, 23);
-    let shifted = b.ins().ishl(rounded, mantissa_bits);
-    let result = b.ins().iadd(sum, shifted);
-    bits(b, float(lanes), result)
 }
 
 /// The hyperbolic tangent, within two units in the last place: near zero an odd polynomial, beyond
@@ -178,46 +155,30 @@ pub(crate) fn tanh(b: &mut FunctionBuilder<'_>, vector: Vector, x: Value) -> Val
     let sum = b.ins().fadd(power, one);
     let rest = b.ins().fdiv(two, sum);
     let far = b.ins().fsub(one, rest);
-    joined(b, lanes, x, near, far, 0.5)
+    joined(b, lanes, x, near, far)
 }
 
-/// The error function, within two units in the last place: near zero an odd polynomial, beyond one
-/// less a power of e whose exponent is a polynomial. The coefficients are fitted for the least
-/// error of the result.
+/// The error function, within ten units in the last place: an odd polynomial over an even one. The
+/// coefficients are fitted for the least relative error up to `END`, where the result is 1.
 pub(crate) fn erf(b: &mut FunctionBuilder<'_>, vector: Vector, x: Value) -> Value {
-    let lanes = vector.lanes;
-    const NEAR: [f32; 7] = [
-        7.889_119e-5,
-        -8.020_841e-4,
-        0.005_189_535,
-        -0.026_854_444,
-        0.112_836,
-        -0.376_126_26,
-        0.128_379_17,
+    const END: f32 = 3.927;
+    const OVER: [f32; 6] = [
+        2.050_083_4e-6,
+        2.848_831_6e-4,
+        0.003_765_636_6,
+        0.052_748_784,
+        0.190_406_93,
+        std::f32::consts::FRAC_2_SQRT_PI,
     ];
-    const FAR: [f32; 8] = [
-        -2.168_685e-5,
-        4.413_363_6e-4,
-        -0.004_204_562,
-        0.025_208_257,
-        -0.108_418_58,
-        -0.633_219_9,
-        -1.129_578_5,
-        1.880_402_3e-4,
-    ];
-    let size = b.ins().fabs(x);
+    const UNDER: [f32; 6] =
+        [3.809_17e-5, 0.001_162_540_3, 0.014_969_256, 0.114_109_3, 0.502_076_5, 1.0];
+    let [low, high] = [-END, END].map(|it| number(b, vector.lanes, it));
+    let x = within(b, x, low, high);
     let square = b.ins().fmul(x, x);
-    let slope = polynomial(b, vector, &NEAR, square);
-    let near = multiply_add(b, vector, x, slope, x);
-    // From here on the result is 1.
-    let end = number(b, lanes, 4.0);
-    let beyond = compare(b, FloatCC::GreaterThan, size, end);
-    let size = choose(b, beyond, end, size);
-    let exponent = polynomial(b, vector, &FAR, size);
-    let power = exp_of_negative(b, vector, exponent);
-    let one = number(b, lanes, 1.0);
-    let far = b.ins().fsub(one, power);
-    joined(b, lanes, x, near, far, 1.0)
+    let over = polynomial(b, vector, &OVER, square);
+    let under = polynomial(b, vector, &UNDER, square);
+    let over = b.ins().fmul(x, over);
+    b.ins().fdiv(over, under)
 }
 
 /// A polynomial of `x`, the coefficient of the highest power first.
@@ -250,25 +211,26 @@ fn multiply_add(
     b.ins().fadd(product, z)
 }
 
-/// `near` where `x` is nearer to zero than `border`, elsewhere `far`, which is positive, with the
-/// sign of `x`.
-fn joined(
-    b: &mut FunctionBuilder<'_>,
-    lanes: u32,
-    x: Value,
-    near: Value,
-    far: Value,
-    border: f32,
-) -> Value {
+/// `near` where `x` is nearer to zero than 0.5, elsewhere `far`, which is positive, with the sign
+/// of `x`.
+fn joined(b: &mut FunctionBuilder<'_>, lanes: u32, x: Value, near: Value, far: Value) -> Value {
     let [x_bits, far] = [x, far].map(|it| bits(b, int(lanes), it));
     let sign = whole(b, lanes, i32::MIN);
     let sign = b.ins().band(x_bits, sign);
     let far = b.ins().bor(far, sign);
     let far = bits(b, float(lanes), far);
     let size = b.ins().fabs(x);
-    let border = number(b, lanes, border);
+    let border = number(b, lanes, 0.5);
     let is_near = compare(b, FloatCC::LessThan, size, border);
     choose(b, is_near, near, far)
+}
+
+/// `x`, but `low` where it is below and `high` where it is above.
+fn within(b: &mut FunctionBuilder<'_>, x: Value, low: Value, high: Value) -> Value {
+    let above = compare(b, FloatCC::GreaterThan, x, high);
+    let x = choose(b, above, high, x);
+    let below = compare(b, FloatCC::LessThan, x, low);
+    choose(b, below, low, x)
 }
 
 /// 2^n for an integer n of moderate size.

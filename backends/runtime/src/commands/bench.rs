@@ -74,8 +74,9 @@ impl BenchArgs {
         let sequences = self.batch.iter().copied().max().unwrap_or(1) as u64;
         let mut batch = model.batch(self.machine.threads, Some(context), sequences)?;
         let session = batch.alone(0)?;
-        let help = "`embed --json` tells how fast it reads them";
-        session.check_writes().map_err(|it| it.help(help))?;
+        if !self.batch.is_empty() {
+            session.check_writes()?;
+        }
         let mut samples = Samples::default();
         self.repeat(session, None)?;
         for _ in 0..self.repetitions {
@@ -105,6 +106,21 @@ impl BenchArgs {
         let start = Instant::now();
         session.prefill(&prompt)?;
         let prompt_rate = self.prompt as f64 / start.elapsed().as_secs_f64();
+        // An encoder writes nothing.
+        let writes = session.check_writes().is_ok();
+        let generate_rate = if writes { Some(self.generate(session)?) } else { None };
+        let Some(samples) = samples else { return Ok(()) };
+        samples.prompt.push(prompt_rate);
+        samples.generate.extend(generate_rate);
+        let ceilings = session.ceilings()?;
+        samples.bandwidth.push(ceilings.bandwidth);
+        samples.peak.push(ceilings.arithmetic);
+        samples.latency.extend(ceilings.latency);
+        Ok(())
+    }
+
+    /// Tokens a second.
+    fn generate(&self, session: &mut Session) -> Result<f64, Fault> {
         session.reset()?;
         if 0 < self.past {
             session.prefill(&random_tokens(self.past, session.vocabulary()))?;
@@ -113,15 +129,7 @@ impl BenchArgs {
         for token in random_tokens(self.n, session.vocabulary()) {
             session.pick(&[token])?;
         }
-        let generate_rate = self.n as f64 / start.elapsed().as_secs_f64();
-        let Some(samples) = samples else { return Ok(()) };
-        samples.prompt.push(prompt_rate);
-        samples.generate.push(generate_rate);
-        let ceilings = session.ceilings()?;
-        samples.bandwidth.push(ceilings.bandwidth);
-        samples.peak.push(ceilings.arithmetic);
-        samples.latency.extend(ceilings.latency);
-        Ok(())
+        Ok(self.n as f64 / start.elapsed().as_secs_f64())
     }
 
     /// Tokens a second in all, where so many texts are generated at once.
@@ -203,17 +211,19 @@ impl BenchArgs {
             "generated_tokens": self.n,
             "prompt_tokens_per_s": prompt,
             "prompt_tokens_per_s_all": samples.prompt,
-            "generate_tokens_per_s": generate,
-            "generate_tokens_per_s_all": samples.generate,
             "peak_rss_bytes": peak_memory(),
             "bytes_per_token": costs.step_bytes,
             "bandwidth_gb_per_s": bandwidth / 1e9,
-            "bandwidth_share": share(generate * costs.step_bytes as f64, bandwidth),
             "peak_gflops": peak / 1e9,
             "prompt_flops_share": share(prompt * prompt_flops, peak),
             "placement": placement.map(Placement::name),
             "core_to_core_ns": placement.map(|it| it.nanoseconds),
         });
+        if !samples.generate.is_empty() {
+            report["generate_tokens_per_s"] = generate.into();
+            report["generate_tokens_per_s_all"] = json!(samples.generate);
+            report["bandwidth_share"] = share(generate * costs.step_bytes as f64, bandwidth).into();
+        }
         if !self.batch.is_empty() {
             report["batches"] = self.report_batches(model, bandwidth, samples);
         }
@@ -242,7 +252,8 @@ impl BenchArgs {
             ("read", self.prompt, "prompt_tokens_per_s", "prompt_flops_share", "arithmetic"),
             ("write", self.n, "generate_tokens_per_s", "bandwidth_share", "bandwidth"),
         ];
-        for (name, tokens, key, share, of) in rows {
+        for (name, tokens, key, share, of) in rows.into_iter().filter(|it| report[it.2].is_number())
+        {
             let all: Vec<f64> = report[format!("{key}_all")]
                 .as_array()
                 .map_or_else(Vec::new, |it| it.iter().filter_map(|it| it.as_f64()).collect());

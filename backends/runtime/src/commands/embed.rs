@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
@@ -36,13 +36,13 @@ impl EmbedArgs {
         let tokenizer = model.tokenizer()?;
         let tokens: Vec<Vec<i32>> =
             texts.iter().map(|it| tokens(&tokenizer, it)).collect::<Result<_, _>>()?;
-        let mut session = model.session(self.machine.threads, None)?;
-        let start = Instant::now();
-        let mut vectors = Vec::new();
-        for text in &tokens {
-            vectors.push(embed(&mut session, text)?);
-        }
-        let time = start.elapsed();
+        let timed = model.each(self.machine.threads, &tokens, |session, text| {
+            let start = Instant::now();
+            Ok((embed(session, text)?, start, Instant::now()))
+        })?;
+        let (first, last) = (timed.iter().map(|it| it.1).min(), timed.iter().map(|it| it.2).max());
+        let time = first.zip(last).map_or(Duration::ZERO, |(first, last)| last - first);
+        let vectors: Vec<Vec<f32>> = timed.into_iter().map(|it| it.0).collect();
         if self.json {
             let read: usize = tokens.iter().map(Vec::len).sum();
             let report = json!({

@@ -64,7 +64,9 @@ struct Panel {
 /// # Safety
 /// As for [`super::run`]; scratch is this thread's own.
 pub(super) unsafe fn run<S: Simd, E: Element>(s: S, a: &Args, thread: u64, threads: u64) {
-    let size = queries(a.group);
+    // Blocks are about equal, and whole vectors of lanes.
+    let (most, whole) = (queries(a.group), (LANES / a.group.max(1)).max(1));
+    let size = a.s.div_ceil(a.s.div_ceil(most).max(1)).next_multiple_of(whole).clamp(1, most);
     let blocks = a.s.div_ceil(size);
     // Later blocks see more keys: dealing them out in turn is fairer than long runs.
     for unit in (thread as usize..blocks * a.heads).step_by(threads as usize) {
