@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use frontend::WeightMap;
-use runtime::{Compiled, Manifest, Pages};
+use runtime::{Compiled, Manifest, Pages, Target};
 use treen::{Error, Lowered, Options, Report, Sliced, Spec, Weights};
 
 use super::{ModelArgs, file_error, opt, unwritable};
@@ -173,6 +173,11 @@ impl Unbound {
 
     /// The model in memory, ready to run.
     pub(super) fn bind(mut self) -> Result<Compiled, Error> {
+        if self.lowered.target == Target::Cuda {
+            // Before weights are read, which may take minutes.
+            self.weights.lay_out(&mut self.lowered, &self.maps)?;
+            cuda::check(&self.lowered.program)?;
+        }
         super::progress("packing weights");
         runtime::give_back();
         let weights = Arc::new(self.pack()?);

@@ -6,11 +6,12 @@ use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use ::cuda::{ARCHITECTURES, Compiler};
 use ir::DType;
-use runtime::Target;
+use runtime::{Fault, Rule, Target};
 use treen::Options;
 
 use crate::{
     cuda::{cuda_headers, run},
+    draws,
     models::{Fixture, agree_within, are_apart, folders},
 };
 
@@ -71,6 +72,24 @@ fn agrees(path: &Path, architecture: &str, rounds: bool) {
     are_apart(&mut fixture, tolerance);
 }
 
+/// The device that is played has 4 GiB. That texts do not fit is known before one is read, and a
+/// shorter one does.
+fn too_much_is_refused() {
+    let model = draws::model("V=7", "S=16777216", "sm_80");
+    let told = |outcome: Option<Fault>, help: &str| {
+        let fault = outcome.expect("a fault");
+        assert_eq!(fault.code, "R0702", "{fault}");
+        assert!(fault.to_string().contains(help), "{fault}");
+    };
+    told(model.session(None, None).err(), "a smaller `--context`");
+    told(model.batch(None, Some(1 << 20), 16).err(), "fewer sequences at once");
+    let mut session = model.session(None, Some(1 << 10)).expect("a session");
+    // Longer than a step: read in parts.
+    session.pick(&[1; 1000], &Rule::GREEDY).expect("a token");
+    let fault = session.pick(&[1; 100], &Rule::GREEDY).expect_err("no room");
+    assert_eq!(fault.code, "R0302", "{fault}");
+}
+
 /// All that there is, where there is a GPU: kernels of its architecture, whole programs, every
 /// fixture, with rounding and without.
 #[test]
@@ -86,6 +105,7 @@ fn programs_run_on_a_gpu() {
         return eprintln!("not tested: no code is made for compute capability {capability}");
     };
     runtime::register_device(::cuda::open);
+    draws::are_as_defined(architecture);
     for path in folders() {
         [false, true].into_iter().for_each(|rounds| agrees(&path, architecture, rounds));
     }
@@ -97,7 +117,9 @@ fn programs_run_on_the_stand_ins() {
     if env::var_os(INSIDE).is_some() {
         runtime::register_device(::cuda::open);
         let path = |it| Path::new("fixtures").join(it);
-        return FIXTURES.iter().for_each(|it| agrees(&path(it), "sm_80", false));
+        FIXTURES.iter().for_each(|it| agrees(&path(it), "sm_80", false));
+        draws::are_as_defined("sm_80");
+        return too_much_is_refused();
     }
     let compiler = Command::new("g++").arg("--version").output();
     let (Ok(_), Some(headers), true) = (compiler, cuda_headers(), cfg!(target_arch = "x86_64"))

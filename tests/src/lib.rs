@@ -9,6 +9,8 @@ mod cuda;
 #[cfg(test)]
 mod device;
 #[cfg(test)]
+mod draws;
+#[cfg(test)]
 mod fusion;
 #[cfg(test)]
 mod fuzz;

@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use ir::{DType, Function, Module, Name, StepAxes};
 use kernels_cuda::{
-    COUNTER_BYTES, Call, Functor, Grid, Instance, MOST_SEQUENCES, Word as Given, template,
+    COUNTER_BYTES, Call, Functor, Grid, Instance, MOST_SEQUENCES, MOST_TOKENS, Word as Given,
+    template,
 };
 use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Word};
 
@@ -14,13 +15,19 @@ use crate::batch;
 use crate::loops;
 use crate::narrow::Narrow;
 use crate::parts::Parts;
-use crate::program::{self, Blocks, Form, GpuProgram, Kernel};
+use crate::program::{self, Blocks, Choice, Form, GpuProgram, Kernel};
 
 /// A function whose code is generated, with what it is called with.
 pub(crate) struct Generated {
     pub(crate) function: Function,
     pub(crate) products: usize,
     pub(crate) words: Vec<LoopWord>,
+}
+
+/// A launch with its instances, for all layers or for some.
+struct Printed<'s> {
+    launch: &'s plan::Launch,
+    of: Vec<(Layers, Vec<Instance>)>,
 }
 
 /// Makes a program of a plan.
@@ -64,7 +71,7 @@ pub(crate) fn emit(
     }
     emitter.program.steps = emitter.steps(&plan.steps)?;
     emitter.add_batch();
-    emitter.add_greedy();
+    emitter.add_choice();
     emitter.program.scratch_bytes += COUNTER_BYTES;
     emitter.program.reader = emitter.program.kernels.len();
     emitter.program.kernels.push(reader());
@@ -85,75 +92,84 @@ impl Emitter<'_> {
         }
     }
 
-    /// The kernel that chooses tokens, if the first output is logits.
-    fn add_greedy(&mut self) {
+    /// The kernels that choose tokens, if the first output is logits.
+    fn add_choice(&mut self) {
         let outputs = &self.module.entry().outputs;
         let ty = outputs.first().map(|it| self.module.entry().ty(it.value));
         let width = ty.filter(|it| it.dtype == DType::F32 && it.axes.len() == 2);
         let width = width.and_then(|it| self.module.axes.fixed(&it.axes[1]));
-        if let Some(width) = width {
+        if let Some(width) = width.filter(|it| *it as u64 <= MOST_TOKENS) {
             let (kernel, parts) = greedy(width as u64);
-            self.program.greedy = Some((self.kernel(kernel), parts));
+            let greedy = self.kernel(kernel);
+            let draw = self.kernel(draw(width as u64));
+            self.program.choice = Some(Choice { greedy, parts, draw });
             let scratch = 8 * parts * MOST_SEQUENCES;
             self.program.scratch_bytes = self.program.scratch_bytes.max(scratch);
         }
     }
 
     fn steps(&mut self, steps: &[plan::Step]) -> Result<Vec<program::Step>, String> {
-        let mut result = Vec::new();
-        let mut rest = steps;
-        while let Some((step, after)) = rest.split_first() {
-            let group = self.group(rest)?;
-            if 1 < group.len() {
-                rest = &rest[group.len()..];
-                result.push(program::Step::Launch(self.grouped(group)?));
+        let (mut result, mut group) = (Vec::new(), Vec::new());
+        for step in steps {
+            if let plan::Step::Launch(launch) = step {
+                let printed = self.printed(launch)?;
+                if !self.joins(&group, &printed) {
+                    self.add(std::mem::take(&mut group), &mut result)?;
+                }
+                group.push(printed);
                 continue;
             }
-            rest = after;
-            result.push(match step {
-                plan::Step::Barrier => continue,
-                plan::Step::Launch(launch) => program::Step::Launch(self.launch(launch)?),
-                plan::Step::Loop { id, axis, reverse, steps } => program::Step::Loop {
+            self.add(std::mem::take(&mut group), &mut result)?;
+            if let plan::Step::Loop { id, axis, reverse, steps } = step {
+                result.push(program::Step::Loop {
                     id: *id,
                     size: self.arguments.size(std::slice::from_ref(axis)),
                     reverse: *reverse,
                     steps: self.steps(steps)?,
-                },
-            });
+                });
+            }
         }
+        self.add(group, &mut result)?;
         Ok(result)
     }
 
-    /// The small launches at the beginning of `steps` that do not depend on each other, with their
-    /// instances: together they take one launch.
-    fn group<'s>(
-        &self,
-        steps: &'s [plan::Step],
-    ) -> Result<Vec<(&'s plan::Launch, Vec<Instance>)>, String> {
-        let mut group: Vec<(&plan::Launch, Vec<Instance>)> = Vec::new();
-        for step in steps {
-            let plan::Step::Launch(launch) = step else { break };
-            let meets = |it: &(&plan::Launch, _)| plan::conflict(self.plan, it.0, launch);
-            if !is_small(self.plan.callee_name(launch.callee)) || group.iter().any(meets) {
-                break;
+    /// Adds the launches of a group: as one, if there are several.
+    fn add(
+        &mut self,
+        mut group: Vec<Printed<'_>>,
+        result: &mut Vec<program::Step>,
+    ) -> Result<(), String> {
+        let forms = match group.len() {
+            0 => return Ok(()),
+            1 => self.forms(group.remove(0))?,
+            _ => self.grouped(group)?,
+        };
+        result.push(program::Step::Launch(forms));
+        Ok(())
+    }
+
+    /// Whether a launch may be one with those of `group`: all are small, and none depends on
+    /// another.
+    fn joins(&self, group: &[Printed<'_>], next: &Printed<'_>) -> bool {
+        let is_part = |it: &Printed<'_>| match &it.of[..] {
+            [(None, instances)] => {
+                is_small(self.plan.callee_name(it.launch.callee)) && can_be_part(instances)
             }
-            let [(None, formats)] = &self.formats_of(launch)[..] else { break };
-            let instances = self.instances(launch, formats)?;
-            if !can_be_part(&instances) {
-                break;
-            }
-            group.push((launch, instances));
-        }
-        Ok(group)
+            _ => false,
+        };
+        is_part(next)
+            && group
+                .iter()
+                .all(|it| is_part(it) && !plan::conflict(self.plan, it.launch, next.launch))
     }
 
     /// One launch for all of `group`, and where some are for one row alone, those for more one
     /// after the other.
-    fn grouped(&mut self, group: Vec<(&plan::Launch, Vec<Instance>)>) -> Result<Vec<Form>, String> {
+    fn grouped(&mut self, group: Vec<Printed<'_>>) -> Result<Vec<Form>, String> {
         let mut text = Parts::default();
         let (mut words, mut parts, mut rows) = (Vec::new(), Vec::new(), None);
-        for (launch, instances) in &group {
-            let first = &instances[0];
+        for Printed { launch, of } in &group {
+            let first = &of[0].1[0];
             let (passed, own) = self.arguments.passed(launch)?;
             text.add(self.plan.callee_name(launch.callee), first, &passed);
             parts.push(self.arguments.blocks(launch, &first.grid[0]));
@@ -168,20 +184,28 @@ impl Emitter<'_> {
         let mut forms = vec![Form { layers: None, rows, launches: vec![launch] }];
         if is_for_one {
             let mut launches = Vec::new();
-            for (launch, mut instances) in group {
-                launches.extend(instances.pop().map(|it| self.launch_of(launch, it)).transpose()?);
+            for Printed { launch, mut of } in group {
+                let last = of[0].1.pop();
+                launches.extend(last.map(|it| self.launch_of(launch, it)).transpose()?);
             }
             forms.push(Form { layers: None, rows: None, launches });
         }
         Ok(forms)
     }
 
-    /// The forms of a launch: one for each choice of formats that layers have.
-    fn launch(&mut self, launch: &plan::Launch) -> Result<Vec<Form>, String> {
+    /// A launch with its instances for each choice of formats that layers have.
+    fn printed<'s>(&self, launch: &'s plan::Launch) -> Result<Printed<'s>, String> {
+        let formats = self.formats_of(launch).into_iter();
+        let of = formats.map(|(layers, it)| Ok((layers, self.instances(launch, &it)?)));
+        Ok(Printed { launch, of: of.collect::<Result<_, String>>()? })
+    }
+
+    /// The forms of a launch.
+    fn forms(&mut self, printed: Printed<'_>) -> Result<Vec<Form>, String> {
         let mut forms = Vec::new();
-        for (layers, formats) in self.formats_of(launch) {
-            for instance in self.instances(launch, &formats)? {
-                forms.push(self.form(launch, instance, layers.clone())?);
+        for (layers, instances) in printed.of {
+            for instance in instances {
+                forms.push(self.form(printed.launch, instance, layers.clone())?);
             }
         }
         Ok(forms)
@@ -476,6 +500,20 @@ fn greedy(width: u64) -> (Kernel, u64) {
         ..Instance::default()
     };
     (by_itself("greedy", &instance, 4), parts)
+}
+
+/// The kernel that draws one of `width` tokens for each row.
+fn draw(width: u64) -> Kernel {
+    let instance = Instance {
+        includes: vec!["draw.cuh"],
+        body: format!(
+            "draw<{width}>((const float*)w0, (int*)w1, (const Rule*)w2, past, w3, blockIdx.x);"
+        ),
+        threads: 1024,
+        waits: true,
+        ..Instance::default()
+    };
+    by_itself("draw", &instance, 4)
 }
 
 /// A kernel that is launched by the engine alone, with so many words.

@@ -11,10 +11,13 @@ use std::time::Instant;
 use kernels_cuda::{COUNTER_BYTES, MOST_SEQUENCES};
 use runtime::{
     Answer, Ceilings, Engine, ExtentRole, Fault, Opened, Pages, Port, Positions, Program, Room,
+    Rule, StateSlot,
 };
 
 use crate::driver::{Argument, Device, Function, Graph, Memory, Pinned, Shape};
-use crate::program::{Base, Blocks, Counter, Form, GpuProgram, Launch, Step, Sum, TensorMap, Word};
+use crate::program::{
+    Base, Blocks, Choice, Counter, Form, GpuProgram, Launch, Step, Sum, TensorMap, Word,
+};
 
 /// A program in the memory of a GPU.
 struct Gpu {
@@ -38,8 +41,9 @@ struct Gpu {
     sequence: u64,
     inputs: Vec<Shared>,
     outputs: Vec<Shared>,
-    /// The most probable token of each row of the first output.
+    /// The token chosen for each row of the first output, and the rule of each sequence.
     tokens: Shared,
+    rules: Shared,
     /// How many positions are past, for each sequence.
     past: Shared,
     /// Its place among the extents.
@@ -58,8 +62,40 @@ struct Way {
     /// Whether each position is of a sequence of its own.
     is_batch: bool,
     /// What is brought back.
-    answer: Answer,
+    answer: Brought,
 }
+
+/// What is brought back of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Brought {
+    Nothing,
+    Outputs,
+    /// The most probable tokens.
+    Greedy,
+    /// Tokens that are drawn.
+    Drawn,
+}
+
+impl Brought {
+    fn of(answer: Answer<'_>) -> Brought {
+        match answer {
+            Answer::Nothing => Brought::Nothing,
+            Answer::Outputs => Brought::Outputs,
+            Answer::Tokens(rules) if rules.iter().all(Rule::is_greedy) => Brought::Greedy,
+            Answer::Tokens(_) => Brought::Drawn,
+        }
+    }
+}
+
+/// A rule as `draw.cuh` reads it.
+fn words(rule: &Rule) -> [u64; 5] {
+    let Rule { scale, top_k, top_p, farthest, seed, sequence } = *rule;
+    let both = u64::from(top_k) | u64::from(farthest) << 32;
+    [seed, sequence, top_p, both, u64::from(scale.to_bits())]
+}
+
+/// Its bytes.
+const RULE_BYTES: u64 = 40;
 
 /// An input or output: on the device and here.
 struct Shared {
@@ -70,9 +106,14 @@ struct Shared {
 
 impl Shared {
     fn new(device: &Device, port: Port, rows: u64) -> Result<Shared, Fault> {
-        let bytes = rows.checked_mul(port.row).and_then(|it| it.checked_mul(port.element_bytes));
-        let bytes = bytes.ok_or_else(uncountable)?;
+        let bytes = port_bytes(&port, rows).ok_or_else(uncountable)?;
         Ok(Shared { there: device.zeros(bytes)?, here: device.pinned(bytes)?, port })
+    }
+
+    /// Writes words here, as many as there is room for.
+    fn fill(&mut self, words: impl IntoIterator<Item = u64>) {
+        let places = self.here.get_mut().chunks_exact_mut(8);
+        places.zip(words).for_each(|(to, it)| to.copy_from_slice(&it.to_ne_bytes()));
     }
 
     /// Bytes in a step with these extents.
@@ -80,6 +121,16 @@ impl Shared {
         let rows = self.port.rows.map_or(1, |it| extents[it]);
         rows * self.port.row * self.port.element_bytes
     }
+}
+
+/// Bytes of so many rows, if they can be counted.
+fn port_bytes(port: &Port, rows: u64) -> Option<u64> {
+    rows.checked_mul(port.row)?.checked_mul(port.element_bytes)
+}
+
+/// The most rows of a port.
+fn most_rows(program: &Program, port: &Port) -> u64 {
+    port.rows.map_or(1, |it| program.extents[it].max)
 }
 
 fn uncountable() -> Fault {
@@ -97,7 +148,7 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     let device = Device::open()?;
     let properties = device.properties()?;
     let image = choose(&gpu, properties.capability)?;
-    check_room(program, &gpu, weights.len() as u64, room, properties.memory[0])?;
+    check_room(program, gpu.scratch_bytes, room, properties.memory[0])?;
     let functions: Vec<Option<Function>> = gpu
         .kernels
         .iter()
@@ -112,13 +163,11 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
             Ok(Some(function))
         })
         .collect::<Result<_, Fault>>()?;
-    let shared = |port: &Port| {
-        let rows = port.rows.map_or(1, |it| program.extents[it].max);
-        Shared::new(&device, port.clone(), rows)
-    };
+    let shared = |it: &Port| Shared::new(&device, it.clone(), most_rows(program, it));
     let at = |role| program.extents.iter().position(|it| it.role == role);
     let past = Port { row: room.sequences, element_bytes: 8, ..Port::default() };
     let tokens = Port { row: room.sequences, element_bytes: 4, ..Port::default() };
+    let rules = Port { row: room.sequences, element_bytes: RULE_BYTES, ..Port::default() };
     let on_device = device.zeros(weights.len() as u64)?;
     device.upload(&on_device, &weights)?;
     let constants = device.zeros(program.constants.len() as u64)?;
@@ -142,6 +191,7 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
         inputs: program.inputs.iter().map(shared).collect::<Result<_, _>>()?,
         outputs: program.outputs.iter().map(shared).collect::<Result<_, _>>()?,
         tokens: Shared::new(&device, tokens, 1)?,
+        rules: Shared::new(&device, rules, 1)?,
         past: Shared::new(&device, past, 1)?,
         past_at: at(ExtentRole::Past),
         new_at: at(ExtentRole::New),
@@ -185,29 +235,45 @@ fn check_sequences(gpu: &GpuProgram, sequences: u64) -> Result<(), Fault> {
     }
 }
 
+/// Refuses a program for which the first GPU of this machine has no room, however short its texts
+/// are. Only the places of its weights have to be known.
+///
+/// # Errors
+///
+/// When it does not fit, or there is no GPU.
+pub fn check(program: &Program) -> Result<(), Fault> {
+    let free = Device::open()?.properties()?.memory[0];
+    check_room(program, 0, Room { positions: 1, sequences: 1 }, free)
+}
+
 /// Refuses, before anything is allocated, what does not fit.
-fn check_room(
-    program: &Program,
-    gpu: &GpuProgram,
-    weights: u64,
-    room: Room,
-    free: u64,
-) -> Result<(), Fault> {
-    let mut parts = vec![weights, program.arena_bytes, gpu.scratch_bytes];
-    for state in &program.states {
-        let of_one = state.bytes(room.positions);
-        parts.push(of_one.and_then(|it| it.checked_mul(room.sequences)).ok_or_else(uncountable)?);
-    }
-    let wanted = parts.iter().try_fold(0u64, |sum, it| sum.checked_add(*it));
-    let wanted = wanted.ok_or_else(uncountable)?;
+fn check_room(program: &Program, scratch: u64, room: Room, free: u64) -> Result<(), Fault> {
+    let ends = program.weights.iter().map(|it| it.offset.checked_add(it.bytes));
+    let weights = ends.max().unwrap_or(Some(0)).ok_or_else(uncountable)?;
+    let of_state = |it: &StateSlot| it.bytes(room.positions)?.checked_mul(room.sequences);
+    let states = sum(program.states.iter().map(of_state))?;
+    let ports = program.inputs.iter().chain(&program.outputs);
+    let ports = sum(ports.map(|it| port_bytes(it, most_rows(program, it))))?;
+    let constants = program.constants.len() as u64;
+    let all = [weights, states, ports, constants, program.arena_bytes, scratch];
+    let wanted = sum(all.into_iter().map(Some))?;
     if wanted <= free {
         return Ok(());
     }
-    let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-    let message = format!("the model wants {:.1} GiB, and {:.1} are free", gib(wanted), gib(free));
+    let [wanted, free, weights, states] =
+        [wanted, free, weights, states].map(|it| it as f64 / (1u64 << 30) as f64);
+    let message = format!(
+        "the model wants {wanted:.1} GiB ({weights:.1} for weights, {states:.1} for states), and \
+         {free:.1} are free"
+    );
     let fewer = if 1 < room.sequences { "fewer sequences at once, " } else { "" };
     let help = format!("{fewer}a smaller `--context`, `--cache bf16`, or a smaller `--precision`");
     Err(Fault::new("R0702", message).help(help))
+}
+
+/// The sum of counts, if it can be counted.
+fn sum(mut counts: impl Iterator<Item = Option<u64>>) -> Result<u64, Fault> {
+    counts.try_fold(0u64, |sum, it| sum.checked_add(it?)).ok_or_else(uncountable)
 }
 
 impl Gpu {
@@ -216,6 +282,9 @@ impl Gpu {
         let rows = self.new_at.map_or(1, |it| extents[it]);
         let sequences = if way.is_batch { rows } else { 1 };
         self.device.send(&self.past.there, &self.past.here, 8 * sequences)?;
+        if way.answer == Brought::Drawn {
+            self.device.send(&self.rules.there, &self.rules.here, RULE_BYTES * sequences)?;
+        }
         for input in &self.inputs {
             self.device.send(&input.there, &input.here, input.bytes(extents))?;
         }
@@ -228,12 +297,15 @@ impl Gpu {
         };
         self.steps(steps, extents, &mut loops, &mut first)?;
         match way.answer {
-            Answer::Nothing => Ok(()),
-            Answer::Tokens => {
-                self.choose(sequences)?;
+            Brought::Nothing => Ok(()),
+            Brought::Greedy | Brought::Drawn => {
+                self.choose_greedily(sequences)?;
+                if way.answer == Brought::Drawn {
+                    self.draw(sequences, rows / sequences)?;
+                }
                 self.device.fetch(&self.tokens.here, &self.tokens.there, 4 * sequences)
             }
-            Answer::Outputs => self
+            Brought::Outputs => self
                 .outputs
                 .iter()
                 .try_for_each(|it| self.device.fetch(&it.here, &it.there, it.bytes(extents))),
@@ -241,18 +313,8 @@ impl Gpu {
     }
 
     /// Finds the most probable token of each row.
-    fn choose(&self, rows: u64) -> Result<(), Fault> {
-        let Some((kernel, parts)) = self.program.greedy else {
-            return Err(Fault::new("R0604", "the model gives no logits to choose from"));
-        };
-        let Some(function) = self.functions[kernel] else { return Ok(()) };
-        let shape = Shape {
-            function,
-            blocks: [parts as u32, rows as u32],
-            threads: self.program.kernels[kernel].threads,
-            shared: 0,
-            overlaps: self.overlaps,
-        };
+    fn choose_greedily(&self, rows: u64) -> Result<(), Fault> {
+        let Choice { greedy, parts, .. } = self.choice()?;
         let counters = self.scratch.address();
         let words = [
             self.past.there.address(),
@@ -261,7 +323,34 @@ impl Gpu {
             counters + COUNTER_BYTES,
             counters,
         ];
-        self.device.launch(&shape, &mut words.map(Argument::Word))
+        self.launch_alone(greedy, [parts as u32, rows as u32], &words)
+    }
+
+    /// Draws a token for each row by its rule, after the most probable one was found, in a step of
+    /// so many positions of each sequence.
+    fn draw(&self, rows: u64, positions: u64) -> Result<(), Fault> {
+        let words = [
+            self.past.there.address(),
+            self.outputs[0].there.address(),
+            self.tokens.there.address(),
+            self.rules.there.address(),
+            positions,
+        ];
+        self.launch_alone(self.choice()?.draw, [rows as u32, 1], &words)
+    }
+
+    fn choice(&self) -> Result<Choice, Fault> {
+        let none = || Fault::new("R0604", "the model gives no logits to choose from");
+        self.program.choice.ok_or_else(none)
+    }
+
+    /// Launches a kernel that belongs to no launch of the plan.
+    fn launch_alone(&self, kernel: usize, blocks: [u32; 2], words: &[u64]) -> Result<(), Fault> {
+        let Some(function) = self.functions[kernel] else { return Ok(()) };
+        let threads = self.program.kernels[kernel].threads;
+        let shape = Shape { function, blocks, threads, shared: 0, overlaps: self.overlaps };
+        let mut arguments: Vec<Argument> = words.iter().copied().map(Argument::Word).collect();
+        self.device.launch(&shape, &mut arguments)
     }
 
     fn steps(
@@ -441,8 +530,9 @@ impl Engine for Gpu {
         self.device.clear_part(&self.states[state], sequence as u64 * bytes, bytes)
     }
 
-    fn run(&mut self, extents: &[u64], of: Positions<'_>, answer: Answer) -> Result<(), Fault> {
-        let way = Way { is_batch: matches!(of, Positions::Each(_)), answer };
+    fn run(&mut self, extents: &[u64], of: Positions<'_>, answer: Answer<'_>) -> Result<(), Fault> {
+        let is_batch = matches!(of, Positions::Each(_));
+        let way = Way { is_batch, answer: Brought::of(answer) };
         let (first, past) = match of {
             Positions::Of(sequence) => {
                 (sequence as u64, vec![self.past_at.map_or(0, |it| extents[it])])
@@ -453,8 +543,10 @@ impl Engine for Gpu {
             return Err(Fault::new("R0303", "a sequence that there is no room for"));
         }
         self.sequence = first;
-        let words = self.past.here.get_mut().chunks_exact_mut(8);
-        words.zip(&past).for_each(|(to, it)| to.copy_from_slice(&it.to_ne_bytes()));
+        self.past.fill(past);
+        if let Answer::Tokens(rules) = answer {
+            self.rules.fill(rules.iter().flat_map(words));
+        }
         // The last parts of many prompts are not worth a graph each.
         let is_short = self.sequences == 1 && self.new_at.is_some_and(|it| extents[it] == 1);
         if !is_short && !way.is_batch {

@@ -19,10 +19,11 @@ mod program;
 mod rows;
 
 pub use driver::Properties;
-pub use engine::open;
+pub use engine::{check, open};
 pub use nvrtc::{Compiler, Image, Resources};
 pub use program::{
-    Base, Blocks, Counter, Form, GpuProgram, Kernel, Launch, Product, Step, Sum, TensorMap, Word,
+    Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Product, Step, Sum, TensorMap,
+    Word,
 };
 
 use std::collections::BTreeMap;

@@ -17,9 +17,8 @@ pub struct GpuProgram {
     /// What a step runs in which each position is the next one of a sequence of its own; or why
     /// there is no such step.
     pub batch: Result<Vec<Step>, String>,
-    /// The kernel that finds the most probable token of each row, with the words of its logits,
-    /// tokens, scratch memory and counters; and its blocks for a row.
-    pub greedy: Option<(usize, u64)>,
+    /// The kernels that choose tokens from the first output, if that is logits.
+    pub choice: Option<Choice>,
     /// Bytes of scratch memory.
     pub scratch_bytes: u64,
     /// The kernel that measures how fast memory is read.
@@ -33,7 +32,7 @@ impl Default for GpuProgram {
             kernels: Vec::new(),
             steps: Vec::new(),
             batch: Ok(Vec::new()),
-            greedy: None,
+            choice: None,
             scratch_bytes: 0,
             reader: 0,
         }
@@ -59,7 +58,7 @@ impl GpuProgram {
             && program.reader < program.kernels.len()
             && are_known(&program.steps, program.kernels.len())
             && program.batch.iter().all(|it| are_known(it, program.kernels.len()))
-            && program.greedy.is_none_or(|it| it.0 < program.kernels.len());
+            && program.choice.is_none_or(|it| it.greedy.max(it.draw) < program.kernels.len());
         is_whole.then_some(program).ok_or_else(damaged)
     }
 }
@@ -104,6 +103,19 @@ pub struct Kernel {
     pub threads: u32,
     /// Bytes of shared memory that a launch gives each block.
     pub shared: u32,
+}
+
+/// The kernels that choose a token for each row of logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The one that finds the most probable token, with the words of logits, tokens, scratch memory
+    /// and counters.
+    pub greedy: usize,
+    /// Its blocks for a row.
+    pub parts: u64,
+    /// The one that then draws a token by the rule of the row, with the words of logits, tokens,
+    /// rules and the positions of a sequence that the step has.
+    pub draw: usize,
 }
 
 /// Something to do.

@@ -5,6 +5,8 @@
 //! them one after the other: it is no faster than so many sessions, and needs the weights just
 //! once.
 
+use text::Rule;
+
 use crate::engine::Answer;
 use crate::program::{ExtentRole, Program};
 use crate::{Fault, Model, Session};
@@ -43,6 +45,11 @@ impl Batch {
         self.past.len()
     }
 
+    /// Positions that there is room for in each sequence.
+    pub fn capacity(&self) -> u64 {
+        self.session.capacity()
+    }
+
     /// Positions that a sequence has.
     pub fn past(&self, sequence: usize) -> u64 {
         self.past[sequence]
@@ -68,10 +75,15 @@ impl Batch {
         Ok(self.session.logits())
     }
 
-    /// The same; the most probable token that follows it.
-    pub fn pick_first(&mut self, sequence: usize, tokens: &[i32]) -> Result<u32, Fault> {
+    /// The same; the token that follows it by `rule`.
+    pub fn pick_first(
+        &mut self,
+        sequence: usize,
+        tokens: &[i32],
+        rule: &Rule,
+    ) -> Result<u32, Fault> {
         self.begin(sequence)?;
-        let picked = self.session.pick(tokens)?;
+        let picked = self.session.pick(tokens, rule)?;
         self.past[sequence] = self.session.past();
         Ok(picked)
     }
@@ -90,13 +102,17 @@ impl Batch {
         Ok(self.session.logits())
     }
 
-    /// The same; the most probable token that follows each.
-    pub fn pick(&mut self, tokens: &[Option<i32>]) -> Result<&[i32], Fault> {
-        self.run(tokens, Answer::Tokens)?;
+    /// The same; the token that follows each by its rule.
+    pub fn pick(&mut self, tokens: &[Option<i32>], rules: &[Rule]) -> Result<&[i32], Fault> {
+        if rules.len() < tokens.len() {
+            let message = format!("{} rules for {} tokens", rules.len(), tokens.len());
+            return Err(Fault::new("R0303", message));
+        }
+        self.run(tokens, Answer::Tokens(&rules[..tokens.len()]))?;
         Ok(&self.session.picked()[..tokens.len()])
     }
 
-    fn run(&mut self, tokens: &[Option<i32>], answer: Answer) -> Result<(), Fault> {
+    fn run(&mut self, tokens: &[Option<i32>], answer: Answer<'_>) -> Result<(), Fault> {
         if !(1..=self.past.len()).contains(&tokens.len()) {
             let message = format!("{} tokens for {} sequences", tokens.len(), self.past.len());
             return Err(Fault::new("R0303", message));

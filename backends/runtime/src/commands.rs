@@ -11,7 +11,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use text::{Sampler, SamplerSettings};
+use text::{Rule, SamplerSettings};
 
 pub use bench::BenchArgs;
 pub use chat::ChatArgs;
@@ -106,13 +106,14 @@ pub struct SamplerArgs {
 }
 
 impl SamplerArgs {
-    /// A sampler that does so.
-    fn sampler(&self) -> Result<Sampler, Fault> {
+    /// The rule for the text of that number.
+    fn rule(&self, sequence: u64) -> Result<Rule, Fault> {
         let SamplerArgs { temp, top_k, top_p, min_p, seed } = *self;
         check("--temp", temp, temp.is_finite() && 0.0 <= temp)?;
         check("--top-p", top_p, 0.0 < top_p && top_p <= 1.0)?;
         check("--min-p", min_p, (0.0..=1.0).contains(&min_p))?;
-        Ok(Sampler::new(SamplerSettings { temperature: temp, top_k, top_p, min_p, seed }))
+        let settings = SamplerSettings { temperature: temp, top_k, top_p, min_p, seed };
+        Ok(Rule::new(&settings, sequence))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use text::Rule;
+
 use crate::{Fault, Pages, Program};
 
 /// A program in the memory of what runs it.
@@ -12,14 +14,14 @@ pub trait Engine {
     /// What the last step left as output `at`; aligned for `f32`.
     fn output(&self, at: usize) -> &[u8];
 
-    /// What the last step left as tokens: the most probable one of each row of the first output.
+    /// The tokens that the last step chose: one for each row of the first output.
     fn tokens(&self) -> &[i32];
 
     /// Makes a state of a sequence zeros.
     fn clear(&mut self, state: usize, sequence: usize) -> Result<(), Fault>;
 
     /// Runs a step with these extents, in the order of [`Program::extents`].
-    fn run(&mut self, extents: &[u64], of: Positions<'_>, answer: Answer) -> Result<(), Fault>;
+    fn run(&mut self, extents: &[u64], of: Positions<'_>, answer: Answer<'_>) -> Result<(), Fault>;
 
     /// Threads or devices that take part.
     fn width(&self) -> usize;
@@ -44,14 +46,14 @@ pub enum Positions<'a> {
 }
 
 /// What a step leaves to be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Answer {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Answer<'a> {
     /// Nothing.
     Nothing,
     /// All outputs.
     Outputs,
-    /// The most probable tokens alone.
-    Tokens,
+    /// The tokens that follow alone, each chosen by the rule of its sequence.
+    Tokens(&'a [Rule]),
 }
 
 /// What an engine makes room for.

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use text::{ChatTemplate, DecodeStream, Encoding, Message, Sampler, Tokenizer};
+use text::{ChatTemplate, DecodeStream, Encoding, Message, Rule, Tokenizer};
 
-use crate::{Fault, Model, Session};
+use crate::{Fault, Session};
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,47 +72,100 @@ fn prompt(tokenizer: &Tokenizer, text: &str, how: Encoding) -> Result<Vec<u32>, 
 }
 
 /// Reads the last tokens of `prompt`, those the session has not read yet, and generates at most
-/// `limit` tokens. `emit` gets the text as it comes.
+/// `limit` tokens, each chosen by `rule`. `emit` gets the text as it comes.
 pub fn generate(
     session: &mut Session,
     tokenizer: &Tokenizer,
     prompt: &[u32],
     limit: usize,
-    sampler: &mut Sampler,
+    rule: &Rule,
     emit: &mut dyn FnMut(&str) -> Result<(), Fault>,
 ) -> Result<Generated, Fault> {
     session.check_writes().map_err(|it| it.help("`embed` gives a vector for each"))?;
     let start = Instant::now();
     let unread = &prompt[(session.past() as usize).min(prompt.len())..];
-    let mut next = sampler.sample(session.prefill(&signed(unread)?)?);
-    let prompt_time = start.elapsed();
-    let mut stream = DecodeStream::new(tokenizer, prompt, false).map_err(untokenizable)?;
-    let (mut tokens, mut text) = (Vec::new(), String::new());
-    let mut show = |part: String| {
-        text.push_str(&part);
-        emit(&part)
-    };
-    let ending = loop {
-        if tokens.len() == limit {
-            break Ending::Limit;
+    let mut next = session.pick(&signed(unread)?, rule)?;
+    let mut writing = Writing::new(tokenizer, prompt, limit)?;
+    writing.generated.prompt_tokens = unread.len();
+    writing.generated.prompt_time = start.elapsed();
+    loop {
+        emit(writing.push(next, session.past() < session.capacity())?)?;
+        if writing.has_ended() {
+            break;
         }
-        if tokenizer.is_stop(next) {
-            break Ending::Stop;
-        }
-        tokens.push(next);
-        show(stream.push(next).map_err(untokenizable)?)?;
-        if tokens.len() == limit {
-            break Ending::Limit;
-        }
-        if session.past() == session.capacity() {
-            break Ending::Context;
-        }
-        next = sampler.sample(session.step(&signed(&[next])?, 1)?);
-    };
-    show(stream.finish().map_err(untokenizable)?)?;
-    let generate_time = start.elapsed() - prompt_time;
-    let prompt_tokens = unread.len();
-    Ok(Generated { tokens, text, ending, prompt_tokens, prompt_time, generate_time })
+        next = session.pick(&signed(&[next])?, rule)?;
+    }
+    let shown = writing.generated.text.len();
+    let generated = writing.finish()?;
+    emit(&generated.text[shown..])?;
+    Ok(generated)
+}
+
+/// A text that gets its tokens one after the other.
+pub(crate) struct Writing<'a> {
+    tokenizer: &'a Tokenizer,
+    stream: DecodeStream<'a>,
+    limit: usize,
+    /// When the first token came.
+    start: Instant,
+    ending: Option<Ending>,
+    /// What there is so far.
+    pub(crate) generated: Generated,
+}
+
+impl<'a> Writing<'a> {
+    /// What follows `prompt`, at most so many tokens.
+    pub(crate) fn new(
+        tokenizer: &'a Tokenizer,
+        prompt: &[u32],
+        limit: usize,
+    ) -> Result<Writing<'a>, Fault> {
+        let generated = Generated {
+            tokens: Vec::new(),
+            text: String::new(),
+            ending: Ending::Limit,
+            prompt_tokens: prompt.len(),
+            prompt_time: Duration::ZERO,
+            generate_time: Duration::ZERO,
+        };
+        let stream = DecodeStream::new(tokenizer, prompt, false).map_err(untokenizable)?;
+        Ok(Writing { tokenizer, stream, limit, start: Instant::now(), ending: None, generated })
+    }
+
+    /// Takes the next token, which can be read as long as there `is_room`: what it adds to the
+    /// text.
+    pub(crate) fn push(&mut self, token: u32, is_room: bool) -> Result<&str, Fault> {
+        let Generated { tokens, text, generate_time, .. } = &mut self.generated;
+        *generate_time = self.start.elapsed();
+        let before = text.len();
+        self.ending = if tokens.len() == self.limit {
+            Some(Ending::Limit)
+        } else if self.tokenizer.is_stop(token) {
+            Some(Ending::Stop)
+        } else {
+            tokens.push(token);
+            text.push_str(&self.stream.push(token).map_err(untokenizable)?);
+            match is_room {
+                _ if tokens.len() == self.limit => Some(Ending::Limit),
+                true => None,
+                false => Some(Ending::Context),
+            }
+        };
+        Ok(&self.generated.text[before..])
+    }
+
+    /// Whether the text is to have no more tokens.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// The whole text, with what had to wait for more tokens.
+    pub(crate) fn finish(self) -> Result<Generated, Fault> {
+        let mut text = self.generated.text;
+        text.push_str(&self.stream.finish().map_err(untokenizable)?);
+        let ending = self.ending.unwrap_or(Ending::Limit);
+        Ok(Generated { text, ending, ..self.generated })
+    }
 }
 
 /// Tokens as the program takes them.

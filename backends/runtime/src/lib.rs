@@ -14,6 +14,7 @@ mod engine;
 mod fault;
 mod generate;
 mod manifest;
+mod many;
 mod measure;
 mod memory;
 mod model;
@@ -35,8 +36,10 @@ pub use engine::{
 pub use fault::{CODES, Fault};
 pub use generate::{Ending, Generated, chat_prompt, generate, plain_prompt};
 pub use manifest::{Costs, Manifest};
+pub use many::{Request, generate_many};
 pub use memory::{Pages, give_back};
 pub use model::Model;
 pub use pool::{MAX_THREADS, Pool, Task};
 pub use program::{Entry, ExtentRole, ExtentSlot, Level, Port, Program, StateSlot, WeightSlot};
 pub use session::Session;
+pub use text::Rule;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use text::greedy;
+use text::{Rule, Sampler};
 
 use crate::abi::{Frame, HostFn};
 use crate::code::Code;
@@ -23,6 +23,7 @@ pub(crate) struct Processor {
     workspace: Workspace,
     pool: Pool,
     layout: Layout,
+    sampler: Sampler,
     tokens: Vec<i32>,
     /// The outputs of a batch, row by row.
     rows: Vec<Vec<u8>>,
@@ -71,6 +72,18 @@ impl Layout {
         let is_long = LONG <= size(ExtentRole::New) + read;
         if is_long { PIECES } else { 1 }
     }
+
+    /// The positions of the tokens that follow a step.
+    fn positions(&self, extents: &[u64], of: Positions<'_>) -> Vec<u64> {
+        match of {
+            Positions::Each(past) => past.iter().map(|it| it + 1).collect(),
+            Positions::Of(_) => {
+                let counted = [ExtentRole::Past, ExtentRole::New];
+                let pairs = extents.iter().zip(&self.extents);
+                vec![pairs.filter(|it| counted.contains(it.1)).map(|it| it.0).sum()]
+            }
+        }
+    }
 }
 
 impl Processor {
@@ -99,7 +112,8 @@ impl Processor {
     ) -> Result<Processor, Fault> {
         let workspace = Workspace::new(program, weights, pool.threads(), room)?;
         let (layout, rows) = (Layout::new(program), vec![Vec::new(); program.outputs.len()]);
-        Ok(Processor { host, _code: None, workspace, pool, layout, tokens: Vec::new(), rows })
+        let (sampler, tokens) = (Sampler::default(), Vec::new());
+        Ok(Processor { host, _code: None, workspace, pool, layout, sampler, tokens, rows })
     }
 
     /// Runs a step of the sequence that the workspace is turned to.
@@ -148,15 +162,16 @@ impl Processor {
         }
     }
 
-    /// Finds the most probable tokens of so many rows.
-    fn choose(&mut self, rows: usize) {
+    /// Chooses a token for each row by its rule, and by the position that it will have.
+    fn choose(&mut self, rules: &[Rule], positions: &[u64]) {
         let width = self.layout.logits;
         let bytes = &self.workspace.outputs.pages[0];
         self.tokens.clear();
-        for row in bytes.chunks_exact(4 * width.max(1)).take(rows) {
+        let rows = bytes.chunks_exact(4 * width.max(1));
+        for (row, (rule, position)) in rows.zip(rules.iter().zip(positions)) {
             let (numbers, _) = row.as_chunks::<4>();
             let logits: Vec<f32> = numbers.iter().map(|it| f32::from_ne_bytes(*it)).collect();
-            self.tokens.push(greedy(&logits) as i32);
+            self.tokens.push(self.sampler.sample(&logits, rule, *position) as i32);
         }
     }
 }
@@ -179,20 +194,17 @@ impl Engine for Processor {
         Ok(())
     }
 
-    fn run(&mut self, extents: &[u64], of: Positions<'_>, answer: Answer) -> Result<(), Fault> {
-        let mut rows = 1;
+    fn run(&mut self, extents: &[u64], of: Positions<'_>, answer: Answer<'_>) -> Result<(), Fault> {
         match of {
             Positions::Of(sequence) => {
                 self.workspace.states.turn_to(sequence);
                 self.run_one(extents);
             }
-            Positions::Each(past) => {
-                rows = past.len();
-                self.run_each(extents, past);
-            }
+            Positions::Each(past) => self.run_each(extents, past),
         }
-        if answer == Answer::Tokens {
-            self.choose(rows);
+        if let Answer::Tokens(rules) = answer {
+            let positions = self.layout.positions(extents, of);
+            self.choose(rules, &positions);
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use text::Rule;
+
 use crate::code::Code;
 use crate::engine::{Answer, Ceilings, Engine, Positions, Room};
 use crate::memory::Pages;
@@ -166,13 +168,13 @@ impl Session {
         Ok(self.logits())
     }
 
-    /// The same; the most probable token that follows it.
-    pub fn pick(&mut self, tokens: &[i32]) -> Result<u32, Fault> {
-        self.read(tokens, Answer::Tokens)?;
+    /// The same; the token that follows it by `rule`.
+    pub fn pick(&mut self, tokens: &[i32], rule: &Rule) -> Result<u32, Fault> {
+        self.read(tokens, Answer::Tokens(std::slice::from_ref(rule)))?;
         Ok(self.engine.tokens().first().map_or(0, |it| *it as u32))
     }
 
-    fn read(&mut self, tokens: &[i32], answer: Answer) -> Result<(), Fault> {
+    fn read(&mut self, tokens: &[i32], answer: Answer<'_>) -> Result<(), Fault> {
         self.check_room(tokens.len() as u64)?;
         let split = tokens.len().saturating_sub(1) / self.bounds.new as usize;
         let (whole, rest) = tokens.split_at(split * self.bounds.new as usize);
@@ -192,7 +194,7 @@ impl Session {
         &mut self,
         tokens: &[i32],
         past: &[u64],
-        answer: Answer,
+        answer: Answer<'_>,
     ) -> Result<(), Fault> {
         self.check_tokens(tokens)?;
         for &past in past {
@@ -206,13 +208,13 @@ impl Session {
         Ok(())
     }
 
-    /// The most probable tokens after the last step, if that was asked for them.
+    /// The tokens that the last step chose, if it was asked for them.
     pub(crate) fn picked(&self) -> &[i32] {
         self.engine.tokens()
     }
 
     /// A step, whose answer has the last so many rows.
-    fn run(&mut self, tokens: &[i32], last: usize, answer: Answer) -> Result<(), Fault> {
+    fn run(&mut self, tokens: &[i32], last: usize, answer: Answer<'_>) -> Result<(), Fault> {
         self.check_step(tokens, last as u64)?;
         self.fill(self.tokens, tokens);
         self.set_extents(tokens.len() as u64, last as u64);

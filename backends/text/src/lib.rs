@@ -9,6 +9,7 @@ mod added;
 mod bpe;
 mod error;
 mod numbers;
+mod philox;
 mod sampler;
 mod spec;
 mod stream;
@@ -21,7 +22,7 @@ mod words;
 
 pub use bpe::{Merge, Merges};
 pub use error::Error;
-pub use sampler::{Sampler, SamplerSettings, greedy};
+pub use sampler::{Rule, Sampler, SamplerSettings, greedy};
 pub use spec::{AddedToken, ModelSpec, TokenizerSpec};
 pub use stream::DecodeStream;
 pub use template::{ChatTemplate, Message};

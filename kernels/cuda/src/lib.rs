@@ -23,6 +23,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("ceilings.cuh", include_str!("../ceilings.cuh")),
     ("conv_prompt.cuh", include_str!("../conv_prompt.cuh")),
     ("conv_token.cuh", include_str!("../conv_token.cuh")),
+    ("draw.cuh", include_str!("../draw.cuh")),
     ("fragments.cuh", include_str!("../fragments.cuh")),
     ("gemm.cuh", include_str!("../gemm.cuh")),
     ("gemm_small.cuh", include_str!("../gemm_small.cuh")),
@@ -240,6 +241,9 @@ pub struct Map {
 
 /// The most sequences of a batch.
 pub const MOST_SEQUENCES: u64 = 256;
+
+/// The most tokens that one can be drawn of.
+pub const MOST_TOKENS: u64 = 1 << 23;
 
 /// So many bytes of scratch memory are left to counters, which every kernel leaves as zeros.
 pub const COUNTER_BYTES: u64 = 1 << 16;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
+use text::Rule;
 
 use super::{MachineArgs, write_json};
 use crate::measure::{Placement, median, peak_memory};
@@ -127,7 +128,7 @@ impl BenchArgs {
         }
         let start = Instant::now();
         for token in random_tokens(self.n, session.vocabulary()) {
-            session.pick(&[token])?;
+            session.pick(&[token], &Rule::GREEDY)?;
         }
         Ok(self.n as f64 / start.elapsed().as_secs_f64())
     }
@@ -141,13 +142,14 @@ impl BenchArgs {
             for sequence in 0..sequences {
                 batch.reset(sequence);
                 if !past.is_empty() {
-                    batch.pick_first(sequence, &past)?;
+                    batch.pick_first(sequence, &past, &Rule::GREEDY)?;
                 }
             }
+            let rules = vec![Rule::GREEDY; sequences];
             let start = Instant::now();
             for tokens in random_tokens(self.n * sequences, vocabulary).chunks(sequences) {
                 let tokens: Vec<Option<i32>> = tokens.iter().copied().map(Some).collect();
-                batch.pick(&tokens)?;
+                batch.pick(&tokens, &rules)?;
             }
             rates.push((self.n * sequences) as f64 / start.elapsed().as_secs_f64());
         }

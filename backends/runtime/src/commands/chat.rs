@@ -43,7 +43,7 @@ impl ChatArgs {
         let tokenizer = model.tokenizer()?;
         let none = || Fault::new("R0602", "the model has no chat template");
         let template = model.chat_template()?.ok_or_else(none)?;
-        let mut sampler = self.sampler.sampler()?;
+        let rule = self.sampler.rule(0)?;
         let context = self.context.unwrap_or(CONTEXT.min(model.manifest().program.capacity()));
         let mut session = model.session(self.machine.threads, Some(context))?;
         let mut messages = Vec::new();
@@ -59,7 +59,7 @@ impl ChatArgs {
                 out.write_all(text.as_bytes())?;
                 Ok(out.flush()?)
             };
-            let done = generate(&mut session, &tokenizer, &prompt, limit, &mut sampler, emit)?;
+            let done = generate(&mut session, &tokenizer, &prompt, limit, &rule, emit)?;
             writeln!(out)?;
             if self.stats {
                 write_statistics(&done)?;

@@ -1,6 +1,10 @@
-//! `run`: continues a text or answers a question.
+//! `run`: continues texts or answers questions.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
@@ -8,17 +12,36 @@ use text::{Message, Tokenizer};
 
 use super::{MachineArgs, SamplerArgs, rate, write_json};
 use crate::generate::{Generated, chat_prompt, generate, plain_prompt, signed};
-use crate::{Compiled, Fault, Model};
+use crate::{Compiled, Fault, Model, Request, Target, generate_many};
 
 /// Tokens that are generated unless told otherwise.
 const DEFAULT_TOKENS: usize = 128;
 
-/// Continue a text, or answer a question
+/// Texts that a GPU generates at once unless told otherwise.
+const DEFAULT_BATCH: usize = 64;
+
+/// Continue texts, or answer questions
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// The text
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub prompt: String,
+    /// The text; given several times, each of them
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        required_unless_present = "file"
+    )]
+    pub prompt: Vec<String>,
+    /// A file with a text on each line
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Continue each text so often, each time with other random numbers
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub samples: usize,
+    /// Texts that are generated at once [default: 64 on a GPU, which shares its work among them,
+    /// and 1 on the processor]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
     /// Tokens to generate at most
     #[arg(short, long, default_value_t = DEFAULT_TOKENS)]
     pub n: usize,
@@ -28,13 +51,13 @@ pub struct RunArgs {
     /// How the machine is used.
     #[command(flatten)]
     pub machine: MachineArgs,
-    /// Positions to make room for [default: what the text needs]
+    /// Positions to make room for in each text [default: what the longest needs]
     #[arg(long)]
     pub context: Option<u64>,
-    /// Take the text as a question and answer it, by the model's chat template
+    /// Take each text as a question and answer it, by the model's chat template
     #[arg(long)]
     pub chat: bool,
-    /// Print text and figures as JSON when all is done
+    /// Print texts and figures as JSON when all is done
     #[arg(long)]
     pub json: bool,
     /// Print figures to standard error, as is done on a terminal
@@ -46,49 +69,159 @@ impl RunArgs {
     /// Does it.
     pub fn execute(&self, model: &Compiled, out: &mut dyn Write) -> Result<(), Fault> {
         let tokenizer = model.tokenizer()?;
-        let mut sampler = self.sampler.sampler()?;
-        let mut prompt = self.tokens(model, &tokenizer)?;
-        let mut session =
-            model.session(self.machine.threads, Some(self.capacity(model, &prompt)))?;
-        if session.has_source() {
-            // An encoder reads the text, and the answer begins with a token of its own.
-            session.read_source(&signed(&prompt)?)?;
-            prompt = vec![model.manifest().start];
-        }
-        let emit: &mut dyn FnMut(&str) -> Result<(), Fault> = &mut |text: &str| {
-            if !self.json {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
-            }
-            Ok(())
+        let requests = self.requests(model, &tokenizer)?;
+        let start = Instant::now();
+        let done = match self.at_once(model, requests.len()) {
+            1 => self.run_each(model, &tokenizer, &requests, out)?,
+            texts => match self.run_batch(model, &tokenizer, &requests, texts, out) {
+                // Nothing was said of a batch, and the model reads none.
+                Err(fault) if fault.code == "R0304" && self.batch.is_none() => {
+                    self.run_each(model, &tokenizer, &requests, out)?
+                }
+                done => done?,
+            },
         };
-        let done = generate(&mut session, &tokenizer, &prompt, self.n, &mut sampler, emit)?;
         if self.json {
-            return write_json(out, &report(&done));
+            return write_json(out, &self.report_all(&done));
         }
-        writeln!(out)?;
         if self.stats || std::io::stderr().is_terminal() {
-            write_statistics(&done)?;
+            match &done[..] {
+                [one] => write_statistics(one)?,
+                all => write_totals(all, start.elapsed())?,
+            }
         }
         Ok(())
     }
 
-    fn tokens(&self, model: &Compiled, tokenizer: &Tokenizer) -> Result<Vec<u32>, Fault> {
+    /// What is to be continued: the samples of a text follow each other.
+    fn requests(&self, model: &Compiled, tokenizer: &Tokenizer) -> Result<Vec<Request>, Fault> {
+        let mut texts = self.prompt.clone();
+        if let Some(path) = &self.file {
+            let lines = fs::read_to_string(path).map_err(|error| Fault::reading(path, &error))?;
+            texts.extend(lines.lines().filter(|it| !it.trim().is_empty()).map(str::to_owned));
+        }
+        if texts.is_empty() || self.samples == 0 || self.batch == Some(0) {
+            let help = "it takes a text, and `--samples` and `--batch` of at least 1";
+            return Err(Fault::new("R0603", "there is nothing to continue").help(help));
+        }
+        let mut requests = Vec::new();
+        for text in texts {
+            let prompt = self.tokens(model, tokenizer, text)?;
+            for _ in 0..self.samples {
+                let rule = self.sampler.rule(requests.len() as u64)?;
+                requests.push(Request { prompt: prompt.clone(), rule });
+            }
+        }
+        Ok(requests)
+    }
+
+    fn tokens(
+        &self,
+        model: &Compiled,
+        tokenizer: &Tokenizer,
+        text: String,
+    ) -> Result<Vec<u32>, Fault> {
         if !self.chat {
-            return plain_prompt(tokenizer, &self.prompt);
+            return plain_prompt(tokenizer, &text);
         }
         let template = model.chat_template()?.ok_or_else(|| {
             Fault::new("R0602", "the model has no chat template")
                 .help("leave `--chat` out to have the text continued")
         })?;
-        let message = Message { role: "user".into(), content: self.prompt.clone() };
+        let message = Message { role: "user".into(), content: text };
         chat_prompt(tokenizer, &template, &[message])
     }
 
-    /// What the text needs, as far as the model can.
-    fn capacity(&self, model: &Compiled, prompt: &[u32]) -> u64 {
-        let needed = (prompt.len() as u64).saturating_add(self.n as u64);
+    /// How many texts are generated at once.
+    fn at_once(&self, model: &Compiled, texts: usize) -> usize {
+        let usual = match model.manifest().program.target {
+            Target::Cuda => DEFAULT_BATCH,
+            Target::Cpu => 1,
+        };
+        self.batch.unwrap_or(usual).min(texts)
+    }
+
+    /// What the texts need, as far as the model can.
+    fn capacity(&self, model: &Compiled, requests: &[Request]) -> u64 {
+        let longest = requests.iter().map(|it| it.prompt.len()).max().unwrap_or(0);
+        let needed = (longest as u64).saturating_add(self.n as u64);
         self.context.unwrap_or_else(|| needed.min(model.manifest().program.capacity()))
+    }
+
+    /// Continues one text after the other, and shows them as they grow.
+    fn run_each(
+        &self,
+        model: &Compiled,
+        tokenizer: &Tokenizer,
+        requests: &[Request],
+        out: &mut dyn Write,
+    ) -> Result<Vec<Generated>, Fault> {
+        let capacity = self.capacity(model, requests);
+        let mut session = model.session(self.machine.threads, Some(capacity))?;
+        let start = [model.manifest().start];
+        let mut done = Vec::new();
+        for Request { prompt, rule } in requests {
+            let mut prompt = &prompt[..];
+            if session.has_source() {
+                // An encoder reads the text, and the answer begins with a token of its own.
+                session.read_source(&signed(prompt)?)?;
+                prompt = &start;
+            } else {
+                session.reset()?;
+            }
+            let emit: &mut dyn FnMut(&str) -> Result<(), Fault> = &mut |text: &str| {
+                if !self.json {
+                    out.write_all(text.as_bytes())?;
+                    out.flush()?;
+                }
+                Ok(())
+            };
+            done.push(generate(&mut session, tokenizer, prompt, self.n, rule, emit)?);
+            if !self.json {
+                writeln!(out)?;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Continues so many texts at once, and shows each as soon as those before it are shown.
+    fn run_batch(
+        &self,
+        model: &Compiled,
+        tokenizer: &Tokenizer,
+        requests: &[Request],
+        texts: usize,
+        out: &mut dyn Write,
+    ) -> Result<Vec<Generated>, Fault> {
+        let capacity = self.capacity(model, requests);
+        let mut batch = model.batch(self.machine.threads, Some(capacity), texts as u64)?;
+        let (mut ended, mut done) = (BTreeMap::new(), Vec::new());
+        generate_many(&mut batch, tokenizer, requests, self.n, &mut |number, generated| {
+            ended.insert(number, generated);
+            while let Some(next) = ended.remove(&done.len()) {
+                if !self.json {
+                    writeln!(out, "{}", next.text)?;
+                    out.flush()?;
+                }
+                done.push(next);
+            }
+            Ok(())
+        })?;
+        Ok(done)
+    }
+
+    /// What is told of one text, or of each one.
+    fn report_all(&self, done: &[Generated]) -> serde_json::Value {
+        if let ([one], None) = (done, &self.file) {
+            return report(one);
+        }
+        let of = |(number, it): (usize, &Generated)| {
+            let mut report = report(it);
+            report["prompt"] = (number / self.samples).into();
+            report["sample"] = (number % self.samples).into();
+            report
+        };
+        done.iter().enumerate().map(of).collect()
     }
 }
 
@@ -116,6 +249,20 @@ pub(super) fn write_statistics(done: &Generated) -> Result<(), Fault> {
         done.tokens.len(),
         generate_rate(done),
         done.ending.name(),
+    )?;
+    Ok(())
+}
+
+/// The figures of several generations, for people.
+fn write_totals(done: &[Generated], time: Duration) -> Result<(), Fault> {
+    let read: usize = done.iter().map(|it| it.prompt_tokens).sum();
+    let generated: usize = done.iter().map(|it| it.tokens.len()).sum();
+    writeln!(
+        std::io::stderr().lock(),
+        "[{} texts: {read} tokens read and {generated} generated in {:.1} s, {:.1} a second]",
+        done.len(),
+        time.as_secs_f64(),
+        rate(generated, time),
     )?;
     Ok(())
 }
