@@ -13,6 +13,7 @@ use crate::{
     cuda::{cuda_headers, run},
     draws,
     models::{Fixture, agree_within, are_apart, folders},
+    walks,
 };
 
 /// What has every kind of layer: grouped heads, sliding windows, scans, encoders, cross attention.
@@ -106,6 +107,7 @@ fn programs_run_on_a_gpu() {
     };
     runtime::register_device(::cuda::open);
     draws::are_as_defined(architecture);
+    walks::agree(architecture);
     for path in folders() {
         [false, true].into_iter().for_each(|rounds| agrees(&path, architecture, rounds));
     }

@@ -48,3 +48,5 @@ mod slices;
 mod snapshots;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod walks;

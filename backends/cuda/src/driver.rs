@@ -84,6 +84,15 @@ impl Device {
 
     /// Memory of `bytes` zeros.
     pub(crate) fn zeros(&self, bytes: u64) -> Result<Memory, Fault> {
+        self.filled(bytes, 0)
+    }
+
+    /// Memory that nobody may read before it is written: in every format there is no number in it.
+    pub(crate) fn poisoned(&self, bytes: u64) -> Result<Memory, Fault> {
+        self.filled(bytes, 0xff)
+    }
+
+    fn filled(&self, bytes: u64, with: u8) -> Result<Memory, Fault> {
         let size = bytes.max(1) as usize;
         // SAFETY: the context is current; the memory is freed once, when it is dropped.
         let address = unsafe { result::malloc_sync(size) };
@@ -92,21 +101,20 @@ impl Device {
             Fault { code: "R0702", ..fault(&message, error) }
         })?;
         let memory = Memory { address, bytes: size as u64 };
-        self.clear(&memory)?;
+        self.fill(&memory, 0, memory.bytes, with)?;
         Ok(memory)
     }
 
-    /// Makes memory zeros.
-    pub(crate) fn clear(&self, memory: &Memory) -> Result<(), Fault> {
-        self.clear_part(memory, 0, memory.bytes)
+    /// Makes `bytes` of memory from `from` on zeros.
+    pub(crate) fn clear(&self, memory: &Memory, from: u64, bytes: u64) -> Result<(), Fault> {
+        self.fill(memory, from, bytes, 0)
     }
 
-    /// Makes `bytes` of memory from `from` on zeros.
-    pub(crate) fn clear_part(&self, memory: &Memory, from: u64, bytes: u64) -> Result<(), Fault> {
+    fn fill(&self, memory: &Memory, from: u64, bytes: u64, with: u8) -> Result<(), Fault> {
         let end = from.checked_add(bytes);
         assert!(end.is_some_and(|it| it <= memory.bytes), "a part stays inside its memory");
         // SAFETY: as many bytes were allocated.
-        unsafe { result::memset_d8_async(memory.address + from, 0, bytes as usize, self.stream) }
+        unsafe { result::memset_d8_async(memory.address + from, with, bytes as usize, self.stream) }
             .map_err(|error| fault("memory could not be cleared", error))
     }
 

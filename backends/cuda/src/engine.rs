@@ -107,7 +107,7 @@ struct Shared {
 impl Shared {
     fn new(device: &Device, port: Port, rows: u64) -> Result<Shared, Fault> {
         let bytes = port_bytes(&port, rows).ok_or_else(uncountable)?;
-        Ok(Shared { there: device.zeros(bytes)?, here: device.pinned(bytes)?, port })
+        Ok(Shared { there: device.poisoned(bytes)?, here: device.pinned(bytes)?, port })
     }
 
     /// Writes words here, as many as there is room for.
@@ -170,6 +170,8 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     let rules = Port { row: room.sequences, element_bytes: RULE_BYTES, ..Port::default() };
     let on_device = device.zeros(weights.len() as u64)?;
     device.upload(&on_device, &weights)?;
+    let scratch = device.poisoned(gpu.scratch_bytes)?;
+    device.clear(&scratch, 0, COUNTER_BYTES.min(gpu.scratch_bytes))?;
     let constants = device.zeros(program.constants.len() as u64)?;
     device.upload(&constants, &program.constants)?;
     let state_bytes = program.states.iter().map(|it| it.bytes(room.positions));
@@ -182,8 +184,8 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
         slots: program.weights.iter().map(|it| it.offset).collect(),
         weights: on_device,
         constants,
-        arena: device.zeros(program.arena_bytes)?,
-        scratch: device.zeros(gpu.scratch_bytes)?,
+        arena: device.poisoned(program.arena_bytes)?,
+        scratch,
         states: states.collect::<Result<_, _>>()?,
         state_bytes,
         sequences: room.sequences,
@@ -527,7 +529,7 @@ impl Engine for Gpu {
 
     fn clear(&mut self, state: usize, sequence: usize) -> Result<(), Fault> {
         let bytes = self.state_bytes[state];
-        self.device.clear_part(&self.states[state], sequence as u64 * bytes, bytes)
+        self.device.clear(&self.states[state], sequence as u64 * bytes, bytes)
     }
 
     fn run(&mut self, extents: &[u64], of: Positions<'_>, answer: Answer<'_>) -> Result<(), Fault> {

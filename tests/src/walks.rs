@@ -1,0 +1,160 @@
+//! All kernels for GPUs, at widths, lengths and formats of every kind, against the processor.
+//!
+//! Weights are made up. What is compared is every row of logits, of prompts that end everywhere
+//! within tiles, of tokens after them, and of batches.
+
+use std::sync::Arc;
+
+use ir::DType;
+use runtime::{Batch, Compiled, Manifest, Model, Session, Target};
+use treen::precision::{Assignment, Request, contractions};
+use treen::{Options, Random, Spec};
+
+/// Families, with heads and widths that the fast kernels are for. Weights of products have rows in
+/// whole blocks of every format.
+const MODELS: &[(&str, &[&str])] = &[
+    ("llama", &["E=256", "F=384", "K=2", "G=3", "P=64", "L=2"]),
+    ("qwen3", &["E=384", "F=256", "K=2", "G=4", "L=2"]),
+    ("gemma3", &["E=256", "F=256", "P=128", "window=100", "pattern=sf"]),
+    ("mamba2", &["E=256", "J=8", "L=2"]),
+    ("nemotron_h", &["E=256", "F=384", "H=2", "J=4", "K=2", "G=5", "pattern=M*-M"]),
+];
+
+/// How weights are stored.
+const FORMATS: [&str; 5] = ["bf16", "q8_0", "q4_0", "fp8-row", "nvfp4"];
+
+/// Tokens of a prompt.
+const LENGTHS: [usize; 16] = [1, 2, 3, 8, 9, 16, 17, 63, 64, 65, 127, 128, 129, 200, 256, 700];
+
+/// Texts at once.
+const BATCHES: [usize; 5] = [2, 8, 9, 33, 130];
+
+/// Tokens that are read one by one behind each prompt.
+const BEHIND: usize = 3;
+
+/// How far a row of logits may be from that of the processor, which rounds weights alone; and how
+/// far where a GPU multiplies in FP8, as it does for prompts with weights in that.
+const TOLERANCE: f64 = 0.1;
+const TOLERANCE_FP8: f64 = 0.25;
+
+/// A family with weights in a format.
+fn model(name: &str, settings: &[&str], format: &str, target: Target, on: &str) -> Compiled {
+    let settings: Vec<String> =
+        settings.iter().chain(&["V=1000", "S=1024"]).map(|it| (*it).to_owned()).collect();
+    let path = format!("../models/{name}.tn");
+    let spec = Spec::open(&path, &settings, &mut |_| {}).unwrap_or_else(|why| panic!("{why}"));
+    let compiled = spec.compile().unwrap_or_else(|why| panic!("{name}: {why}"));
+    let lower = |options: Options| {
+        let lowered = treen::lower(compiled.module.clone(), &options, &mut |_| {});
+        lowered.unwrap_or_else(|why| panic!("{name}: {why}"))
+    };
+    let options = Options {
+        check: false,
+        chunk: 512,
+        target,
+        cache: DType::BF16,
+        architectures: vec![on.to_owned()],
+        ..Options::default()
+    };
+    let mut lowered = lower(options.clone());
+    if format != "bf16" {
+        let request = Request::parse(format).expect("a format");
+        let weights = contractions(&lowered, &compiled.weights);
+        lowered = lower(Assignment::uniform(&request, &weights).options(options));
+    }
+    let weights = Random { seed: 1 }.bind(&mut lowered).unwrap_or_else(|why| panic!("{why}"));
+    let manifest = Manifest { program: lowered.program, ..Manifest::default() };
+    Compiled::Memory { manifest, weights: Arc::new(weights) }
+}
+
+/// The same tokens for each of these, others for others.
+fn text(seed: usize, length: usize) -> Vec<i32> {
+    (0..length).map(|it| ((it * 37 + seed * 101 + it * it % 11) % 1000) as i32).collect()
+}
+
+/// What was found to be off.
+#[derive(Default)]
+struct Walk {
+    off: Vec<String>,
+}
+
+impl Walk {
+    /// Compares row by row; what is no number is as far off as can be.
+    fn compare(&mut self, what: &str, found: &[f32], wanted: &[f32]) {
+        let tolerance = if what.contains("fp8") { TOLERANCE_FP8 } else { TOLERANCE };
+        assert_eq!(found.len(), wanted.len(), "{what}");
+        for (row, (found, wanted)) in found.chunks(1000).zip(wanted.chunks(1000)).enumerate() {
+            let square = |it: f32| f64::from(it).powi(2);
+            let size: f64 = wanted.iter().map(|it| square(*it)).sum();
+            let off: f64 = found.iter().zip(wanted).map(|(a, b)| square(a - b)).sum();
+            let error = (off / size).sqrt();
+            if error.is_nan() || tolerance < error {
+                self.off.push(format!("{what}, row {row}: {error:.1e}"));
+            }
+        }
+    }
+
+    fn prompts(&mut self, what: &str, device: &mut Session, processor: &mut Session) {
+        for length in LENGTHS {
+            let what = format!("{what}, {length} tokens");
+            let text = text(length, length + BEHIND);
+            let (prompt, behind) = text.split_at(length);
+            let rows = |it: &mut Session| {
+                it.reset().expect("zeros");
+                match length <= it.longest_step() {
+                    true => it.step(prompt, length).expect("logits").to_vec(),
+                    false => it.prefill(prompt).expect("logits").to_vec(),
+                }
+            };
+            self.compare(&what, &rows(device), &rows(processor));
+            for token in behind {
+                let row = |it: &mut Session| it.step(&[*token], 1).expect("logits").to_vec();
+                self.compare(&format!("{what}, by token"), &row(device), &row(processor));
+            }
+        }
+    }
+
+    /// Texts of different lengths beside each other.
+    fn batch(&mut self, what: &str, device: &mut Batch, processor: &mut Batch) {
+        let sequences = device.sequences();
+        let texts: Vec<Vec<i32>> = (0..sequences).map(|it| text(it, it % 5 + BEHIND)).collect();
+        let begin = |batch: &mut Batch| {
+            for (sequence, text) in texts.iter().enumerate() {
+                let prompt = &text[..text.len() - BEHIND];
+                if !prompt.is_empty() {
+                    batch.prefill(sequence, prompt).expect("logits");
+                }
+            }
+        };
+        [&mut *device, &mut *processor].map(begin);
+        for back in (1..=BEHIND).rev() {
+            let tokens: Vec<Option<i32>> =
+                texts.iter().map(|it| Some(it[it.len() - back])).collect();
+            let rows = |batch: &mut Batch| batch.step(&tokens).expect("logits").to_vec();
+            let what = format!("{what}, {sequences} at once");
+            self.compare(&what, &rows(device), &rows(processor));
+        }
+    }
+}
+
+/// Goes through all of them on the device that is there.
+pub(crate) fn agree(architecture: &str) {
+    let mut walk = Walk::default();
+    for (name, settings) in MODELS {
+        for format in FORMATS {
+            let what = format!("{name} in {format}");
+            let on = |target| model(name, settings, format, target, architecture);
+            let (device, processor) = (on(Target::Cuda), on(Target::Cpu));
+            let [mut a, mut b] =
+                [&device, &processor].map(|it| it.session(None, None).expect("a session"));
+            walk.prompts(&what, &mut a, &mut b);
+            drop((a, b));
+            for sequences in BATCHES {
+                let [mut a, mut b] = [&device, &processor]
+                    .map(|it| it.batch(None, Some(16), sequences as u64).expect("a batch"));
+                walk.batch(&what, &mut a, &mut b);
+            }
+        }
+    }
+    assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
+}
