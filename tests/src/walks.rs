@@ -126,7 +126,7 @@ impl Walk {
                 }
             }
         };
-        [&mut *device, &mut *processor].map(begin);
+        [&mut *device, &mut *processor].into_iter().for_each(begin);
         for back in (1..=BEHIND).rev() {
             let tokens: Vec<Option<i32>> =
                 texts.iter().map(|it| Some(it[it.len() - back])).collect();

@@ -113,7 +113,7 @@ fn weight_of(place: &Place) -> u64 {
 
 /// So many parts of 2^64 of a number.
 fn part(of: u64, share: u64) -> u64 {
-    (u128::from(of) * u128::from(share) >> 64) as u64
+    ((u128::from(of) * u128::from(share)) >> 64) as u64
 }
 
 /// Chooses tokens.
