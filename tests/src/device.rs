@@ -83,7 +83,7 @@ fn too_much_is_refused() {
         assert!(fault.to_string().contains(help), "{fault}");
     };
     told(model.session(None, None).err(), "a smaller `--context`");
-    told(model.batch(None, Some(1 << 20), 16).err(), "fewer sequences at once");
+    told(model.batch(None, Some(1 << 20), 16).err(), "a smaller `--batch`");
     let mut session = model.session(None, Some(1 << 10)).expect("a session");
     // Longer than a step: read in parts.
     session.pick(&[1; 1000], &Rule::GREEDY).expect("a token");

@@ -29,6 +29,9 @@ const LENGTHS: [usize; 16] = [1, 2, 3, 8, 9, 16, 17, 63, 64, 65, 127, 128, 129, 
 /// Texts at once.
 const BATCHES: [usize; 5] = [2, 8, 9, 33, 130];
 
+/// Threads of the processor for each family.
+const THREADS: Option<usize> = Some(2);
+
 /// Tokens that are read one by one behind each prompt.
 const BEHIND: usize = 3;
 
@@ -137,24 +140,35 @@ impl Walk {
     }
 }
 
-/// Goes through all of them on the device that is there.
-pub(crate) fn agree(architecture: &str) {
+/// Goes through all formats of a family: what is off.
+fn walk(name: &str, settings: &[&str], architecture: &str) -> Vec<String> {
     let mut walk = Walk::default();
-    for (name, settings) in MODELS {
-        for format in FORMATS {
-            let what = format!("{name} in {format}");
-            let on = |target| model(name, settings, format, target, architecture);
-            let (device, processor) = (on(Target::Cuda), on(Target::Cpu));
-            let [mut a, mut b] =
-                [&device, &processor].map(|it| it.session(None, None).expect("a session"));
-            walk.prompts(&what, &mut a, &mut b);
-            drop((a, b));
-            for sequences in BATCHES {
-                let [mut a, mut b] = [&device, &processor]
-                    .map(|it| it.batch(None, Some(16), sequences as u64).expect("a batch"));
-                walk.batch(&what, &mut a, &mut b);
-            }
+    for format in FORMATS {
+        let what = format!("{name} in {format}");
+        let on = |target| model(name, settings, format, target, architecture);
+        let (device, processor) = (on(Target::Cuda), on(Target::Cpu));
+        let [mut a, mut b] =
+            [&device, &processor].map(|it| it.session(THREADS, None).expect("a session"));
+        walk.prompts(&what, &mut a, &mut b);
+        drop((a, b));
+        for sequences in BATCHES {
+            let [mut a, mut b] = [&device, &processor]
+                .map(|it| it.batch(THREADS, Some(16), sequences as u64).expect("a batch"));
+            walk.batch(&what, &mut a, &mut b);
         }
     }
-    assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
+    walk.off
+}
+
+/// Goes through all families on the device that is there, side by side.
+pub(crate) fn agree(architecture: &str) {
+    let off: Vec<String> = std::thread::scope(|scope| {
+        let walk = |(name, settings): &(&'static str, &'static [&'static str])| {
+            let (name, settings) = (*name, *settings);
+            scope.spawn(move || walk(name, settings, architecture))
+        };
+        let walks: Vec<_> = MODELS.iter().map(walk).collect();
+        walks.into_iter().flat_map(|it| it.join().expect("a walk to its end")).collect()
+    });
+    assert!(off.is_empty(), "{}", off.join("\n"));
 }

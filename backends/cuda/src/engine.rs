@@ -133,6 +133,10 @@ fn most_rows(program: &Program, port: &Port) -> u64 {
     port.rows.map_or(1, |it| program.extents[it].max)
 }
 
+fn no_logits() -> Fault {
+    Fault::new("R0604", "the model gives no logits to choose from")
+}
+
 fn uncountable() -> Fault {
     Fault::new("R0702", "the program wants more memory than can be counted")
 }
@@ -250,8 +254,8 @@ pub fn check(program: &Program) -> Result<(), Fault> {
 
 /// Refuses, before anything is allocated, what does not fit.
 fn check_room(program: &Program, scratch: u64, room: Room, free: u64) -> Result<(), Fault> {
-    let ends = program.weights.iter().map(|it| it.offset.checked_add(it.bytes));
-    let weights = ends.max().unwrap_or(Some(0)).ok_or_else(uncountable)?;
+    let ends = program.weights.iter().map(|it| it.offset.saturating_add(it.bytes));
+    let weights = ends.max().unwrap_or(0);
     let of_state = |it: &StateSlot| it.bytes(room.positions)?.checked_mul(room.sequences);
     let states = sum(program.states.iter().map(of_state))?;
     let ports = program.inputs.iter().chain(&program.outputs);
@@ -268,7 +272,7 @@ fn check_room(program: &Program, scratch: u64, room: Room, free: u64) -> Result<
         "the model wants {wanted:.1} GiB ({weights:.1} for weights, {states:.1} for states), and \
          {free:.1} are free"
     );
-    let fewer = if 1 < room.sequences { "fewer sequences at once, " } else { "" };
+    let fewer = if 1 < room.sequences { "a smaller `--batch`, " } else { "" };
     let help = format!("{fewer}a smaller `--context`, `--cache bf16`, or a smaller `--precision`");
     Err(Fault::new("R0702", message).help(help))
 }
@@ -301,9 +305,10 @@ impl Gpu {
         match way.answer {
             Brought::Nothing => Ok(()),
             Brought::Greedy | Brought::Drawn => {
-                self.choose_greedily(sequences)?;
+                let logits = self.last_rows(extents, sequences)?;
+                self.choose_greedily(logits, sequences)?;
                 if way.answer == Brought::Drawn {
-                    self.draw(sequences, rows / sequences)?;
+                    self.draw(logits, sequences, rows / sequences)?;
                 }
                 self.device.fetch(&self.tokens.here, &self.tokens.there, 4 * sequences)
             }
@@ -314,13 +319,21 @@ impl Gpu {
         }
     }
 
+    /// Where the last so many rows of the first output begin.
+    fn last_rows(&self, extents: &[u64], rows: u64) -> Result<u64, Fault> {
+        let output = self.outputs.first().ok_or_else(no_logits)?;
+        let row = output.port.row * output.port.element_bytes;
+        let before = output.bytes(extents).saturating_sub(rows * row);
+        Ok(output.there.address() + before)
+    }
+
     /// Finds the most probable token of each row.
-    fn choose_greedily(&self, rows: u64) -> Result<(), Fault> {
+    fn choose_greedily(&self, logits: u64, rows: u64) -> Result<(), Fault> {
         let Choice { greedy, parts, .. } = self.choice()?;
         let counters = self.scratch.address();
         let words = [
             self.past.there.address(),
-            self.outputs[0].there.address(),
+            logits,
             self.tokens.there.address(),
             counters + COUNTER_BYTES,
             counters,
@@ -330,10 +343,10 @@ impl Gpu {
 
     /// Draws a token for each row by its rule, after the most probable one was found, in a step of
     /// so many positions of each sequence.
-    fn draw(&self, rows: u64, positions: u64) -> Result<(), Fault> {
+    fn draw(&self, logits: u64, rows: u64, positions: u64) -> Result<(), Fault> {
         let words = [
             self.past.there.address(),
-            self.outputs[0].there.address(),
+            logits,
             self.tokens.there.address(),
             self.rules.there.address(),
             positions,
@@ -342,8 +355,7 @@ impl Gpu {
     }
 
     fn choice(&self) -> Result<Choice, Fault> {
-        let none = || Fault::new("R0604", "the model gives no logits to choose from");
-        self.program.choice.ok_or_else(none)
+        self.program.choice.ok_or_else(no_logits)
     }
 
     /// Launches a kernel that belongs to no launch of the plan.

@@ -12,6 +12,7 @@ use crate::engine::{Answer, Ceilings, Engine, Positions, Room};
 use crate::measure::{Placement, arithmetic_peak, bandwidth};
 use crate::pool::Pool;
 use crate::program::{ExtentRole, Port};
+use crate::session::floats;
 use crate::workspace::Workspace;
 use crate::{Fault, Pages, Program};
 
@@ -43,8 +44,9 @@ struct Layout {
     /// Bytes of a row of each input and output, where they have rows of a step.
     inputs: Vec<Option<usize>>,
     outputs: Vec<Option<usize>>,
-    /// Numbers of a row of the first output.
+    /// Numbers of a row of the first output, and the extent that counts its rows.
     logits: usize,
+    rows: Option<usize>,
 }
 
 impl Layout {
@@ -59,6 +61,7 @@ impl Layout {
             inputs: program.inputs.iter().map(row).collect(),
             outputs: program.outputs.iter().map(row).collect(),
             logits: program.outputs.first().map_or(0, |it| it.row as usize),
+            rows: program.outputs.first().and_then(|it| it.rows),
         }
     }
 
@@ -162,17 +165,18 @@ impl Processor {
         }
     }
 
-    /// Chooses a token for each row by its rule, and by the position that it will have.
-    fn choose(&mut self, rules: &[Rule], positions: &[u64]) {
-        let width = self.layout.logits;
-        let bytes = &self.workspace.outputs.pages[0];
+    /// Chooses a token for each of the last rows by its rule, and by the position that it will have.
+    fn choose(&mut self, extents: &[u64], rules: &[Rule], positions: &[u64]) {
+        let logits = floats(&self.workspace.outputs.pages[0]);
+        let rows = self.layout.rows.map_or(1, |it| extents[it] as usize);
+        let rows = logits.chunks_exact(self.layout.logits.max(1)).take(rows);
+        let before = rows.len().saturating_sub(positions.len());
+        let chosen = rows.skip(before).zip(rules.iter().zip(positions));
+        let sampler = &mut self.sampler;
         self.tokens.clear();
-        let rows = bytes.chunks_exact(4 * width.max(1));
-        for (row, (rule, position)) in rows.zip(rules.iter().zip(positions)) {
-            let (numbers, _) = row.as_chunks::<4>();
-            let logits: Vec<f32> = numbers.iter().map(|it| f32::from_ne_bytes(*it)).collect();
-            self.tokens.push(self.sampler.sample(&logits, rule, *position) as i32);
-        }
+        self.tokens.extend(
+            chosen.map(|(logits, (rule, position))| sampler.sample(logits, rule, *position) as i32),
+        );
     }
 }
 
@@ -204,7 +208,7 @@ impl Engine for Processor {
         }
         if let Answer::Tokens(rules) = answer {
             let positions = self.layout.positions(extents, of);
-            self.choose(rules, &positions);
+            self.choose(extents, rules, &positions);
         }
         Ok(())
     }

@@ -402,7 +402,7 @@ fn bounds(program: &Program, capacity: Option<u64>) -> Result<Bounds, Fault> {
 }
 
 /// Bytes of an output as numbers.
-fn floats(bytes: &[u8]) -> &[f32] {
+pub(crate) fn floats(bytes: &[u8]) -> &[f32] {
     // SAFETY: every bit pattern is an `f32`, and engines align outputs.
     let (_, floats, _) = unsafe { bytes.align_to::<f32>() };
     floats
@@ -498,6 +498,15 @@ mod tests {
             assert_eq!(session.past(), 4);
             session.reset().unwrap();
             assert_eq!(session.step(&[4], 1).unwrap(), [4.0, 0.0, 4.0, 0.0, 0.0]);
+        }
+    }
+
+    #[test]
+    fn tokens_are_chosen_from_the_last_logits() {
+        for length in 1..=13 {
+            let tokens: Vec<i32> = (0..length).map(|it| it % 5).collect();
+            let wanted = text::greedy(session(2).prefill(&tokens).unwrap());
+            assert_eq!(session(2).pick(&tokens, &Rule::GREEDY), Ok(wanted));
         }
     }
 
