@@ -165,7 +165,7 @@ impl Processor {
         }
     }
 
-    /// Chooses a token for each of the last rows by its rule, and by the position that it will have.
+    /// Chooses a token for each of the last rows: by its rule, and by the position it will have.
     fn choose(&mut self, extents: &[u64], rules: &[Rule], positions: &[u64]) {
         let logits = floats(&self.workspace.outputs.pages[0]);
         let rows = self.layout.rows.map_or(1, |it| extents[it] as usize);
