@@ -124,8 +124,6 @@ pub enum Premise {
     Open(String),
     /// Every element of the value is one number, which is known.
     Constant(String),
-    /// The value has one axis.
-    SingleAxis(String),
     /// The value is what a fused function of this kind gives.
     Is(String, String),
     /// All axes of the first are axes of the second.

@@ -33,10 +33,6 @@ fn failure(graph: &dyn Graph, premise: &Premise, found: &mut Match) -> Option<St
             let holds = class(name).is_some_and(|it| number(graph, it).is_some());
             (!holds).then(|| format!("`{name}` is not one number that is known"))
         }
-        Premise::SingleAxis(name) => {
-            let axes = ty(name).map_or(0, |it| it.axes.len());
-            (axes != 1).then(|| format!("`{name}` has {axes} axes, not one"))
-        }
         Premise::Within(a, b) => {
             let (a_ty, b_ty) = (ty(a)?, ty(b)?);
             let outside = a_ty.axes.iter().find(|it| b_ty.position(it).is_none())?;

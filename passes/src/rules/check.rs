@@ -120,7 +120,6 @@ impl Names {
             Premise::Weight(name)
             | Premise::Open(name)
             | Premise::Constant(name)
-            | Premise::SingleAxis(name)
             | Premise::Is(name, _) => count(&mut self.values, name),
             Premise::Within(a, b) => [a, b].into_iter().for_each(|it| count(&mut self.values, it)),
             Premise::Equal(a, b) => [a, b].into_iter().for_each(|it| self.of_word(it)),

@@ -293,7 +293,7 @@ impl<'a> Parser<'a> {
                 self.advance();
                 Ok(Premise::Is(name.to_owned(), self.name("a kind of function")?))
             }
-            ("weight" | "open" | "constant" | "single-axis" | "within", Some(Kind::Sign("("))) => {
+            ("weight" | "open" | "constant" | "within", Some(Kind::Sign("("))) => {
                 self.advance();
                 self.advance();
                 let of = self.name("a variable")?;
@@ -301,7 +301,6 @@ impl<'a> Parser<'a> {
                     "weight" => Premise::Weight(of),
                     "open" => Premise::Open(of),
                     "constant" => Premise::Constant(of),
-                    "single-axis" => Premise::SingleAxis(of),
                     _ => {
                         self.expect(",")?;
                         Premise::Within(of, self.name("a variable")?)
