@@ -147,10 +147,16 @@ pub(crate) fn pack_all<S: Supply>(
     let (order, bytes) = lay_out(lowered, wanted, supply)?;
     let mut pages = Pages::zeroed(bytes)?;
     fill(&mut pages, lowered, wanted, &order, supply)?;
-    lowered.finish()?;
+    finish(lowered, &[])?;
+    Ok(pages)
+}
+
+/// Compiles what waits for the slots to be complete. A GPU makes up the weights that are `drawn`.
+pub(crate) fn finish(lowered: &mut Lowered, drawn: &[cuda::Drawn]) -> Result<(), Error> {
+    lowered.finish(drawn)?;
     lowered.costs.step_bytes = step_bytes(lowered);
     lowered.costs.parameters = parameters(lowered);
-    Ok(pages)
+    Ok(())
 }
 
 /// The map for the checkpoint's kind.
@@ -368,7 +374,7 @@ fn fill<S: Supply>(
 }
 
 /// The format that a weight has to be written in, which is given as `given`.
-fn encoding(lowered: &Lowered, slot: &WeightSlot, given: DType) -> Option<Encoding> {
+pub(crate) fn encoding(lowered: &Lowered, slot: &WeightSlot, given: DType) -> Option<Encoding> {
     let wanted = lowered.formats.of(&slot.name, slot.layer as usize).filter(|_| slot.packed);
     let wanted = wanted.filter(|it| it.dtype != given && it.fits(slot.shape[1] as usize));
     let stored = wanted.map_or(given, |it| it.dtype);

@@ -17,6 +17,7 @@ mod reduce;
 mod reproducer;
 mod rules;
 mod try_command;
+mod tune;
 mod use_model;
 
 use std::ffi::OsString;
@@ -77,6 +78,8 @@ enum Command {
     Embed(use_model::Embed),
     /// Measure speed
     Bench(use_model::Bench),
+    /// Measure how kernels for a GPU are cut best, and write what is faster into a table
+    Tune(tune::TuneArgs),
     /// Say how probable a model finds a text
     Eval(eval::EvalArgs),
     /// Compare with golden outputs: the reference and the compiled model
@@ -317,6 +320,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Chat(args) => args.execute(out),
         Command::Embed(args) => args.execute(out),
         Command::Bench(args) => args.execute(out),
+        Command::Tune(args) => args.execute(out),
         Command::Eval(args) => args.execute(out),
         Command::Verify(args) => args.execute(out),
         Command::Inspect(args) => args.execute(out),

@@ -49,6 +49,7 @@ const CODES: &[(&str, &str)] = &[
     ("C0203", "the checkpoint does not fit the spec"),
     ("C0204", "the command needs weights"),
     ("C0206", "a kernel for a GPU could not be compiled"),
+    ("C0207", "the table of what was tuned for GPUs can not be read"),
     ("C0301", "a graph in text form can not be read or has faults"),
     ("C0302", "a list of passes can not be read"),
     ("C0303", "a file could not be read or written"),

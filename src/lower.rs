@@ -159,6 +159,8 @@ pub struct Lowered {
     pub records: Vec<Record>,
     /// What runs it.
     pub target: Target,
+    /// How kernels for GPUs are cut, where it was found by measuring.
+    pub tuned: cuda::Tuned,
     /// Parameters in which rows are looked up.
     pub(crate) tables: BTreeSet<String>,
     /// What is left to do for a GPU when the formats of weights are known.
@@ -181,7 +183,7 @@ impl Lowered {
     pub fn kernels(&self) -> Result<Option<cuda::GpuProgram>, Error> {
         let Some(Gpu { draft, rounds, .. }) = &self.gpu else { return Ok(None) };
         let formats: Vec<DType> = self.program.weights.iter().map(|it| it.dtype).collect();
-        let program = draft.program(&self.module, &self.plan, &formats, *rounds);
+        let program = draft.program(&self.module, &self.plan, &formats, *rounds, &self.tuned);
         program.map(Some).map_err(|why| Error::new("C0201", why))
     }
 
@@ -196,9 +198,11 @@ impl Lowered {
         program.resources(architectures).map_err(|why| Error::new("C0206", why))
     }
 
-    /// Compiles what depends on the formats of weights.
-    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+    /// Compiles what depends on the formats of weights. A GPU makes up those that are `drawn`: all,
+    /// or none.
+    pub(crate) fn finish(&mut self, drawn: &[cuda::Drawn]) -> Result<(), Error> {
         let Some(mut program) = self.kernels()? else { return Ok(()) };
+        program.make_up(drawn);
         let architectures = self.gpu.as_ref().map_or(&[][..], |it| &it.architectures);
         let folder = cache_folder().ok().map(|it| it.join("kernels"));
         program
@@ -254,7 +258,20 @@ pub fn lower(
     let costs = costs::of(&module, &axes);
     let (formats, rounded) = (options.formats.clone(), options.rounded.clone());
     let (target, tables) = (options.target, tables(&plan));
-    Ok(Lowered { module, program, plan, costs, formats, rounded, records, target, tables, gpu })
+    let tuned = cuda::Tuned::standard().map_err(|why| Error::new("C0207", why))?;
+    Ok(Lowered {
+        module,
+        program,
+        plan,
+        costs,
+        formats,
+        rounded,
+        records,
+        target,
+        tuned,
+        tables,
+        gpu,
+    })
 }
 
 /// The parameters of which kernels take rows by number.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use ir::storage::Encoding;
 use ir::{DType, Module, Name, Param, Role, Tensor};
 use plan::Bank;
-use runtime::Pages;
+use runtime::{Pages, Target};
 
 use crate::{
     Error, Loaded, Lowered,
-    bind::{Supply, Wanted, pack_all},
+    bind::{self, Supply, Wanted},
     tensors::scaled,
 };
 
@@ -50,7 +51,47 @@ impl Random {
     /// When there is no memory for them.
     pub fn bind(&self, lowered: &mut Lowered) -> Result<Pages, Error> {
         let wanted = wanted(lowered)?;
-        pack_all(lowered, &wanted, self)
+        bind::pack_all(lowered, &wanted, self)
+    }
+
+    /// The same in the memory of the device that runs the program: a GPU makes weights up itself
+    /// where it can, and what is given is zeros that take no memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Random::bind`].
+    pub fn bind_there(&self, lowered: &mut Lowered) -> Result<Pages, Error> {
+        let wanted = wanted(lowered)?;
+        let (order, bytes) = bind::lay_out(lowered, &wanted, self)?;
+        let drawn = order.iter().map(|&it| self.drawn(lowered, &wanted[it]));
+        match drawn.collect::<Option<Vec<_>>>() {
+            Some(drawn) => {
+                bind::finish(lowered, &drawn)?;
+                Ok(Pages::sparse(bytes)?)
+            }
+            None => bind::pack_all(lowered, &wanted, self),
+        }
+    }
+
+    /// How a GPU makes up a weight; `None` where it can not, or is none.
+    fn drawn(&self, lowered: &Lowered, of: &Wanted<Part>) -> Option<cuda::Drawn> {
+        let slot = &lowered.program.weights[of.slot];
+        let encoding = bind::encoding(lowered, slot, DType::BF16);
+        let is_rounded = |it| lowered.rounded.get(&slot.name, slot.layer as usize, it).is_some();
+        let as_it_is = Encoding::from_name(if slot.packed { "bf16" } else { "f32" });
+        let is_plain = of.part.times.is_none() && !encoding.is_some_and(is_rounded);
+        let can_be = lowered.target == Target::Cuda && is_plain;
+        let encoding = encoding.or(as_it_is).filter(|it| can_be && cuda::Drawn::can_be(*it))?;
+        let (is_uniform, line) = law(of.part.param.as_str(), of.part.columns).line();
+        Some(cuda::Drawn {
+            slot: of.slot as u64,
+            shape: slot.shape,
+            encoding,
+            key: self.key(&of.part),
+            first: of.part.first,
+            line,
+            is_uniform,
+        })
     }
 
     /// The numbers of a layer of a bank.
@@ -89,10 +130,15 @@ impl Random {
     }
 
     fn values(&self, part: &Part) -> impl Iterator<Item = half::bf16> {
-        let key = mixed(self.seed ^ name_hash(part.param.as_str()));
+        let key = self.key(part);
         let law = law(part.param.as_str(), part.columns);
         (part.first..part.first + part.n as u64)
             .map(move |i| half::bf16::from_f32(law.draw(mixed(key.wrapping_add(i)))))
+    }
+
+    /// What tells a parameter's numbers from those of others.
+    fn key(&self, part: &Part) -> u64 {
+        mixed(self.seed ^ name_hash(part.param.as_str()))
     }
 }
 
@@ -128,14 +174,23 @@ impl Supply for Random {
 impl Law {
     /// A number made of 64 random bits.
     fn draw(self, bits: u64) -> f32 {
+        let (is_uniform, [from, by]) = self.line();
+        let x = if is_uniform {
+            (bits >> 40) as f32 / 16_777_216.0
+        } else {
+            // The sum of four numbers below 2^16 is nearly normal; their deviation is the root of
+            // (2^32 - 1) / 3.
+            let sum: u64 = (0..4).map(|i| bits >> (16 * i) & 0xffff).sum();
+            (sum as f32 - 131_070.0) / 37_837.227
+        };
+        from + by * x
+    }
+
+    /// Whether `x` is uniform from 0 to 1 and not normal, and `[a, b]` of the numbers `a + b x`.
+    fn line(self) -> (bool, [f32; 2]) {
         match self {
-            Law::Normal(mean, deviation) => {
-                // The sum of four numbers below 2^16 is nearly normal; their deviation is the root
-                // of (2^32 - 1) / 3.
-                let sum: u64 = (0..4).map(|i| bits >> (16 * i) & 0xffff).sum();
-                mean + deviation * ((sum as f32 - 131_070.0) / 37_837.227)
-            }
-            Law::Uniform(from, to) => from + (to - from) * ((bits >> 40) as f32 / 16_777_216.0),
+            Law::Normal(mean, deviation) => (false, [mean, deviation]),
+            Law::Uniform(from, to) => (true, [from, to - from]),
         }
     }
 }

@@ -29,6 +29,18 @@ impl Weights {
         }
     }
 
+    /// The same for a program that runs at once: random weights are made up where they are used.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`].
+    pub fn bind_there(&self, lowered: &mut Lowered, maps: &[WeightMap]) -> Result<Pages, Error> {
+        match self {
+            Weights::Checkpoint(checkpoint) => bind(lowered, maps, checkpoint),
+            Weights::Random(random) => random.bind_there(lowered),
+        }
+    }
+
     /// Completes the slots of `lowered`, formats and places, and packs nothing.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-// What the device's memory can do: reads all there is, and keeps nothing.
+// What the device can do: its memory, and the matrix units that every architecture has.
 #pragma once
 #include "base.cuh"
 
@@ -17,4 +17,21 @@ __device__ void read_all(const uint4* data, long n, unsigned* sink) {
     for (int j = 0; j < AHEAD; j++) all ^= words[j].x ^ words[j].y ^ words[j].z ^ words[j].w;
   }
   if (all == 0x5eed5eed) *sink = all;
+}
+
+// Each warp multiplies 16 rows with 64 columns, 16 deep, ROUNDS times.
+template <int ROUNDS>
+__device__ void multiply_fragments(float* sink) {
+  u32 random = (threadIdx.x + 1) * 0x9e3779b1u;
+  u32 a[4], b[2];
+  for (u32& it : a) it = ((random *= 0x9e3779b1u) & 0x80ff80ffu) | 0x3f003f00u;
+  for (u32& it : b) it = ((random *= 0x9e3779b1u) & 0x80ff80ffu) | 0x3f003f00u;
+  float d[8][4] = {};
+  for (int round = 0; round < ROUNDS; ++round) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) mma_bf16(d[i], a, b);
+  }
+  for (int i = 0; i < 8; ++i) {
+    if (d[i][0] == 0.12345f) *sink = d[i][0];
+  }
 }

@@ -135,7 +135,7 @@ struct Packed {
 
   __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane) const {
     constexpr int AT_ONCE = EXTRA < 16 ? EXTRA : 16;
-    const u8* record = w + ((u64)tile * STEPS + step) * RECORD;
+    const u8* record = w + (u64)u32(tile * STEPS + step) * RECORD;
 #pragma unroll
     for (int i = 0; i < CHUNKS; ++i)
       copy_16_once(slot + i * 512 + lane * 16, record + i * 512 + lane * 16);
@@ -214,9 +214,10 @@ struct Nvfp4 : Packed<N, K, 4, 8, 2> {
   static constexpr bool FOLDS = false, HAS_MINIMA = false;
   const float* matrix_scale;
 
-  static __device__ __forceinline__ void unpack_row(u32 (&to)[4], u32 v, u32 byte) {
+  // `scales` has the scale's byte in both halves.
+  static __device__ __forceinline__ void unpack_row(u32 (&to)[4], u32 v, u32 scales) {
     constexpr u32 MASK = 0x81c081c0;
-    u32 scale = byte * 0x00100010 + 0x76807680;
+    u32 scale = scales * 16 + 0x76807680;
     to[0] = bf16_multiply(v & MASK, scale);
     to[1] = bf16_multiply(v << 3 & MASK, scale);
     to[2] = bf16_multiply(v << 6 & MASK, scale);
@@ -226,9 +227,9 @@ struct Nvfp4 : Packed<N, K, 4, 8, 2> {
 
   static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
     Fragment f;
-    u32 bytes = raw.extra[at / 2] >> 16 * (at % 2);
-    unpack_row(f.top, raw.word(at, 0), bytes & 0xff);
-    unpack_row(f.bottom, raw.word(at, 1), bytes >> 8 & 0xff);
+    u32 bytes = raw.extra[at / 2];
+    unpack_row(f.top, raw.word(at, 0), __byte_perm(bytes, 0, at % 2 ? 0x4242 : 0x4040));
+    unpack_row(f.bottom, raw.word(at, 1), __byte_perm(bytes, 0, at % 2 ? 0x4343 : 0x4141));
     return f;
   }
   __device__ __forceinline__ float scale(int) const { return *matrix_scale * 128; }

@@ -180,7 +180,7 @@ impl Unbound {
         }
         super::progress("packing weights");
         runtime::give_back();
-        let weights = Arc::new(self.pack()?);
+        let weights = Arc::new(self.weights.bind_there(&mut self.lowered, &self.maps)?);
         let compiled = Compiled::Memory { manifest: self.manifest()?, weights };
         runtime::give_back();
         Ok(compiled)

@@ -13,7 +13,7 @@ use crate::{
     cuda::{cuda_headers, run},
     draws,
     models::{Fixture, agree_within, are_apart, folders},
-    walks,
+    random, walks,
 };
 
 /// What has every kind of layer: grouped heads, sliding windows, scans, encoders, cross attention.
@@ -111,6 +111,7 @@ fn programs_run_on_a_gpu() {
     for path in folders() {
         [false, true].into_iter().for_each(|rounds| agrees(&path, architecture, rounds));
     }
+    random::are_the_same(architecture);
 }
 
 #[test]
@@ -119,6 +120,7 @@ fn programs_run_on_the_stand_ins() {
     if env::var_os(INSIDE).is_some() {
         runtime::register_device(::cuda::open);
         let path = |it| Path::new("fixtures").join(it);
+        random::are_the_same("sm_80");
         FIXTURES.iter().for_each(|it| agrees(&path(it), "sm_80", false));
         draws::are_as_defined("sm_80");
         return too_much_is_refused();

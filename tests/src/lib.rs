@@ -39,6 +39,8 @@ mod products;
 #[cfg(test)]
 mod quantised;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod recurrences;
 #[cfg(test)]
 mod reports;

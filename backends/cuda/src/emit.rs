@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use ir::{DType, Function, Module, Name, StepAxes};
 use kernels_cuda::{
-    COUNTER_BYTES, Call, Functor, Grid, Instance, MOST_SEQUENCES, MOST_TOKENS, Word as Given,
-    template,
+    COUNTER_BYTES, Call, Functor, Grid, Instance, MOST_SEQUENCES, MOST_TOKENS, Tuned,
+    Word as Given, template,
 };
 use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Word};
 
@@ -41,6 +41,8 @@ pub(crate) struct Emitter<'a> {
     formats: &'a [DType],
     /// Whether kernels for many rows may round what they multiply.
     rounds: bool,
+    /// What was found by measuring.
+    tuned: &'a Tuned,
     /// Which buffers hold `bf16`.
     narrow: Vec<bool>,
     program: GpuProgram,
@@ -58,13 +60,24 @@ pub(crate) fn emit(
     generated: &BTreeMap<Name, Generated>,
     formats: &[DType],
     rounds: bool,
+    tuned: &Tuned,
 ) -> Result<GpuProgram, String> {
     let past = axes.past.as_ref().and_then(|it| plan.extents.iter().position(|at| at == it));
     let arguments = Arguments { module, plan, past, batch: false };
     let program = GpuProgram::default();
     let narrow = vec![false; plan.buffers.len()];
-    let mut emitter =
-        Emitter { module, axes, plan, arguments, generated, formats, rounds, narrow, program };
+    let mut emitter = Emitter {
+        module,
+        axes,
+        plan,
+        arguments,
+        generated,
+        formats,
+        rounds,
+        tuned,
+        narrow,
+        program,
+    };
     if rounds {
         let rounds = |it: &plan::Launch| emitter.has_narrow_weights(it);
         emitter.narrow = Narrow { module, plan, generated, rounds: &rounds }.buffers();
@@ -73,8 +86,11 @@ pub(crate) fn emit(
     emitter.add_batch();
     emitter.add_choice();
     emitter.program.scratch_bytes += COUNTER_BYTES;
-    emitter.program.reader = emitter.program.kernels.len();
-    emitter.program.kernels.push(reader());
+    emitter.program.reader = emitter.program.add(reader());
+    for (kernel, operations) in multipliers() {
+        let kernel = emitter.program.add(kernel);
+        emitter.program.multipliers.push((kernel, operations));
+    }
     Ok(emitter.program)
 }
 
@@ -100,8 +116,8 @@ impl Emitter<'_> {
         let width = width.and_then(|it| self.module.axes.fixed(&it.axes[1]));
         if let Some(width) = width.filter(|it| *it as u64 <= MOST_TOKENS) {
             let (kernel, parts) = greedy(width as u64);
-            let greedy = self.kernel(kernel);
-            let draw = self.kernel(draw(width as u64));
+            let greedy = self.program.add(kernel);
+            let draw = self.program.add(draw(width as u64));
             self.program.choice = Some(Choice { greedy, parts, draw });
             let scratch = 8 * parts * MOST_SEQUENCES;
             self.program.scratch_bytes = self.program.scratch_bytes.max(scratch);
@@ -176,7 +192,7 @@ impl Emitter<'_> {
             rows = rows.or(first.rows.map(|(at, most)| (self.arguments.factor(launch, at), most)));
             words.extend(own);
         }
-        let kernel = self.kernel(text.finish());
+        let kernel = self.program.add(text.finish());
         let one = Blocks { of: Vec::new(), each: 1, most: 1 };
         let blocks = [one.clone(), one];
         let launch = program::Launch { kernel, maps: Vec::new(), words, blocks, parts };
@@ -280,7 +296,8 @@ impl Emitter<'_> {
                 let template = template(name).ok_or_else(|| format!("no CUDA kernel `{name}`"))?;
                 let words = self.given(launch, formats);
                 let types = self.types(launch);
-                let call = Call { words: &words, types: &types, rounds: self.rounds };
+                let call =
+                    Call { words: &words, types: &types, rounds: self.rounds, tuned: self.tuned };
                 template(&call).map_err(|why| format!("{name}: {why}"))
             }
         }
@@ -419,11 +436,12 @@ impl Emitter<'_> {
         launch: &plan::Launch,
         instance: Instance,
     ) -> Result<program::Launch, String> {
+        self.program.choices.extend(instance.choices.iter().cloned());
         let (passed, words) = self.arguments.passed(launch)?;
         let [x, y] = &instance.grid;
         let blocks = [self.arguments.blocks(launch, x), self.arguments.blocks(launch, y)];
         let maps = instance.maps.iter().map(|it| self.arguments.map(launch, it)).collect();
-        let kernel = self.kernel(Kernel {
+        let kernel = self.program.add(Kernel {
             name: self.plan.callee_name(launch.callee).to_owned(),
             entry: "run".to_owned(),
             source: source(&instance, &passed),
@@ -433,15 +451,6 @@ impl Emitter<'_> {
             shared: instance.shared,
         });
         Ok(program::Launch { kernel, maps, words, blocks, parts: Vec::new() })
-    }
-
-    /// The place of `kernel` among the program's: equal texts are one.
-    fn kernel(&mut self, kernel: Kernel) -> usize {
-        let same = self.program.kernels.iter().position(|it| it.source == kernel.source);
-        same.unwrap_or_else(|| {
-            self.program.kernels.push(kernel);
-            self.program.kernels.len() - 1
-        })
     }
 }
 
@@ -486,6 +495,31 @@ fn reader() -> Kernel {
     by_itself("read", &instance, 3)
 }
 
+/// The kernels that measure how fast matrix units multiply, the best first, and the operations of a
+/// block.
+fn multipliers() -> [(Kernel, u64); 2] {
+    // Longer, and what is measured next would run at lower clocks.
+    const ROUNDS: u64 = 512;
+    let fragments = Instance {
+        includes: vec!["ceilings.cuh"],
+        body: format!("multiply_fragments<{ROUNDS}>((float*)w0);"),
+        threads: 512,
+        ..Instance::default()
+    };
+    let tiles = Instance {
+        includes: vec!["ceilings_hopper.cuh"],
+        body: format!("SHARED(u8, shared);\n  multiply_tiles<{ROUNDS}>(shared, (float*)w0);"),
+        threads: 256,
+        shared: 384 * 128,
+        architecture: Some("sm_90a"),
+        ..Instance::default()
+    };
+    [
+        (by_itself("multiply", &tiles, 1), ROUNDS * 2 * 128 * 256 * 64),
+        (by_itself("multiply", &fragments, 1), ROUNDS * 16 * 2 * 16 * 64 * 16),
+    ]
+}
+
 /// The kernel that finds the largest of `width` logits of each row, and its blocks for a row.
 fn greedy(width: u64) -> (Kernel, u64) {
     let parts = width.div_ceil(4096).clamp(1, 64);
@@ -517,11 +551,13 @@ fn draw(width: u64) -> Kernel {
 }
 
 /// A kernel that is launched by the engine alone, with so many words.
-fn by_itself(name: &str, instance: &Instance, words: usize) -> Kernel {
+pub(crate) fn by_itself(name: &str, instance: &Instance, words: usize) -> Kernel {
     let passed: Vec<_> = (0..words).map(|it| (it, Kind::Plain)).collect();
     let (name, entry) = (name.to_owned(), "run".to_owned());
+    let only = instance.architecture.map(str::to_owned);
+    let Instance { threads, shared, .. } = *instance;
     let source = source(instance, &passed);
-    Kernel { name, entry, source, threads: instance.threads, ..Kernel::default() }
+    Kernel { name, entry, source, only, threads, shared, ..Kernel::default() }
 }
 
 /// The loop that counts layers, and those for which something holds; all where there is none.

@@ -16,12 +16,14 @@ use runtime::{
 
 use crate::driver::{Argument, Device, Function, Graph, Memory, Pinned, Shape};
 use crate::program::{
-    Base, Blocks, Choice, Counter, Form, GpuProgram, Launch, Step, Sum, TensorMap, Word,
+    Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Step, Sum, TensorMap, Word,
 };
 
 /// A program in the memory of a GPU.
 struct Gpu {
     name: String,
+    /// Multiprocessors.
+    processors: u32,
     overlaps: bool,
     program: GpuProgram,
     /// Those kernels that are for this device.
@@ -173,7 +175,9 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     let tokens = Port { row: room.sequences, element_bytes: 4, ..Port::default() };
     let rules = Port { row: room.sequences, element_bytes: RULE_BYTES, ..Port::default() };
     let on_device = device.zeros(weights.len() as u64)?;
-    device.upload(&on_device, &weights)?;
+    if gpu.made_up.is_empty() {
+        device.upload(&on_device, &weights)?;
+    }
     let scratch = device.poisoned(gpu.scratch_bytes)?;
     device.clear(&scratch, 0, COUNTER_BYTES.min(gpu.scratch_bytes))?;
     let constants = device.zeros(program.constants.len() as u64)?;
@@ -181,8 +185,9 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     let state_bytes = program.states.iter().map(|it| it.bytes(room.positions));
     let state_bytes: Vec<u64> = state_bytes.collect::<Option<_>>().ok_or_else(uncountable)?;
     let states = state_bytes.iter().map(|it| device.zeros(it * room.sequences));
-    Ok(Box::new(Gpu {
+    let gpu = Gpu {
         name: properties.name,
+        processors: properties.processors,
         overlaps: 90 <= properties.capability,
         functions,
         slots: program.weights.iter().map(|it| it.offset).collect(),
@@ -206,7 +211,9 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
         weight_bytes: weights.len() as u64,
         program: gpu,
         device,
-    }))
+    };
+    gpu.make_up(program.extents.len())?;
+    Ok(Box::new(gpu))
 }
 
 /// The images that a device of that capability runs: those of its own architecture, or the newest
@@ -283,6 +290,13 @@ fn sum(mut counts: impl Iterator<Item = Option<u64>>) -> Result<u64, Fault> {
 }
 
 impl Gpu {
+    /// Makes up the weights, if nobody brings them.
+    fn make_up(&self, extents: usize) -> Result<(), Fault> {
+        let extents = vec![0; extents];
+        self.program.made_up.iter().try_for_each(|it| self.launch(it, &extents, &[], true))?;
+        self.device.wait()
+    }
+
     /// Enqueues a step: what it takes, its launches, what it gives.
     fn enqueue(&self, extents: &[u64], way: Way) -> Result<(), Fault> {
         let rows = self.new_at.map_or(1, |it| extents[it]);
@@ -501,20 +515,30 @@ impl Gpu {
 impl Gpu {
     /// Bytes a second at which the weights are read.
     fn bandwidth(&self) -> Result<f64, Fault> {
-        const PASSES: u64 = 8;
-        let kernel = &self.program.kernels[self.program.reader];
         let words = self.weight_bytes / 16;
-        let Some(function) = self.functions[self.program.reader] else { return Ok(0.0) };
-        let shape = Shape {
-            function,
-            blocks: [1056, 1],
-            threads: kernel.threads,
-            shared: 0,
-            overlaps: false,
+        let arguments = [self.weights.address(), words, self.arena.address()];
+        let rate = self.launches_a_second(self.program.reader, 1056, &arguments)?;
+        Ok(rate * (16 * words) as f64)
+    }
+
+    /// Operations a second of the matrix units, on bf16.
+    fn arithmetic(&self) -> Result<f64, Fault> {
+        let is_for_this = |it: &&(usize, u64)| self.functions[it.0].is_some();
+        let Some(&(kernel, operations)) = self.program.multipliers.iter().find(is_for_this) else {
+            return Ok(0.0);
         };
-        let addresses = [&self.past.there, &self.weights, &self.arena].map(Memory::address);
-        let [past, weights, sink] = addresses;
-        let mut arguments = [past, weights, words, sink].map(Argument::Word);
+        let rate = self.launches_a_second(kernel, self.processors, &[self.arena.address()])?;
+        Ok(rate * (operations * u64::from(self.processors)) as f64)
+    }
+
+    /// How often a kernel that only measures runs.
+    fn launches_a_second(&self, kernel: usize, blocks: u32, words: &[u64]) -> Result<f64, Fault> {
+        const PASSES: u32 = 8;
+        let Some(function) = self.functions[kernel] else { return Ok(0.0) };
+        let Kernel { threads, shared, .. } = self.program.kernels[kernel];
+        let shape = Shape { function, blocks: [blocks, 1], threads, shared, overlaps: false };
+        let words = [&[self.past.there.address()], words].concat();
+        let mut arguments: Vec<Argument> = words.into_iter().map(Argument::Word).collect();
         self.device.launch(&shape, &mut arguments)?;
         self.device.wait()?;
         let start = Instant::now();
@@ -522,7 +546,7 @@ impl Gpu {
             self.device.launch(&shape, &mut arguments)?;
         }
         self.device.wait()?;
-        Ok((PASSES * 16 * words) as f64 / start.elapsed().as_secs_f64())
+        Ok(f64::from(PASSES) / start.elapsed().as_secs_f64())
     }
 }
 
@@ -585,6 +609,7 @@ impl Engine for Gpu {
     }
 
     fn ceilings(&mut self) -> Result<Ceilings, Fault> {
-        Ok(Ceilings { bandwidth: self.bandwidth()?, ..Ceilings::default() })
+        let (bandwidth, arithmetic) = (self.bandwidth()?, self.arithmetic()?);
+        Ok(Ceilings { bandwidth, arithmetic, latency: None })
     }
 }

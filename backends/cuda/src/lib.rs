@@ -12,14 +12,18 @@ mod emit;
 mod engine;
 mod images;
 mod loops;
+mod made_up;
 mod narrow;
 mod nvrtc;
 mod parts;
 mod program;
 mod rows;
 
+pub use kernels_cuda::{Tunable, Tuned};
+
 pub use driver::Properties;
 pub use engine::{check, open};
+pub use made_up::Drawn;
 pub use nvrtc::{Compiler, Image, Resources};
 pub use program::{
     Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Product, Step, Sum, TensorMap,
@@ -165,7 +169,7 @@ impl GpuProgram {
 impl Draft {
     /// The program of `plan`, which was made with this draft, for weights in `formats`, slot by
     /// slot; its kernels have no images yet. Where `rounds`, kernels for many rows may round what
-    /// they multiply to 16 bits.
+    /// they multiply to 16 bits; they are cut as is `tuned`.
     ///
     /// # Errors
     ///
@@ -176,7 +180,8 @@ impl Draft {
         plan: &Plan,
         formats: &[DType],
         rounds: bool,
+        tuned: &Tuned,
     ) -> Result<GpuProgram, String> {
-        emit::emit(module, &self.axes, plan, &self.generated, formats, rounds)
+        emit::emit(module, &self.axes, plan, &self.generated, formats, rounds, tuned)
     }
 }

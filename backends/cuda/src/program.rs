@@ -1,7 +1,9 @@
 //! What the engine runs: images, and launches with expressions for their arguments.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use kernels_cuda::Tunable;
 use runtime::Fault;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,13 @@ pub struct GpuProgram {
     pub scratch_bytes: u64,
     /// The kernel that measures how fast memory is read.
     pub reader: usize,
+    /// Those that measure how fast is multiplied, the best first, and the operations of a block.
+    pub multipliers: Vec<(usize, u64)>,
+    /// What could be chosen otherwise.
+    #[serde(skip)]
+    pub choices: BTreeSet<Tunable>,
+    /// What makes up the weights, before the first step; none where they are brought.
+    pub made_up: Vec<Launch>,
 }
 
 impl Default for GpuProgram {
@@ -35,6 +44,9 @@ impl Default for GpuProgram {
             choice: None,
             scratch_bytes: 0,
             reader: 0,
+            multipliers: Vec::new(),
+            choices: BTreeSet::new(),
+            made_up: Vec::new(),
         }
     }
 }
@@ -43,6 +55,15 @@ impl GpuProgram {
     /// It as bytes, for [`runtime::Program::code`].
     pub fn to_bytes(&self) -> Vec<u8> {
         postcard::to_stdvec(self).unwrap_or_default()
+    }
+
+    /// The place of `kernel` among the program's, from now on: equal texts are one.
+    pub(crate) fn add(&mut self, kernel: Kernel) -> usize {
+        let same = self.kernels.iter().position(|it| it.source == kernel.source);
+        same.unwrap_or_else(|| {
+            self.kernels.push(kernel);
+            self.kernels.len() - 1
+        })
     }
 
     /// What [`GpuProgram::to_bytes`] gave.
@@ -58,6 +79,8 @@ impl GpuProgram {
             && program.reader < program.kernels.len()
             && are_known(&program.steps, program.kernels.len())
             && program.batch.iter().all(|it| are_known(it, program.kernels.len()))
+            && program.multipliers.iter().all(|it| it.0 < program.kernels.len())
+            && program.made_up.iter().all(|it| it.kernel < program.kernels.len())
             && program.choice.is_none_or(|it| it.greedy.max(it.draw) < program.kernels.len());
         is_whole.then_some(program).ok_or_else(damaged)
     }

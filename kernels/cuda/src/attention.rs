@@ -3,7 +3,7 @@
 
 use ir::DType;
 
-use crate::{COUNTER_BYTES, Call, Grid, Instance, MOST_SEQUENCES, Map, element};
+use crate::{COUNTER_BYTES, Call, Grid, Instance, MOST_SEQUENCES, Map, Tunable, element};
 
 const THREADS: u32 = 128;
 
@@ -131,6 +131,10 @@ impl Attention<'_> {
         let Attention { heads, group, p, pv, window, scale, .. } = self;
         let queries = (*group).min(if 128 < *p.max(pv) { 4 } else { 8 });
         let sets = group.div_ceil(queries);
+        let choice =
+            Tunable::new("attention_token", &format!("{heads}x{group} of {p}, {pv}"), most);
+        let tuned = self.call.tuned.get(&choice).filter(|_| most == 1);
+        let blocks = tuned.unwrap_or(blocks);
         let parts = (blocks / (heads * sets)).clamp(1, 64);
         let counters = if parts == 1 { 0 } else { 4 * heads * sets * most };
         if !self.causal || !self.in_eights() || COUNTER_BYTES < counters {
@@ -156,6 +160,7 @@ impl Attention<'_> {
             residents: if (self.cache != DType::F32) && queries <= 5 { 2 } else { 1 },
             grid: [Grid::fixed(blocks), Grid::all(&[10], 1)],
             waits: true,
+            choices: (most == 1).then_some(choice).into_iter().collect(),
             scratch: Some((4 * blocks * queries * (pv + 2) * most, 0, 10)),
             ..Instance::default()
         })

@@ -8,10 +8,14 @@
 mod attention;
 mod matmul;
 pub mod pack;
+pub mod random;
 mod rows;
 mod scan;
+mod tuned;
 
 use ir::{Axis, DType};
+
+pub use tuned::{Tunable, Tuned};
 
 /// Every header, by the name under which others include it.
 pub const HEADERS: &[(&str, &str)] = &[
@@ -21,6 +25,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("attention_token.cuh", include_str!("../attention_token.cuh")),
     ("base.cuh", include_str!("../base.cuh")),
     ("ceilings.cuh", include_str!("../ceilings.cuh")),
+    ("ceilings_hopper.cuh", include_str!("../ceilings_hopper.cuh")),
     ("conv_prompt.cuh", include_str!("../conv_prompt.cuh")),
     ("conv_token.cuh", include_str!("../conv_token.cuh")),
     ("draw.cuh", include_str!("../draw.cuh")),
@@ -37,6 +42,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("placed.cuh", include_str!("../placed.cuh")),
     ("ptx.cuh", include_str!("../ptx.cuh")),
     ("quantise.cuh", include_str!("../quantise.cuh")),
+    ("random.cuh", include_str!("../random.cuh")),
     ("results.cuh", include_str!("../results.cuh")),
     ("rows.cuh", include_str!("../rows.cuh")),
     ("skinny.cuh", include_str!("../skinny.cuh")),
@@ -106,6 +112,8 @@ pub struct Call<'a> {
     pub types: &'a [DType],
     /// Whether kernels for many rows may round what they multiply to 16 bits.
     pub rounds: bool,
+    /// What was found by measuring.
+    pub tuned: &'a Tuned,
 }
 
 impl Call<'_> {
@@ -216,6 +224,8 @@ pub struct Instance {
     pub maps: Vec<Map>,
     /// Bytes of scratch memory that it needs anyway, and for each row at the bound of a word.
     pub scratch: Option<(u64, u64, usize)>,
+    /// What could be chosen otherwise.
+    pub choices: Vec<Tunable>,
     /// What has to run before it.
     pub before: Option<Box<Instance>>,
 }

@@ -5,14 +5,11 @@
 //! shape that none of these takes is left to the plain form.
 
 mod fp8;
+mod skinny;
 
 use ir::DType;
 
-use crate::{
-    Call, Functor, Grid, Instance, Map, Word, element,
-    pack::{self, Layout},
-    rows,
-};
+use crate::{Call, Functor, Grid, Instance, Map, Tunable, Word, element, pack, rows};
 
 const THREADS: u32 = 256;
 
@@ -157,8 +154,7 @@ impl MatMul<'_> {
     /// Every form, the fastest first.
     fn forms(&self) -> Result<Vec<Instance>, String> {
         let mut forms = Vec::new();
-        forms.extend(self.skinny(1));
-        forms.extend([8, 4, 2].into_iter().find_map(|most| self.skinny(most)));
+        forms.extend(self.few_rows());
         // What is packed is unpacked to 16 bits for many rows, so that these are rounded anyway.
         if self.call.rounds || self.is_packed() {
             forms.extend(self.split());
@@ -170,78 +166,6 @@ impl MatMul<'_> {
             forms.push(self.naive()?);
         }
         Ok(forms)
-    }
-
-    /// At most `most` rows.
-    fn skinny(&self, most: u64) -> Option<Instance> {
-        let sizes: Vec<Skinny> = self
-            .parts()
-            .map(|(_, part)| Skinny::new(part, self.depth, most, self.x))
-            .collect::<Option<_>>()?;
-        let warps = sizes.first()?.warps;
-        if sizes.iter().any(|it| it.warps != warps) {
-            return None;
-        }
-        let tiles: u64 = sizes.iter().map(|it| it.tiles).sum();
-        let (x, k) = (element(self.x), self.depth);
-        let rows = match &self.norm {
-            None => format!("PlainRows<{x}> in{{(const {x}*)w0, {k}}};"),
-            Some((weight, eps)) => format!(
-                "NormedRows<{x}, float> in{{(const {x}*)w0, {k}, (const float*)w{weight}, 0.0f, \
-                 {eps}}};"
-            ),
-        };
-        let (mut body, mut first) = (vec!["SHARED(u8, shared);".to_owned(), rows], 0);
-        for ((made, part), size) in self.parts().zip(&sizes) {
-            // As many tiles for each of its blocks, and no block that has fewer to no end.
-            let share = (BLOCKS * size.tiles / tiles).max(1);
-            let blocks = size.tiles.div_ceil(size.tiles.div_ceil(share));
-            body.push(self.skinny_part(made, part, size, most, [first, blocks])?);
-            first += blocks;
-        }
-        Some(Instance {
-            includes: vec!["skinny.cuh", "tails.cuh"],
-            preface: self.preface(),
-            body: body.join("\n  "),
-            threads: 32 * warps as u32,
-            residents: 1,
-            grid: [Grid::fixed(first), Grid::fixed(1)],
-            shared: SKINNY_SHARED as u32,
-            rows: Some((2, most)),
-            waits: true,
-            ..Instance::default()
-        })
-    }
-
-    /// The text of one part, whose `blocks` begin at `first`.
-    fn skinny_part(
-        &self,
-        made: &Made<'_>,
-        part: &Part,
-        size: &Skinny,
-        most: u64,
-        [first, blocks]: [u64; 2],
-    ) -> Option<String> {
-        let of = |&at: &usize| pack::skinny_weights(part.format, [part.n, self.depth], at);
-        let weights: Vec<String> = part.weights.iter().map(of).collect();
-        Some(format!(
-            "if (blockIdx.x < {end}) {{\n    \
-             using S = Skinny<{policy}, {products}, {most}, {x_parts}, true>;\n    \
-             static_assert(S::WARPS == {warps} && SKINNY_SHARED <= {SKINNY_SHARED});\n    \
-             typename S::W weights[] = {{{weights}}};\n    \
-             skinny<S>(in, weights, {tail}, {out}, {columns}, (int){rows}, blockIdx.x - {first}, \
-             {blocks}, shared);\n    return;\n  }}",
-            end = first + blocks,
-            policy = pack::skinny_policy(part.format, [part.n, self.depth]),
-            products = part.weights.len(),
-            x_parts = size.x_parts,
-            warps = size.warps,
-            weights = weights.join(", "),
-            tail = self.tail(made, part),
-            out = self.output(made, part),
-            columns = self.columns(made)?,
-            rows = self.call.text(2),
-        ))
     }
 
     fn is_packed(&self) -> bool {
@@ -322,6 +246,8 @@ impl MatMul<'_> {
         let tiles: u64 = self.parts().map(|it| columns(it.1)).sum();
         let has_two = self.parts().any(|it| it.1.weights.len() == 2);
         let parts = [1, 2, 4].into_iter().find(|it| BLOCKS <= tiles * it).unwrap_or(4);
+        let choice = Tunable::new(SPLIT, &format!("{tiles} tiles of {}", self.depth), 2 * SIZE);
+        let parts = self.call.tuned.get(&choice).unwrap_or(parts);
         let parts = if has_two { parts.min(2) } else { parts };
         // Weights that an earlier kernel has unpacked are not there before it has ended.
         let wait = if self.is_packed() { "wait_for_earlier();\n  " } else { "" };
@@ -339,6 +265,7 @@ impl MatMul<'_> {
             grid: [Grid::fixed(tiles * parts), Grid::all(&[2], SIZE)],
             shared: (STAGES * 3 * SIZE * 128) as u32,
             rows: Some((2, 2 * SIZE)),
+            choices: vec![choice],
             ..instance
         })
     }
@@ -491,42 +418,11 @@ fn unpacked(format: DType) -> DType {
     if pack::is_packed(format) { DType::BF16 } else { format }
 }
 
+/// What the table of what was tuned calls `gemm_split.cuh`.
+const SPLIT: &str = "gemm_split";
+
 /// Multiprocessors of the largest Hopper: a block of `skinny` each.
 const BLOCKS: u64 = 132;
-
-/// What a launch of `skinny` gives each block.
-const SKINNY_SHARED: u64 = 213 * 1024;
-
-/// How `skinny.cuh` computes a part.
-struct Skinny {
-    tiles: u64,
-    warps: u64,
-    /// Numbers of 16 bits that stand for a number of x.
-    x_parts: u64,
-}
-
-impl Skinny {
-    /// `None` for what it does not take.
-    fn new(part: &Part, depth: u64, most: u64, x: DType) -> Option<Skinny> {
-        let Layout { chunks, extra, step, .. } = pack::layout(part.format)?;
-        if step == 32 && !depth.is_multiple_of(32) || !depth.is_multiple_of(4) {
-            return None;
-        }
-        let x_parts = if x == DType::BF16 { 1 } else { 2 };
-        let products = part.weights.len() as u64;
-        let slot = products * (chunks * 512 + extra * 32);
-        let warps = 16 / (if 4 < most { 2 } else { 1 }) / (if 3072 < slot { 2 } else { 1 });
-        let columns = most * x_parts;
-        let padded = depth.next_multiple_of(step);
-        let stride = padded + if padded.is_multiple_of(64) { 32 } else { 0 };
-        let sums = warps * products * columns * 16;
-        let round = (4096 / sums).clamp(1, 4);
-        let others = columns * stride * 2 + (2 * round * sums + warps * most) * 4;
-        // The smaller of what Ampere and Hopper have, so that one text is for both.
-        let fits = others + 2 * warps * slot < 160 * 1024;
-        fits.then(|| Skinny { tiles: part.n.div_ceil(16), warps, x_parts })
-    }
-}
 
 /// A weight as a functor of row and column.
 pub(crate) fn weight(call: &Call<'_>, at: usize, width: u64) -> Result<String, String> {

@@ -201,9 +201,15 @@ impl Row<'_> {
         u32::from(byte & 15)
     }
 
+    /// Whether the scale of the number at `column` is zero.
+    fn is_nothing(&self, column: usize) -> bool {
+        self.dtype == DType::NvFp4 && self.row[column / 16 * 9] & 0x7f == 0
+    }
+
     /// The eight numbers of 4 bits from column `eight` on, of which those before `last` are there.
     fn word(&self, eight: usize, last: usize) -> u32 {
-        let number = |e: usize| if eight + e < last { self.nibble(eight + e) } else { 0 };
+        let is_there = |e: usize| eight + e < last && !self.is_nothing(eight + e);
+        let number = |e: usize| if is_there(e) { self.nibble(eight + e) } else { 0 };
         if self.dtype != DType::NvFp4 {
             let nibbles = Q4_ORDER.into_iter().enumerate();
             return nibbles.map(|(j, e)| number(e) << (4 * j)).sum();

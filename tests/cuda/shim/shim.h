@@ -179,13 +179,23 @@ void __stcs(T* p, T x) {
   *p = x;
 }
 
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
   return (unsigned __int128)a * b >> 64;
 }
+// The four bytes of a and b that the nibbles of `select` name.
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned select) {
+  const unsigned long long all = a | (unsigned long long)b << 32;
+  unsigned result = 0;
+  for (unsigned i = 0; i < 4; ++i)
+    result |= unsigned(all >> 8 * (select >> 4 * i & 7) & 255) << 8 * i;
+  return result;
+}
+
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
 inline float __int_as_float(int i) {
   float f;

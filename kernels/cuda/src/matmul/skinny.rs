@@ -1,0 +1,180 @@
+//! Products of few rows, which read weights at the speed of memory: `skinny.cuh`.
+
+use ir::DType;
+
+use super::{BLOCKS, Made, MatMul, Part};
+use crate::{
+    Grid, Instance, Tunable, element,
+    pack::{self, Layout},
+};
+
+/// What a launch gives each block.
+const SKINNY_SHARED: u64 = 213 * 1024;
+
+/// How x comes to the kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// As it is: the kernel normalises it, and takes a number in `f32` as the sum of two.
+    AsItIs,
+    /// Normalised and rounded to 16 bits before.
+    Rounded,
+}
+
+impl MatMul<'_> {
+    /// The forms for few rows. What is packed would have to be unpacked for more, at five times the
+    /// cost: so it has forms for more rows, for which x is rounded.
+    pub(super) fn few_rows(&self) -> Vec<Instance> {
+        let mut forms: Vec<Instance> = self.skinny(1, Way::AsItIs).into_iter().collect();
+        forms.extend([8, 4, 2].into_iter().find_map(|most| self.skinny(most, Way::AsItIs)));
+        let has = forms.last().and_then(|it| it.rows).map_or(0, |it| it.1);
+        if self.is_packed() {
+            let more = [8, 16].into_iter().filter(|most| has < *most);
+            forms.extend(more.filter_map(|most| self.skinny(most, Way::Rounded)));
+        }
+        forms
+    }
+
+    /// At most `most` rows.
+    fn skinny(&self, most: u64, way: Way) -> Option<Instance> {
+        let before = (way == Way::Rounded && !(self.x == DType::BF16 && self.norm.is_none()))
+            .then(|| Box::new(self.prepare(DType::BF16)));
+        let x = if way == Way::Rounded { DType::BF16 } else { self.x };
+        let sizes: Vec<Skinny> = self
+            .parts()
+            .map(|(_, part)| Skinny::new(part, self.depth, most, x, way))
+            .collect::<Option<_>>()?;
+        let warps = sizes.first()?.warps;
+        if sizes.iter().any(|it| it.warps != warps) {
+            return None;
+        }
+        let tiles: u64 = sizes.iter().map(|it| it.tiles).sum();
+        let rows = self.skinny_rows(way, before.is_some());
+        let (mut body, mut first) = (vec!["SHARED(u8, shared);".to_owned(), rows], 0);
+        let mut choices = Vec::new();
+        for ((made, part), size) in self.parts().zip(&sizes) {
+            // As many tiles for each of its blocks, and no block that has fewer to no end.
+            let share = (BLOCKS * size.tiles / tiles).max(1);
+            let blocks = size.tiles.div_ceil(size.tiles.div_ceil(share));
+            let choice = self.choice(part, most);
+            let stages = self.call.tuned.get(&choice);
+            choices.push(choice);
+            let policy = self.policy(part, size, most, stages);
+            body.push(self.skinny_part(made, part, &policy, [first, blocks])?);
+            first += blocks;
+        }
+        Some(Instance {
+            includes: vec!["skinny.cuh", "tails.cuh"],
+            preface: self.preface(),
+            body: body.join("\n  "),
+            threads: 32 * warps as u32,
+            residents: 1,
+            grid: [Grid::fixed(first), Grid::fixed(1)],
+            shared: SKINNY_SHARED as u32,
+            rows: Some((2, most)),
+            waits: true,
+            scratch: before.as_ref().map(|_| (self.reserved(), 2 * self.depth, 2)),
+            before,
+            choices,
+            ..Instance::default()
+        })
+    }
+
+    /// Where x is, and what is to be done to it.
+    fn skinny_rows(&self, way: Way, is_prepared: bool) -> String {
+        let (x, k) = (element(self.x), self.depth);
+        match (&self.norm, way) {
+            _ if is_prepared => {
+                let at = self.reserved();
+                format!("PlainRows<bf16> in{{(const bf16*)(w5 + {at}), {k}}};")
+            }
+            (Some((weight, eps)), Way::AsItIs) => format!(
+                "NormedRows<{x}, float> in{{(const {x}*)w0, {k}, (const float*)w{weight}, 0.0f, \
+                 {eps}}};"
+            ),
+            _ => format!("PlainRows<{x}> in{{(const {x}*)w0, {k}}};"),
+        }
+    }
+
+    /// How deep the ring of weights is.
+    fn choice(&self, part: &Part, most: u64) -> Tunable {
+        let (products, format) = (part.weights.len(), part.format);
+        let of = format!("{products} of {format} {}x{} rows {most}", part.n, self.depth);
+        Tunable::new("skinny", &of, most)
+    }
+
+    /// The type that says how a part is computed.
+    fn policy(&self, part: &Part, size: &Skinny, most: u64, stages: Option<u64>) -> String {
+        let Skinny { warps, x_parts, stays, .. } = size;
+        let stages = stages.map(|it| format!(", {warps}, {it}")).unwrap_or_default();
+        format!(
+            "Skinny<{}, {}, {most}, {x_parts}, {stays}{stages}>",
+            pack::skinny_policy(part.format, [part.n, self.depth]),
+            part.weights.len(),
+        )
+    }
+
+    /// The text of one part, whose `blocks` begin at `first`.
+    fn skinny_part(
+        &self,
+        made: &Made<'_>,
+        part: &Part,
+        policy: &str,
+        [first, blocks]: [u64; 2],
+    ) -> Option<String> {
+        let of = |&at: &usize| pack::skinny_weights(part.format, [part.n, self.depth], at);
+        let weights: Vec<String> = part.weights.iter().map(of).collect();
+        Some(format!(
+            "if (blockIdx.x < {end}) {{\n    \
+             using S = {policy};\n    \
+             static_assert(S::THREADS <= 512 && SKINNY_SHARED <= {SKINNY_SHARED});\n    \
+             typename S::W weights[] = {{{weights}}};\n    \
+             skinny<S>(in, weights, {tail}, {out}, {columns}, (int){rows}, blockIdx.x - {first}, \
+             {blocks}, shared);\n    return;\n  }}",
+            end = first + blocks,
+            weights = weights.join(", "),
+            tail = self.tail(made, part),
+            out = self.output(made, part),
+            columns = self.columns(made)?,
+            rows = self.call.text(2),
+        ))
+    }
+}
+
+/// How a part is computed.
+struct Skinny {
+    tiles: u64,
+    warps: u64,
+    /// Numbers of 16 bits that stand for a number of x.
+    x_parts: u64,
+    /// Whether all of x is in shared memory at once.
+    stays: bool,
+}
+
+impl Skinny {
+    /// `None` for what is not taken.
+    fn new(part: &Part, depth: u64, most: u64, x: DType, way: Way) -> Option<Skinny> {
+        let Layout { chunks, extra, step, .. } = pack::layout(part.format)?;
+        if step == 32 && !depth.is_multiple_of(32) || !depth.is_multiple_of(4) {
+            return None;
+        }
+        let x_parts = if x == DType::BF16 { 1 } else { 2 };
+        let products = part.weights.len() as u64;
+        let slot = products * (chunks * 512 + extra * 32);
+        let warps = 16 / (if 4 < most { 2 } else { 1 }) / (if 3072 < slot { 2 } else { 1 });
+        let columns = most * x_parts;
+        let padded = depth.next_multiple_of(step);
+        let stride = padded + if padded.is_multiple_of(64) { 32 } else { 0 };
+        let sums = warps * products * columns * 16;
+        let round = (4096 / sums).clamp(1, 4);
+        let sums = (2 * round * sums + warps * most) * 4;
+        // The smaller of what Ampere and Hopper have, so that one text is for both.
+        let fits = |x: u64, slot: u64| x + sums + 2 * warps * slot < 160 * 1024;
+        let stays = fits(columns * stride * 2, slot);
+        // Pieces of eight numbers travel, of eight rows each.
+        let travels = way == Way::Rounded
+            && depth.is_multiple_of(8)
+            && fits(0, slot + step / 32 * columns.div_ceil(8) * 512);
+        let tiles = part.n.div_ceil(16);
+        (stays || travels).then_some(Skinny { tiles, warps, x_parts, stays })
+    }
+}
