@@ -163,6 +163,6 @@ impl TuneArgs {
 
 /// Any tokens, always the same.
 fn tokens(n: usize, of: &Session) -> Vec<i32> {
-    let vocabulary = of.vocabulary() as u64;
+    let vocabulary = of.vocabulary();
     (0..n as u64).map(|i| (i * 7919 % vocabulary) as i32).collect()
 }
