@@ -90,8 +90,8 @@ impl TuneArgs {
         }
     }
 
-    /// Leaves the fastest value of a choice in the model's table, if it is faster when measured once
-    /// more too. What was found, in a line.
+    /// Leaves the fastest value of a choice in the model's table, if it is faster when measured
+    /// again too. What was found, in a line.
     fn choose(&self, model: &mut Unbound, choice: &Tunable) -> Result<String, Error> {
         let before = model.lowered.tuned.get(choice);
         let first = self.measure(model, choice, before)?;
