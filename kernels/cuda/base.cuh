@@ -26,14 +26,24 @@ __device__ __forceinline__ void warp_argmax(float& best, int& place) {
   }
 }
 
-// The sum over a block, the same in each thread. `shared` has a float for each warp.
-template <int THREADS>
-__device__ __forceinline__ float block_sum(float x, float* shared) {
-  x = warp_sum(x);
+// What `join` makes of what the warps of a block have, the same in each thread. `shared` has a
+// float for each warp.
+template <int THREADS, class Join>
+__device__ __forceinline__ float join_warps(float x, float* shared, const Join& join) {
   __syncthreads();
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
   __syncthreads();
-  float sum = 0;
-  for (int i = 0; i < THREADS / 32; ++i) sum += shared[i];
-  return sum;
+  float all = shared[0];
+  for (int i = 1; i < THREADS / 32; ++i) all = join(all, shared[i]);
+  return all;
+}
+
+// The sum and the largest over a block.
+template <int THREADS>
+__device__ __forceinline__ float block_sum(float x, float* shared) {
+  return join_warps<THREADS>(warp_sum(x), shared, [](float a, float b) { return a + b; });
+}
+template <int THREADS>
+__device__ __forceinline__ float block_max(float x, float* shared) {
+  return join_warps<THREADS>(warp_max(x), shared, [](float a, float b) { return fmaxf(a, b); });
 }

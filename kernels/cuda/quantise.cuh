@@ -5,7 +5,6 @@
 // `float tail(tail.at(k), x)`.
 #pragma once
 #include "norm.cuh"
-#include "softmax.cuh"
 
 // Four numbers as E4M3, the first in the lowest byte.
 __device__ __forceinline__ u32 e4m3_four(float a, float b, float c, float d) {

@@ -4,18 +4,6 @@
 #pragma once
 #include "norm.cuh"
 
-// The largest over a block, the same in each thread. `shared` has a float for each warp.
-template <int THREADS>
-__device__ __forceinline__ float block_max(float x, float* shared) {
-  x = warp_max(x);
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
-  __syncthreads();
-  float top = shared[0];
-  for (int i = 1; i < THREADS / 32; ++i) top = fmaxf(top, shared[i]);
-  return top;
-}
-
 template <int THREADS, class In, class Out>
 __device__ __forceinline__ void softmax(const In& in, Out* y, int size, int row) {
   __shared__ float shared[THREADS / 32];

@@ -5,6 +5,7 @@
 #include "conv_token.cuh"
 #include "quantise.cuh"
 #include "rows.cuh"
+#include "softmax.cuh"
 #include "ssd_token.cuh"
 
 struct Twice {

@@ -13,7 +13,10 @@ use ir::{
 use plan::{Base, Callee, Launch, LoopWord, Place, Plan, Step, Word};
 
 use crate::emit::Generated;
-use crate::{loops, rows};
+use crate::{
+    loops::{self, Loop},
+    rows,
+};
 
 /// Composes what can be composed in `plan`, whose memory is to be laid out anew.
 pub(crate) fn compose(module: &Module, plan: &mut Plan, generated: &mut BTreeMap<Name, Generated>) {
@@ -78,8 +81,7 @@ impl Composer<'_> {
         private: &[bool],
     ) -> Option<(Launch, Vec<usize>)> {
         let launch = as_launch(&steps[at])?;
-        let Callee::Loop(it) = launch.callee else { return None };
-        let function = self.generated[&self.plan.loops[it]].function.clone();
+        let function = self.as_loop(launch)?.clone();
         let operands = operands(steps, at);
         let mut body = Body { function, operands, launches: vec![at] };
         while self.grow(steps, &mut body, private) {}
@@ -91,7 +93,14 @@ impl Composer<'_> {
         if gone.is_empty() || !body.operands.iter().all(stays) {
             return None;
         }
-        rows::kernel(self.module, &body.function, &[], DType::F32, &[])?;
+        let Body { function, .. } = &body;
+        rows::kernel(&Loop {
+            module: self.module,
+            function,
+            words: &[],
+            out: DType::F32,
+            own: &[],
+        })?;
         let places: Vec<Place> = body.operands.iter().map(|it| it.place.clone()).collect();
         let gone = gone.to_vec();
         let (callee, words) = self.generate(body.function, 0, &places, &writes).ok()?;
@@ -178,10 +187,16 @@ impl Composer<'_> {
         (function.ty(value).axes == to).then_some(value)
     }
 
+    /// What a launch of a generated loop computes.
+    fn as_loop(&self, launch: &Launch) -> Option<&Function> {
+        let Callee::Loop(at) = launch.callee else { return None };
+        Some(&self.generated[&self.plan.loops[at]].function)
+    }
+
     /// What a launch computes, where that is a function of one result, without calls.
     fn as_function(&self, launch: &Launch) -> Option<Function> {
         let function = match launch.callee {
-            Callee::Loop(it) => &self.generated[&self.plan.loops[it]].function,
+            Callee::Loop(_) => self.as_loop(launch)?,
             Callee::Kernel(_) if self.plan.callee_name(launch.callee) == "rms_norm" => {
                 self.module.function(launch.function.as_ref()?.as_str())?
             }
@@ -227,8 +242,7 @@ impl Composer<'_> {
         private: &[bool],
     ) -> Option<(Launch, Vec<usize>)> {
         let launch = as_launch(&steps[at])?;
-        let Callee::Loop(it) = launch.callee else { return None };
-        let function = &self.generated[&self.plan.loops[it]].function;
+        let function = self.as_loop(launch)?;
         if !is_pointwise(function) {
             return None;
         }

@@ -286,7 +286,9 @@ impl Emitter<'_> {
                         .map_err(|why| format!("`{name}` {why}"))?;
                 }
                 let (function, out) = self.typed(launch, 0, it);
-                let (body, grid) = loops::kernel(self.module, &function, &it.words, out, &own);
+                let (function, words) = (&function, &it.words[..]);
+                let (body, grid) =
+                    loops::Loop { module: self.module, function, words, out, own: &own }.kernel();
                 let (includes, preface) = (vec!["base.cuh"], String::new());
                 let threads = loops::THREADS;
                 Ok(vec![Instance { includes, preface, body, threads, grid, ..Instance::default() }])

@@ -155,25 +155,12 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     let properties = device.properties()?;
     let image = choose(&gpu, properties.capability)?;
     check_room(program, gpu.scratch_bytes, room, properties.memory[0])?;
-    let functions: Vec<Option<Function>> = gpu
-        .kernels
-        .iter()
-        .map(|it| {
-            if it.images[image].is_empty() {
-                return Ok(None);
-            }
-            let function = device.function(&it.images[image], &it.entry)?;
-            if 0 < it.shared {
-                device.allow_shared(&function, it.shared)?;
-            }
-            Ok(Some(function))
-        })
-        .collect::<Result<_, Fault>>()?;
+    let functions = functions(&device, &gpu, image)?;
     let shared = |it: &Port| Shared::new(&device, it.clone(), most_rows(program, it));
     let at = |role| program.extents.iter().position(|it| it.role == role);
-    let past = Port { row: room.sequences, element_bytes: 8, ..Port::default() };
-    let tokens = Port { row: room.sequences, element_bytes: 4, ..Port::default() };
-    let rules = Port { row: room.sequences, element_bytes: RULE_BYTES, ..Port::default() };
+    let of_each = |element_bytes| {
+        Shared::new(&device, Port { row: room.sequences, element_bytes, ..Port::default() }, 1)
+    };
     let on_device = device.zeros(weights.len() as u64)?;
     if gpu.made_up.is_empty() {
         device.upload(&on_device, &weights)?;
@@ -201,9 +188,9 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
         sequence: 0,
         inputs: program.inputs.iter().map(shared).collect::<Result<_, _>>()?,
         outputs: program.outputs.iter().map(shared).collect::<Result<_, _>>()?,
-        tokens: Shared::new(&device, tokens, 1)?,
-        rules: Shared::new(&device, rules, 1)?,
-        past: Shared::new(&device, past, 1)?,
+        tokens: of_each(4)?,
+        rules: of_each(RULE_BYTES)?,
+        past: of_each(8)?,
         past_at: at(ExtentRole::Past),
         new_at: at(ExtentRole::New),
         capacity: room.positions,
@@ -214,6 +201,25 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     };
     gpu.make_up(program.extents.len())?;
     Ok(Box::new(gpu))
+}
+
+/// The kernels of `program` on a device that runs such images; `None` for one without any use.
+fn functions(
+    device: &Device,
+    program: &GpuProgram,
+    image: usize,
+) -> Result<Vec<Option<Function>>, Fault> {
+    let load = |it: &Kernel| {
+        if it.images[image].is_empty() {
+            return Ok(None);
+        }
+        let function = device.function(&it.images[image], &it.entry)?;
+        if 0 < it.shared {
+            device.allow_shared(&function, it.shared)?;
+        }
+        Ok(Some(function))
+    };
+    program.kernels.iter().map(load).collect()
 }
 
 /// The images that a device of that capability runs: those of its own architecture, or the newest

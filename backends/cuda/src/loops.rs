@@ -74,95 +74,103 @@ fn rounded(function: &Function, value: Value) -> Option<Value> {
     (function.ty(wide).dtype == DType::F32).then_some(wide)
 }
 
-/// The body of the kernel for a loop over all elements of the output of `function`, which is stored
-/// as `out`, and its grid. Word `i` is a `long` named `wi`. Where words are `own`, each row of the
-/// output is a position of a sequence of its own, which has such words of its own.
-pub(crate) fn kernel(
-    module: &Module,
-    function: &Function,
-    words: &[LoopWord],
-    out: DType,
-    own: &[bool],
-) -> (String, [Grid; 2]) {
-    if let Some(by_rows) = rows::kernel(module, function, words, out, own) {
-        return by_rows;
-    }
-    let output = function.outputs[0].value;
-    let ty = function.ty(output);
-    let by_warp = is_shared(module, function);
-    let mut text = Element::new(module, function, 0, by_warp);
-    text.is_batch = own.contains(&true);
-    bind(&mut text, function, shared_words(words, own), "w");
-    if !text.is_batch {
-        text.line(&format!("{0}* out = ({0}*)w0;", stored(out)));
-    }
-    let sizes: Vec<String> = ty.axes.iter().map(|it| size(module, it)).collect();
-    let total =
-        if sizes.is_empty() { "1".to_owned() } else { format!("(long){}", sizes.join(" * ")) };
-    let each = if by_warp { 32 } else { 1 };
-    text.line(&format!("const long total = {total};"));
-    text.line(&format!(
-        "for (long at = ((long)blockIdx.x * {THREADS} + threadIdx.x) / {each}; at < total; \
-         at += (long)gridDim.x * {THREADS} / {each}) {{"
-    ));
-    let index = if ty.axes.is_empty() { Vec::new() } else { text.divide(&ty.axes, "(int)at") };
-    if text.is_batch {
-        let width = std::iter::once("1").chain(sizes[1..].iter().map(String::as_str));
-        let width = width.collect::<Vec<_>>().join(" * ");
-        bind_row(&mut text, function, (words, own), (&index[0], &width, out));
-    }
-    let value = text.element(output, &index);
-    let put = match ty.dtype {
-        DType::Bool => format!("out[at] = -(int){value};"),
-        DType::I32 => format!("out[at] = {value};"),
-        _ => format!("put(out + at, {value});"),
-    };
-    let first = if by_warp { "if (threadIdx.x % 32 == 0) " } else { "" };
-    text.line(&format!("{first}{put}"));
-    text.line("}");
-    let each = u64::from(THREADS) / each;
-    let blocks = Grid { of: Vec::new(), axes: ty.axes.clone(), each, most: kernels_cuda::MANY };
-    (text.finish(), [blocks, Grid::fixed(1)])
+/// A generated loop that is to be a kernel. Word `i` is a `long` named `wi`.
+pub(crate) struct Loop<'a> {
+    pub(crate) module: &'a Module,
+    pub(crate) function: &'a Function,
+    pub(crate) words: &'a [LoopWord],
+    /// What the result is stored as.
+    pub(crate) out: DType,
+    /// Which words are others for each row of the result, which is then a position of a sequence of
+    /// its own; empty where none are.
+    pub(crate) own: &'a [bool],
 }
 
-/// The words that are the same for all rows.
-pub(crate) fn shared_words<'a>(
-    words: &'a [LoopWord],
-    own: &[bool],
-) -> impl Iterator<Item = (usize, &'a LoopWord)> {
-    words.iter().enumerate().filter(|it| own.get(it.0) != Some(&true))
-}
-
-/// Names what row `row`, of `width` numbers that are stored as `out`, has of its own. What is
-/// `own` is the address for the first row.
-pub(crate) fn bind_row(
-    text: &mut Element<'_>,
-    function: &Function,
-    (words, own): (&[LoopWord], &[bool]),
-    (row, width, out): (&str, &str, DType),
-) {
-    text.line(&format!("const long row = {row};"));
-    let ty = stored(out);
-    if own.first() != Some(&true) {
-        text.line(&format!("{ty}* out = ({ty}*)w0;"));
+impl<'a> Loop<'a> {
+    /// The body of the kernel, and its grid.
+    pub(crate) fn kernel(&self) -> (String, [Grid; 2]) {
+        rows::kernel(self).unwrap_or_else(|| self.by_element())
     }
-    for (i, word) in words.iter().enumerate().filter(|it| own[it.0]) {
-        if let LoopWord::Extent(name) = word {
-            text.line(&format!("const int {} = (int)past[row];", extent_name(name)));
-            continue;
+
+    /// The same, where each element is by itself.
+    fn by_element(&self) -> (String, [Grid; 2]) {
+        let output = self.function.outputs[0].value;
+        let ty = self.function.ty(output);
+        let by_warp = is_shared(self.module, self.function);
+        let mut text = Element::new(self.module, self.function, 0, by_warp);
+        let (index, grid) = self.begin(&mut text, &ty.axes, if by_warp { 32 } else { 1 });
+        let value = text.element(output, &index);
+        let put = match ty.dtype {
+            DType::Bool => format!("out[at] = -(int){value};"),
+            DType::I32 => format!("out[at] = {value};"),
+            _ => format!("put(out + at, {value});"),
+        };
+        let first = if by_warp { "if (threadIdx.x % 32 == 0) " } else { "" };
+        text.line(&format!("{first}{put}"));
+        text.line("}");
+        (text.finish(), grid)
+    }
+
+    /// Binds all names, and opens the loop over the places `at` along `axes`, each of which
+    /// `threads` threads take: a place along each axis, and the grid.
+    pub(crate) fn begin(
+        &self,
+        text: &mut Element<'a>,
+        axes: &[Axis],
+        threads: u32,
+    ) -> (Vec<String>, [Grid; 2]) {
+        let Loop { module, function, words, out, own } = self;
+        text.is_batch = own.contains(&true);
+        let shared = words.iter().enumerate().filter(|it| own.get(it.0) != Some(&true));
+        bind(text, function, shared, "w");
+        if !text.is_batch {
+            text.line(&format!("{0}* out = ({0}*)w0;", stored(*out)));
         }
-        text.line(&format!("const long r{i} = w{i} + row * c{i} + past[row] * b{i};"));
-        if *word == LoopWord::Output {
-            // Places count from the first row on.
-            let before = format!("row * {width} * (long)sizeof({ty})");
-            text.line(&format!("{ty}* out = ({ty}*)(r{i} - {before});"));
+        let sizes = axes.iter().map(|it| size(module, it));
+        let total = std::iter::once("(long)1".to_owned()).chain(sizes).collect::<Vec<_>>();
+        text.line(&format!("const long total = {};", total.join(" * ")));
+        text.line(&format!(
+            "for (long at = ((long)blockIdx.x * {THREADS} + threadIdx.x) / {threads}; at < total; \
+             at += (long)gridDim.x * {THREADS} / {threads}) {{"
+        ));
+        let index = if axes.is_empty() { Vec::new() } else { text.divide(axes, "(int)at") };
+        if text.is_batch {
+            self.bind_row(text, &index[0]);
         }
-        bind(text, function, std::iter::once((i, word)), "r");
+        let each = u64::from(THREADS / threads);
+        let blocks = Grid { of: Vec::new(), axes: axes.to_vec(), each, most: kernels_cuda::MANY };
+        (index, [blocks, Grid::fixed(1)])
+    }
+
+    /// Names what row `row` has of its own. What is `own` is the address for the first row.
+    fn bind_row(&self, text: &mut Element<'_>, row: &str) {
+        let Loop { module, function, words, out, own } = self;
+        text.line(&format!("const long row = {row};"));
+        let ty = stored(*out);
+        if own.first() != Some(&true) {
+            text.line(&format!("{ty}* out = ({ty}*)w0;"));
+        }
+        let axes = &function.ty(function.outputs[0].value).axes;
+        for (i, word) in words.iter().enumerate().filter(|it| own[it.0]) {
+            if let LoopWord::Extent(name) = word {
+                text.line(&format!("const int {} = (int)past[row];", extent_name(name)));
+                continue;
+            }
+            text.line(&format!("const long r{i} = w{i} + row * c{i} + past[row] * b{i};"));
+            if *word == LoopWord::Output {
+                // Places count from the first row on.
+                let width = axes[1..].iter().map(|it| format!("{} * ", size(module, it)));
+                let width: String = width.collect();
+                let before = format!("row * {width}(long)sizeof({ty})");
+                text.line(&format!("{ty}* out = ({ty}*)(r{i} - {before});"));
+            }
+            bind(text, function, std::iter::once((i, word)), "r");
+        }
     }
 }
 
 /// Names operands and extents as the text of elements does; word `i` is `prefix` and its number.
-pub(crate) fn bind<'a>(
+fn bind<'a>(
     text: &mut Element<'_>,
     function: &Function,
     words: impl Iterator<Item = (usize, &'a LoopWord)>,

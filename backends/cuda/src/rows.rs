@@ -2,14 +2,13 @@
 //! or a block for each row, which adds up first and keeps what it has read.
 
 use ir::{
-    Axis, DType, Function, Module, Node, Op, Value,
+    Axis, Function, Module, Node, Op, Value,
     ops::{BinaryFn, ReduceKind},
 };
 use kernels_cuda::Grid;
-use plan::LoopWord;
 
-use crate::element::{Element, size, stored};
-use crate::loops::{THREADS, bind, bind_row, shared_words};
+use crate::element::Element;
+use crate::loops::{Loop, THREADS};
 
 /// Rows up to this many numbers are a warp's.
 const NARROW: usize = 256;
@@ -17,54 +16,24 @@ const NARROW: usize = 256;
 /// A thread keeps so many numbers of a row.
 const KEPT: usize = 16;
 
-/// The body of the kernel for `function`, whose result is stored as `out`, and its grid; `None` for
-/// what has no sums over rows, or others besides. Word `i` is a `long` named `wi`; those that are
-/// `own` are others for each position, the first axis of the result.
-pub(crate) fn kernel(
-    module: &Module,
-    function: &Function,
-    words: &[LoopWord],
-    out: DType,
-    own: &[bool],
-) -> Option<(String, [Grid; 2])> {
+/// The body of the kernel for a loop, and its grid; `None` for what has no sums over rows, or
+/// others besides.
+pub(crate) fn kernel(of: &Loop<'_>) -> Option<(String, [Grid; 2])> {
+    let Loop { module, function, .. } = of;
     let output = function.outputs[0].value;
     let (column, rows) = function.ty(output).axes.split_last()?;
     let columns = module.axes.fixed(column)?;
-    let threads = if columns <= NARROW { 32 } else { THREADS as usize };
+    let threads = if columns <= NARROW { 32 } else { THREADS };
     let sums = sums(module, function, rows)?;
     let mut text = Element::new(module, function, 0, false);
-    text.is_batch = own.contains(&true);
-    if !text.is_batch {
-        text.line(&format!("{0}* out = ({0}*)w0;", stored(out)));
-    }
     text.line(&format!("__shared__ float shared[{}];", THREADS / 32));
-    bind(&mut text, function, shared_words(words, own), "w");
-    let total: Vec<String> = std::iter::once("(long)1".to_owned())
-        .chain(rows.iter().map(|it| size(module, it)))
-        .collect();
-    text.line(&format!("const long total = {};", total.join(" * ")));
-    text.line(&format!(
-        "for (long at = ((long)blockIdx.x * {THREADS} + threadIdx.x) / {threads}; at < total; \
-         at += (long)gridDim.x * {THREADS} / {threads}) {{"
-    ));
-    let index = if rows.is_empty() { Vec::new() } else { text.divide(rows, "(int)at") };
-    if text.is_batch {
-        let width = rows[1..].iter().map(|it| size(module, it)).chain([columns.to_string()]);
-        let width = width.collect::<Vec<_>>().join(" * ");
-        bind_row(&mut text, function, (words, own), (&index[0], &width, out));
-    }
+    let (index, grid) = of.begin(&mut text, rows, threads);
+    let threads = threads as usize;
     let mut row = Row { text, threads, rows, index, columns, kept: Vec::new() };
     for (value, node) in sums {
         row.sum(function, value, node);
     }
-    let text = row.finish(output)?;
-    let grid = Grid {
-        of: Vec::new(),
-        axes: rows.to_vec(),
-        each: (THREADS as usize / threads) as u64,
-        most: kernels_cuda::MANY,
-    };
-    Some((text, [grid, Grid::fixed(1)]))
+    Some((row.finish(output)?, grid))
 }
 
 /// The sums over rows in `function`, if it has some and joins elements in no other way.

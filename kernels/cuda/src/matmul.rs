@@ -217,15 +217,19 @@ impl MatMul<'_> {
 
     /// Many rows, on Hopper.
     fn gemm(&self) -> Option<Instance> {
-        const WIDTH: u64 = 256;
-        const STAGES: u64 = 4;
         let (of_results, instance) = self.in_boxes([128, WIDTH / 2])?;
+        Some(self.persistent("Bf16Tiles", &of_results, instance))
+    }
+
+    /// `gemm.cuh` with `tiles`, completing `instance`.
+    fn persistent(&self, tiles: &str, of_results: &str, instance: Instance) -> Instance {
+        const STAGES: u64 = 4;
         let body = format!(
-            "SHARED(u8, shared);\n  gemm<Bf16Tiles, {WIDTH}, {STAGES}, 2, {}>(shared, m0, (int){}, {of_results});",
+            "SHARED(u8, shared);\n  gemm<{tiles}, {WIDTH}, {STAGES}, 2, {}>(shared, m0, (int){}, {of_results});",
             self.depth,
             self.call.text(2),
         );
-        Some(Instance {
+        Instance {
             includes: vec!["gemm.cuh", "tails.cuh"],
             body,
             threads: 384,
@@ -234,7 +238,7 @@ impl MatMul<'_> {
             grid: [Grid::fixed(132), Grid::fixed(1)],
             shared: (STAGES * (128 + WIDTH) * 128) as u32,
             ..instance
-        })
+        }
     }
 
     /// Some rows, on Hopper.
@@ -423,6 +427,9 @@ const SPLIT: &str = "gemm_split";
 
 /// Multiprocessors of the largest Hopper: a block of `skinny` each.
 const BLOCKS: u64 = 132;
+
+/// Columns of a tile of `gemm.cuh`.
+const WIDTH: u64 = 256;
 
 /// A weight as a functor of row and column.
 pub(crate) fn weight(call: &Call<'_>, at: usize, width: u64) -> Result<String, String> {

@@ -3,11 +3,8 @@
 
 use ir::DType;
 
-use super::{MatMul, Part};
+use super::{MatMul, Part, WIDTH};
 use crate::{COUNTER_BYTES, Grid, Instance, MANY, Map, element, pack, rows};
-
-const WIDTH: u64 = 256;
-const STAGES: u64 = 4;
 
 /// Where the operands lie behind the counters of scratch memory.
 struct Places {
@@ -53,29 +50,16 @@ impl MatMul<'_> {
             );
             results.push(self.result(made, part, &weights, &tail)?);
         }
-        let rows = self.call.text(2);
-        let body = format!(
-            "SHARED(u8, shared);\n  \
-             gemm<E4m3Tiles, {WIDTH}, {STAGES}, 2, {}>(shared, m0, (int){rows}, {});",
-            self.depth,
-            results.join(",\n    ")
-        );
-        Some(Instance {
-            includes: vec!["gemm.cuh", "tails.cuh"],
+        let instance = Instance {
             preface: self.preface(),
-            body,
-            threads: 384,
-            residents: 1,
-            cluster: 2,
-            grid: [Grid::fixed(132), Grid::fixed(1)],
-            shared: (STAGES * (128 + WIDTH) * 128) as u32,
             waits: true,
             architecture: Some("sm_90a"),
             maps,
             scratch: Some((places.x, self.depth + 4, 2)),
             before: Some(Box::new(self.round(&places))),
             ..Instance::default()
-        })
+        };
+        Some(self.persistent("E4m3Tiles", &results.join(",\n    "), instance))
     }
 
     fn places(&self) -> Places {
