@@ -65,15 +65,15 @@ impl Layout {
         }
     }
 
-    /// For each thread, into how many pieces the launches of a step are cut.
-    fn pieces(&self, extents: &[u64]) -> u64 {
+    /// Into how many pieces the launches of a step are cut for so many threads.
+    fn pieces(&self, extents: &[u64], threads: u64) -> u64 {
         let size = |role| {
             let mut all = self.extents.iter().zip(extents);
             all.find(|it| *it.0 == role).map_or(0, |it| *it.1)
         };
         let read = size(ExtentRole::First) * size(ExtentRole::Source);
         let is_long = LONG <= size(ExtentRole::New) + read;
-        if is_long { PIECES } else { 1 }
+        if is_long && 1 < threads { PIECES * threads } else { threads }
     }
 
     /// The positions of the tokens that follow a step.
@@ -122,7 +122,7 @@ impl Processor {
     /// Runs a step of the sequence that the workspace is turned to.
     fn run_one(&mut self, extents: &[u64]) {
         self.workspace.extents.copy_from_slice(extents);
-        let pieces = self.layout.pieces(extents) * self.pool.threads() as u64;
+        let pieces = self.layout.pieces(extents, self.pool.threads() as u64);
         let frame = Lent(self.workspace.frame(&self.pool, pieces));
         let host = self.host;
         self.pool.run(&|thread, threads| {
