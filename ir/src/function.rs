@@ -280,6 +280,16 @@ impl Function {
         live
     }
 
+    /// How often each value is used by what an output needs; outputs are uses.
+    pub fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.n_values()];
+        let live = self.nodes.iter().zip(self.live()).filter(|it| it.1);
+        let operands = live.flat_map(|(node, _)| &node.operands).copied();
+        let outputs = self.outputs.iter().map(|it| it.value);
+        operands.chain(outputs).for_each(|it| uses[it.index()] += 1);
+        uses
+    }
+
     /// The same name, origin and parameters, and nothing else.
     pub fn signature(&self) -> Function {
         let mut result = Function { origin: self.origin.clone(), ..Function::new(&self.name) };

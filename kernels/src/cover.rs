@@ -19,7 +19,7 @@ pub fn cover(
     let mut result = Module { axes: module.axes.clone(), functions: Vec::new() };
     for function in &module.functions {
         let scope = module.scope();
-        let uses = uses(function);
+        let uses = function.uses();
         let stored = stored.values(&function.name);
         let site = Site { scope, function, uses: &uses, stored: &stored };
         let is_library = function.origin.is_some() && !is_group(function);
@@ -60,21 +60,12 @@ impl Chosen {
     }
 }
 
-/// How often each value is used; outputs are uses.
-fn uses(function: &Function) -> Vec<usize> {
-    let mut uses = vec![0; function.n_values()];
-    let live = function.live();
-    let nodes = function.nodes().iter().zip(live).filter(|(_, live)| *live).map(|(it, _)| it);
-    let operands = nodes.flat_map(|it| it.operands.iter().copied());
-    operands.chain(function.outputs.iter().map(|it| it.value)).for_each(|it| uses[it.index()] += 1);
-    uses
-}
-
 /// The chosen claims, by their roots.
 fn choose(site: &Site<'_>, kernels: &[&dyn Kernel]) -> BTreeMap<usize, Chosen> {
     let mut taken = vec![false; site.function.nodes().len()];
     let mut chosen = BTreeMap::new();
-    for root in (0..taken.len()).rev().filter(|&it| site.function.live()[it]) {
+    let live = site.function.live();
+    for root in (0..taken.len()).rev().filter(|&it| live[it]) {
         let claims = kernels.iter().filter_map(|kernel| {
             let nodes = site_claim(site, *kernel, root)?;
             let free = nodes.iter().all(|&it| !taken[it]);

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 use cuda::Tunable;
+use runtime::commands::random_tokens;
 use runtime::{Compiled, Manifest, Session, Target};
 use text::Rule;
 use treen::Error;
@@ -133,7 +134,7 @@ impl TuneArgs {
         let rows = choice.rows as usize;
         let context = self.past + self.n.max(rows) * (self.repetitions + 1) + rows;
         let mut session = compiled.session(None, Some(context as u64))?;
-        session.prefill(&tokens(self.past.max(1), &session))?;
+        session.prefill(&random_tokens(self.past.max(1), session.vocabulary()))?;
         let mut rates = Vec::new();
         for _ in 0..=self.repetitions {
             rates.push(self.rate(&mut session, choice.rows)?);
@@ -141,13 +142,13 @@ impl TuneArgs {
         // The first one warmed up.
         rates.remove(0);
         rates.sort_by(f64::total_cmp);
-        let logits = session.prefill(&tokens(rows, &session))?.to_vec();
+        let logits = session.prefill(&random_tokens(rows, session.vocabulary()))?.to_vec();
         Ok(Figure { rates, logits })
     }
 
     /// Tokens a second: one after the other, or as many at once as there are rows.
     fn rate(&self, session: &mut Session, rows: u64) -> Result<f64, Error> {
-        let tokens = tokens(self.n.max(rows as usize), session);
+        let tokens = random_tokens(self.n.max(rows as usize), session.vocabulary());
         let past = session.past();
         let start = Instant::now();
         for part in tokens.chunks(rows as usize) {
@@ -159,10 +160,4 @@ impl TuneArgs {
         }
         Ok(rate)
     }
-}
-
-/// Any tokens, always the same.
-fn tokens(n: usize, of: &Session) -> Vec<i32> {
-    let vocabulary = of.vocabulary();
-    (0..n as u64).map(|i| (i * 7919 % vocabulary) as i32).collect()
 }

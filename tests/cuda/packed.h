@@ -105,3 +105,13 @@ struct PackedMatrix {
     return format == Format::NVFP4 ? e2m1(code) : format == Format::Q4_0 ? code - 8. : code;
   }
 };
+
+// The matrix as a kernel reads it; some formats have their scales apart.
+template <class W>
+W weights(const PackedMatrix& m) {
+  if constexpr (sizeof(W) == sizeof(const u8*)) {
+    return W{m.bytes.device};
+  } else {
+    return W{m.bytes.device, m.scales.device};
+  }
+}

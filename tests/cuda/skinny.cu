@@ -63,15 +63,6 @@ void rows(const char* what, int count, In in, bool norms) {
       [&](int q, int n, int k) { return (q == 0 ? w0 : w1)[n * K + k]; }, count, in, norms);
 }
 
-template <class W>
-W weights(const PackedMatrix& m) {
-  if constexpr (sizeof(W) == sizeof(const u8*)) {
-    return W{m.bytes.device};
-  } else {
-    return W{m.bytes.device, m.scales.device};
-  }
-}
-
 template <class W, int PRODUCTS, int MAX, int PARTS, bool STAYS, class X, class In>
 void packed(const char* what, Format format, int count, In in, bool norms) {
   const PackedMatrix m0(format, W::ROWS, W::COLUMNS), m1(format, W::ROWS, W::COLUMNS);

@@ -12,15 +12,6 @@ __global__ void untiled(u8* y, const u8* tiles) {
   untile<N, K>(y, tiles);
 }
 
-template <class W>
-W weights(const PackedMatrix& m) {
-  if constexpr (sizeof(W) == sizeof(const u8*)) {
-    return W{m.bytes.device};
-  } else {
-    return W{m.bytes.device, m.scales.device};
-  }
-}
-
 // Values have few bits, but for those with a minimum, which are rounded.
 template <class W>
 void rows(const char* what, Format format, double allowed) {

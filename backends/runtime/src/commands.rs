@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use text::{Rule, SamplerSettings};
 
-pub use bench::BenchArgs;
+pub use bench::{BenchArgs, random_tokens};
 pub use chat::ChatArgs;
 pub use embed::EmbedArgs;
 pub use info::InfoArgs;

@@ -18,7 +18,7 @@ impl Weights {
         function: &Function,
         may_change: &dyn Fn(&str) -> bool,
     ) -> Weights {
-        let uses = uses(function);
+        let uses = function.uses();
         let is_open =
             |it: Value| uses[it.index()] == 1 && is_layer(module, function, it, may_change);
         let open = function.values().map(is_open).collect();
@@ -42,15 +42,6 @@ impl Weights {
             open: values.iter().map(|it| self.is_open(*it)).collect(),
         }
     }
-}
-
-/// How often each value is used; outputs are uses.
-fn uses(function: &Function) -> Vec<usize> {
-    let mut uses = vec![0; function.n_values()];
-    let live = function.nodes().iter().zip(function.live()).filter(|it| it.1);
-    let operands = live.flat_map(|(node, _)| &node.operands).copied();
-    operands.chain(function.outputs.iter().map(|it| it.value)).for_each(|it| uses[it.index()] += 1);
-    uses
 }
 
 /// Whether `value` is one layer of a parameter of the entry that `may_change`, and is handed to
@@ -81,7 +72,8 @@ fn is_layer(
     let Op::Scan(scan) = &node.op else { return false };
     let banked = scan.carries..scan.carries + scan.banked;
     let bank = node.operands.get(value.index()).filter(|_| banked.contains(&value.index()));
-    let alone = |it: &&Value| uses(entry)[it.index()] == 1;
+    let uses = entry.uses();
+    let alone = |it: &&Value| uses[it.index()] == 1;
     is_of_entry && bank.filter(alone).is_some_and(|it| is_bank(*it))
 }
 

@@ -300,8 +300,9 @@ fn spread(samples: &[f64]) -> String {
     format!("({least:.1}..{most:.1}, sigma {sigma:.1})")
 }
 
-/// Always the same ones. Speed does not depend on them, as long as they differ.
-fn random_tokens(count: usize, vocabulary: u64) -> Vec<i32> {
+/// Tokens to measure with, always the same ones. Speed does not depend on them, as long as they
+/// differ.
+pub fn random_tokens(count: usize, vocabulary: u64) -> Vec<i32> {
     let mut state: u64 = 1;
     let mut next = || {
         state =
