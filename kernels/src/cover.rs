@@ -44,19 +44,18 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// What is left of it: what its root gives, or else what is used elsewhere.
+    /// What is left of it: what its root gives, if that is its last node, and what is used
+    /// elsewhere.
     fn results(&self, site: &Site<'_>) -> Vec<Value> {
         let nodes = site.function.nodes();
-        if self.nodes.last() == Some(&self.root) {
-            return nodes[self.root].results().collect();
-        }
-        let inside = |value: Value| {
-            let operands = self.nodes.iter().flat_map(|&it| &nodes[it].operands);
-            operands.filter(|it| **it == value).count()
+        let is_last = |it: usize| it == self.root && self.nodes.last() == Some(&it);
+        let results = |&it: &usize| {
+            let is_needed = move |v: &Value| {
+                is_last(it) || uses_of(site, &self.nodes, *v) < site.uses[v.index()]
+            };
+            nodes[it].results().filter(is_needed)
         };
-        let values = self.nodes.iter().filter(|it| !is_number(&nodes[**it]));
-        let values = values.flat_map(|&it| nodes[it].results());
-        values.filter(|it| inside(*it) < site.uses[it.index()]).collect()
+        self.nodes.iter().filter(|it| !is_number(&nodes[**it])).flat_map(results).collect()
     }
 }
 
@@ -87,19 +86,25 @@ pub(crate) fn is_number(node: &Node) -> bool {
     matches!(&node.op, Op::Constant(it) if it.values.len() == 1)
 }
 
-/// A claim whose inner values are used nowhere else, but for numbers, and whose operands are there
-/// at `root`.
+/// How often `nodes` use `value`.
+fn uses_of(site: &Site<'_>, nodes: &[usize], value: Value) -> usize {
+    let operands = nodes.iter().flat_map(|&it| &site.function.nodes()[it].operands);
+    operands.filter(|it| **it == value).count()
+}
+
+/// A claim whose inner values are used nowhere else, but for numbers, or by nodes after `root` and
+/// the kernel gives them too; and whose operands are there at `root`.
 fn site_claim(site: &Site<'_>, kernel: &dyn Kernel, root: usize) -> Option<Vec<usize>> {
     let nodes = kernel.claim(site, root)?;
     let function = site.function;
-    let inside = |value: Value| {
-        let users = nodes.iter().flat_map(|&it| &function.nodes()[it].operands);
-        users.filter(|it| **it == value).count()
+    let is_awaited = |value: Value| {
+        let mut earlier = (0..root).filter(|it| !nodes.contains(it));
+        kernel.gives_inner() && !earlier.any(|it| function.nodes()[it].operands.contains(&value))
     };
+    let is_inside = |v: Value| site.uses[v.index()] == uses_of(site, &nodes, v) || is_awaited(v);
     let private = |&it: &usize| {
         let node = &function.nodes()[it];
-        let is_inside = || node.results().all(|v| site.uses[v.index()] == inside(v));
-        root <= it || is_number(node) || is_inside()
+        root <= it || is_number(node) || node.results().all(is_inside)
     };
     let computable = nodes.iter().all(|&it| fits(site, kernel, &function.nodes()[it]));
     let made_later = |value: &Value| {

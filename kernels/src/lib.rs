@@ -6,6 +6,7 @@
 //! its own, whose body is what the kernel has to compute: the graph keeps its meaning, and can be
 //! run by the reference before and after.
 
+mod add_norm;
 mod attention;
 mod conv1d;
 mod cover;
@@ -118,9 +119,15 @@ pub trait Kernel: Sync {
     fn name(&self) -> &'static str;
 
     /// The nodes, by their places in the function, that the kernel can compute at once where
-    /// `root` is. If that is the last of them its values are the results, and others are used
-    /// nowhere else; if not, what is used elsewhere of the nodes after it.
+    /// `root` is. The results are what it gives, if it is the last of them, and what is used
+    /// elsewhere of the nodes after it.
     fn claim(&self, site: &Site<'_>, root: usize) -> Option<Vec<usize>>;
+
+    /// Whether what is used elsewhere of the nodes before the root may be results too; else they
+    /// must be used by the claim alone.
+    fn gives_inner(&self) -> bool {
+        false
+    }
 
     /// The words to call the kernel with, for a function that [`cover`] made of a claim.
     fn words(&self, scope: Scope<'_>, function: &Function) -> Vec<Word>;
@@ -129,6 +136,12 @@ pub trait Kernel: Sync {
     /// there. [`Word::Operand`] of such an operand and [`Word::Output`] of such a result are that
     /// place.
     fn updates(&self, _function: &Function) -> Vec<Update> {
+        Vec::new()
+    }
+
+    /// Which operands may lie where which results go, since the kernel has read each of their
+    /// numbers before it writes one there.
+    fn reuses(&self, _function: &Function) -> Vec<Update> {
         Vec::new()
     }
 
@@ -143,8 +156,8 @@ pub trait Kernel: Sync {
     }
 }
 
-/// The kernels of GPUs. Of claims that cover equally many nodes the first kernel's wins.
-pub const CUDA: &[&dyn Kernel] = &[
+/// All kernels. Of claims that cover equally many nodes the first kernel's wins.
+const ALL: &[&dyn Kernel] = &[
     &norm_matmul::NormMatMul,
     &matmul::MatMul,
     &attention::Attention,
@@ -154,15 +167,19 @@ pub const CUDA: &[&dyn Kernel] = &[
     &gather::Gather,
     &conv1d::Conv1d,
     &ssd::Ssd,
+    &add_norm::AddNorm,
 ];
 
-/// The kernels of CPUs: the same, but for the one that saves a launch.
-pub const CPU: &[&dyn Kernel] = CUDA.split_at(1).1;
+/// The kernels of GPUs: all but the one whose parts are composed there anyway.
+pub const CUDA: &[&dyn Kernel] = ALL.split_at(ALL.len() - 1).0;
+
+/// The kernels of CPUs: all but the one that saves a launch where launches are dear.
+pub const CPU: &[&dyn Kernel] = ALL.split_at(1).1;
 
 /// The kernel that a function of [`cover`] is for.
 pub fn of_function(function: &Function) -> Option<&'static dyn Kernel> {
     let name = function.origin.as_ref()?.function.strip_prefix("kernel::")?;
-    CUDA.iter().copied().find(|it| it.name() == name)
+    ALL.iter().copied().find(|it| it.name() == name)
 }
 
 /// The axes of a type but its last `n`.

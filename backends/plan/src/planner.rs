@@ -416,7 +416,7 @@ impl<'a> Planner<'a> {
                     operands.insert(operand, place.clone());
                     place
                 }
-                None => self.output(body, at, node, callee, result)?,
+                None => self.output(body, at, node, callee, i)?,
             });
         }
         let launch = match kernel {
@@ -429,23 +429,24 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Where the result `value` of `node` goes: where it is wanted, if that is free, over an
-    /// operand that nobody needs any more, or to a buffer.
+    /// Where result `i` of `node` goes: where it is wanted, if that is free, over an operand that
+    /// nobody needs any more, or to a buffer.
     fn output(
         &mut self,
         body: &Body<'a>,
         at: usize,
         node: &Node,
         callee: &Function,
-        value: Value,
+        i: usize,
     ) -> Result<Place, String> {
+        let value = node.results().nth(i).expect("a result");
         if let Some(place) = body.wanted(value).filter(|it| !body.holds(it, at)) {
             return Ok(place.clone());
         }
         if let Some(place) = self.append_target(body, value)? {
             return Ok(place);
         }
-        let operands = self.overwritable(callee);
+        let operands = self.overwritable(callee, i);
         let places = operands.iter().filter_map(|&it| {
             let operand = node.operands[it];
             body.place(operand).ok().filter(|it| body.may_reuse(operand, it, at))
@@ -457,12 +458,15 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The operands of `callee` that it may overwrite with its only result.
-    fn overwritable(&self, callee: &Function) -> Vec<usize> {
+    /// The operands of `callee` that it may overwrite with result `i`.
+    fn overwritable(&self, callee: &Function, i: usize) -> Vec<usize> {
         let Some(kernel) = kernels::of_function(callee) else { return overwritable(callee) };
         let tail =
             kernel.tail(self.module.scope(), callee, 0).filter(|_| callee.outputs.len() == 1);
-        let Some(tail) = tail else { return Vec::new() };
+        let Some(tail) = tail else {
+            let reuses = kernel.reuses(callee).into_iter().filter(|it| it.result == i);
+            return reuses.map(|it| it.operand).collect();
+        };
         let of_tail = overwritable(&tail.function).into_iter();
         let further = of_tail.filter_map(|it| it.checked_sub(tail.products));
         let words = kernel.words(self.module.scope(), callee);

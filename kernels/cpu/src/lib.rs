@@ -151,7 +151,7 @@ fn table(isa: Isa) -> &'static [Kernel] {
 }
 
 /// The list of kernels.
-const fn all<S: Simd>() -> [Kernel; 8] {
+const fn all<S: Simd>() -> [Kernel; 9] {
     const fn kernel(
         name: &'static str,
         args: &'static [&'static str],
@@ -165,6 +165,7 @@ const fn all<S: Simd>() -> [Kernel; 8] {
         kernel("matmul", matmul::ARGS, matmul::scratch, matmul::run::<S>),
         kernel("gather", gather::ARGS, NONE, gather::run),
         kernel("rms_norm", norm::RMS_ARGS, NONE, norm::rms::<S>),
+        kernel("add_norm", norm::ADD_ARGS, NONE, norm::add::<S>),
         kernel("layer_norm", norm::LAYER_ARGS, NONE, norm::layer::<S>),
         kernel("softmax", softmax::ARGS, NONE, softmax::run::<S>),
         kernel("attention", attention::ARGS, attention::scratch, attention::run::<S>),

@@ -1,4 +1,5 @@
-//! Normalisation of rows: `rms_norm` and `layer_norm`.
+//! Normalisation of rows: `rms_norm`, `add_norm` (of a sum, which is a result too) and
+//! `layer_norm`.
 //!
 //! `rms_norm(x) = x / sqrt(mean(x^2) + eps) * weight`, where no weight is 1;
 //! `layer_norm(x) = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias`, with `var` the mean square
@@ -10,6 +11,7 @@ use crate::simd::{LANES, Simd, Work};
 use std::ops::Range;
 
 pub(crate) const RMS_ARGS: &[&str] = &["y", "y_stride", "x", "x_stride", "weight", "m", "k", "eps"];
+pub(crate) const ADD_ARGS: &[&str] = &["y", "sum", "a", "b", "weight", "m", "k", "eps"];
 pub(crate) const LAYER_ARGS: &[&str] =
     &["y", "y_stride", "x", "x_stride", "weight", "bias", "m", "k", "eps"];
 
@@ -21,6 +23,21 @@ struct RmsArgs {
     y_stride: usize,
     x: *const f32,
     x_stride: usize,
+    weight: *const f32,
+    m: usize,
+    k: usize,
+    eps: f64,
+}
+
+/// The argument words of `add_norm`, all of dense rows: see [`crate::Kernel`]. A `sum` of null is
+/// not asked for, and may else be `a` or `b`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct AddArgs {
+    y: *mut f32,
+    sum: *mut f32,
+    a: *const f32,
+    b: *const f32,
     weight: *const f32,
     m: usize,
     k: usize,
@@ -82,6 +99,43 @@ unsafe fn rms_row<S: Simd>(s: S, a: &RmsArgs, row: usize) {
         for i in tail(a.k) {
             let weight = if is_weighted { *a.weight.add(i) } else { 1.0 };
             *y.add(i) = *x.add(i) * scale * weight;
+        }
+    }
+}
+
+/// # Safety
+/// `args` points to the words that [`ADD_ARGS`] names; see [`crate::Kernel::run`].
+pub(crate) unsafe extern "C" fn add<S: Simd>(args: *const u64, thread: u64, threads: u64) {
+    unsafe {
+        let (s, a) = (S::assume(), *args.cast::<AddArgs>());
+        s.run(AddRows { a, rows: share(a.m, thread, threads) });
+    }
+}
+
+/// A thread's rows.
+struct AddRows {
+    a: AddArgs,
+    rows: Range<usize>,
+}
+
+impl Work for AddRows {
+    /// Adds a row, which then is in the nearest cache, and normalises it.
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let AddArgs { y, sum, a, b, weight, m, k, eps } = self.a;
+        let x = if sum.is_null() { y } else { sum };
+        let norm = RmsArgs { y, y_stride: k, x, x_stride: k, weight, m, k, eps };
+        for row in self.rows {
+            let at = row * k;
+            unsafe {
+                for i in whole(k).map(|i| at + i) {
+                    s.store(x.add(i), s.add(s.load(a.add(i)), s.load(b.add(i))));
+                }
+                for i in tail(k).map(|i| at + i) {
+                    *x.add(i) = *a.add(i) + *b.add(i);
+                }
+                rms_row(s, &norm, row);
+            }
         }
     }
 }

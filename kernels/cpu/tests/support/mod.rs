@@ -16,7 +16,7 @@ use kernels_cpu::Kernel;
 pub(crate) type Check = fn(&'static [Kernel]) -> f64;
 
 /// Every check with its name.
-pub(crate) const CHECKS: [(&str, Check); 14] = [
+pub(crate) const CHECKS: [(&str, Check); 15] = [
     ("matmul, few rows", matmul::few_rows),
     ("matmul, many rows", matmul::many_rows),
     ("matmul, every code", matmul::codes),
@@ -25,6 +25,7 @@ pub(crate) const CHECKS: [(&str, Check); 14] = [
     ("matmul, tails", matmul::tails),
     ("gather", rows::gather),
     ("rms_norm", rows::rms_norm),
+    ("add_norm", rows::add_norm),
     ("layer_norm", rows::layer_norm),
     ("softmax", rows::softmax),
     ("attention", attention::attention),

@@ -1,6 +1,6 @@
 //! Checks of the kernels that work on rows.
 
-use super::{FORMATS, Random, compare, find, outputs, weights};
+use super::{FORMATS, Random, call, compare, find, outputs, weights};
 use kernels_cpu::{Kernel, pack};
 
 const WIDTHS: [usize; 6] = [1, 15, 16, 50, 96, 577];
@@ -79,6 +79,40 @@ pub(crate) fn rms_norm(kernels: &'static [Kernel]) -> f64 {
         }
     }
     worst
+}
+
+/// Bit for bit the sum and then its norm, wherever the sum goes.
+pub(crate) fn add_norm(kernels: &'static [Kernel]) -> f64 {
+    for k in WIDTHS {
+        let mut random = Random::new(k as u64);
+        let [a, b] = [(); 2].map(|()| random.floats(ROWS * k));
+        let weight = random.floats(k);
+        let last = [weight.as_ptr() as u64, ROWS as u64, k as u64, 1e-5_f64.to_bits()];
+        let sum: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+        let mut want = vec![f32::NAN; sum.len()];
+        let (y, x) = (want.as_mut_ptr() as u64, sum.as_ptr() as u64);
+        let words = [&[y, k as u64, x, k as u64][..], &last].concat();
+        call(find(kernels, "rms_norm"), &words, 1);
+        for threads in [1, 3] {
+            for place in ["apart", "over a", "nowhere"] {
+                let (mut a, mut y, mut apart) = (a.clone(), want.clone(), want.clone());
+                y.fill(f32::NAN);
+                let to = match place {
+                    "apart" => apart.as_mut_ptr(),
+                    "over a" => a.as_mut_ptr(),
+                    _ => std::ptr::null_mut(),
+                };
+                let operands = [a.as_mut_ptr(), b.as_ptr().cast_mut()];
+                let words = [y.as_mut_ptr(), to].into_iter().chain(operands);
+                let words: Vec<u64> = words.map(|it| it as u64).chain(last).collect();
+                call(find(kernels, "add_norm"), &words, threads);
+                assert_eq!(y, want, "add_norm of {k}, sum {place}");
+                let given = if place == "apart" { &apart } else { &a };
+                assert!(place == "nowhere" || *given == sum, "add_norm of {k}, sum {place}");
+            }
+        }
+    }
+    0.0
 }
 
 pub(crate) fn layer_norm(kernels: &'static [Kernel]) -> f64 {
