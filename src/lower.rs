@@ -1,6 +1,7 @@
 //! From a module over whole sequences to a program for the CPU.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ir::{Axes, Axis, DType, Extent, Module, Name, Op, Role, StepAxes};
@@ -195,7 +196,9 @@ impl Lowered {
     pub fn resources(&self) -> Result<String, Error> {
         let Some(program) = self.kernels()? else { return Ok(String::new()) };
         let architectures = self.gpu.as_ref().map_or(&[][..], |it| &it.architectures);
-        program.resources(architectures).map_err(|why| Error::new("C0206", why))
+        program
+            .resources(architectures, images_folder().as_deref())
+            .map_err(|why| Error::new("C0206", why))
     }
 
     /// Compiles what depends on the formats of weights. A GPU makes up those that are `drawn`: all,
@@ -204,13 +207,17 @@ impl Lowered {
         let Some(mut program) = self.kernels()? else { return Ok(()) };
         program.make_up(drawn);
         let architectures = self.gpu.as_ref().map_or(&[][..], |it| &it.architectures);
-        let folder = cache_folder().ok().map(|it| it.join("kernels"));
         program
-            .compile(architectures, folder.as_deref())
+            .compile(architectures, images_folder().as_deref())
             .map_err(|why| Error::new("C0206", why))?;
         self.program.code = program.to_bytes();
         Ok(())
     }
+}
+
+/// Where compiled kernels are kept, if anywhere.
+fn images_folder() -> Option<PathBuf> {
+    cache_folder().ok().map(|it| it.join("kernels"))
 }
 
 /// Every pass that a pipeline may name.

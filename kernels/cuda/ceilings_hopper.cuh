@@ -16,6 +16,7 @@ __device__ void multiply_tiles(u8* shared, float* sink) {
   __syncthreads();
   const u8 *a = shared + threadIdx.x / 128 * 64 * 128, *b = shared + 2 * 64 * 128;
   float d[128] = {};
+#pragma unroll 1
   for (int round = 0; round < ROUNDS; ++round) {
     wgmma_fence();
 #pragma unroll
@@ -23,7 +24,5 @@ __device__ void multiply_tiles(u8* shared, float* sink) {
     wgmma_commit();
     wgmma_wait<0>();
   }
-  for (int i = 0; i < 128; ++i) {
-    if (d[i] == 0.12345f) *sink = d[i];
-  }
+  if (d[0] == 0.12345f) *sink = d[0];
 }

@@ -40,15 +40,15 @@ constexpr int gemm_shared = STAGES * (GEMM_ROWS + WIDTH) * 128;
 
 // The tiles in the order in which they are taken: down 16 of them before the next column, so that
 // what runs at a time reads few rows and few columns.
-template <int BLOCKS, int COLUMNS>
+template <int BLOCKS>
 struct GemmOrder {
-  int rows;  // of clusters' tiles
-  __device__ __forceinline__ explicit GemmOrder(int m)
-      : rows((m + GEMM_ROWS * BLOCKS - 1) / (GEMM_ROWS * BLOCKS)) {}
-  __device__ __forceinline__ int size() const { return rows * COLUMNS; }
+  int rows, columns;  // of clusters' tiles
+  __device__ __forceinline__ GemmOrder(int m, int columns)
+      : rows((m + GEMM_ROWS * BLOCKS - 1) / (GEMM_ROWS * BLOCKS)), columns(columns) {}
+  __device__ __forceinline__ int size() const { return rows * columns; }
   __device__ __forceinline__ void place(int index, int& row, int& column) const {
     constexpr int DOWN = 16 / BLOCKS;
-    const int group = index / (DOWN * COLUMNS), inside = index % (DOWN * COLUMNS);
+    const int group = index / (DOWN * columns), inside = index % (DOWN * columns);
     const int first = group * DOWN, height = min(DOWN, rows - first);
     row = (first + inside % height) * BLOCKS;
     column = inside / height;
@@ -123,10 +123,10 @@ struct Gemm {
     release(before);
   }
 
-  // Calls `visit(row, column of tiles)` for each tile of this block, of COLUMNS side by side.
-  template <int COLUMNS, class Visit>
-  static __device__ __forceinline__ void walk(int rows, Visit visit) {
-    const GemmOrder<BLOCKS, COLUMNS> order(rows);
+  // Calls `visit(row, column of tiles)` for each tile of this block, of `columns` side by side.
+  template <class Visit>
+  static __device__ __forceinline__ void walk(int rows, int columns, Visit visit) {
+    const GemmOrder<BLOCKS> order(rows, columns);
     for (int i = blockIdx.x / BLOCKS; i < order.size(); i += gridDim.x / BLOCKS) {
       int row, column;
       order.place(i, row, column);
@@ -155,7 +155,7 @@ struct Gemm {
 
   template <class... Results>
   __device__ __forceinline__ void produce(const TensorMap& x, int rows, const Results&... results) {
-    walk<(tiles_of<WIDTH, Results> + ...)>(rows, [&](int top, int column) {
+    walk(rows, (results.template tiles<WIDTH>() + ...), [&](int top, int column) {
       visit_result<WIDTH>(column, Copy{*this, x, top}, results...);
     });
   }
@@ -163,7 +163,7 @@ struct Gemm {
   template <class... Results>
   __device__ __forceinline__ void consume(int rows, const Results&... results) {
     const int mine = threadIdx.x / 128 * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
-    walk<(tiles_of<WIDTH, Results> + ...)>(rows, [&](int top, int column) {
+    walk(rows, (results.template tiles<WIDTH>() + ...), [&](int top, int column) {
       float d[WIDTH / 2];
       sum(d);
       visit_result<WIDTH>(column, Finish{d, top + mine, rows}, results...);

@@ -57,8 +57,8 @@ __device__ __forceinline__ void small_block(const X* x, int rows, const R& r, in
   const auto load = [&](int k) {
     a[0] = small_load<T, K>(x, top, rows, k);
     a[1] = small_load<T, K>(x, top + 32, rows, k);
-    b[0] = small_load<T, K>(r.first, left, R::N, k);
-    b[1] = small_load<T, K>(r.second, right, R::N, k);
+    b[0] = small_load<T, K>(r.first, left, r.n, k);
+    b[1] = small_load<T, K>(r.second, right, r.n, k);
   };
   load(0);
   for (int k = 0; k < K; k += SMALL_DEPTH) {
@@ -85,8 +85,8 @@ struct SmallBlock {
   }
 };
 
-// One launch: SMALL_THREADS threads; along x a block for each tile of results (tiles_of<SMALL_TILE,
-// R>), along y one for each SMALL_TILE rows. T is the type of the weights.
+// One launch: SMALL_THREADS threads; along x a block for each tile of results, along y one for
+// each SMALL_TILE rows. T is the type of the weights.
 template <class T, int K, class X, class... Results>
 __device__ __forceinline__ void gemm_small(const X* x, int rows, const Results&... results) {
   wait_for_earlier();

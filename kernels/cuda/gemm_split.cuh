@@ -132,7 +132,7 @@ struct GemmSplit {
 };
 
 // One launch: SPLIT_THREADS threads, clusters of PARTS blocks; along x PARTS blocks for each tile
-// of results (tiles_of<SPLIT_WIDTH, R>), along y one for each SPLIT_ROWS rows; SPLIT_SHARED bytes
+// of results, along y one for each SPLIT_ROWS rows; SPLIT_SHARED bytes
 // of `shared`.
 template <class Tiles, int PARTS, int K, class... Results>
 __device__ __forceinline__ void gemm_split(u8* shared, const TensorMap& x, int rows,

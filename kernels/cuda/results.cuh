@@ -11,26 +11,38 @@
 #include "fragments.cuh"
 #include "placed.cuh"
 
-template <int PRODUCTS_, int N_, int STRIDE_, class Weights, class Y, class Tail>
+//
+// What all results have that differ in addresses and extents alone is computed by the same code.
+template <int PRODUCTS_, int ALIGN_, class Weights, class Y, class Tail>
 struct Result {
-  static constexpr int PRODUCTS = PRODUCTS_, N = N_, STRIDE = STRIDE_;
+  static constexpr int PRODUCTS = PRODUCTS_, ALIGN = ALIGN_;  // a factor of n and stride
   using Out = ElementOf<Y>;
   const Weights *first, *second;  // of a tile's left half and of its right half
   Y y;
   Tail tail;
+  int n, stride;
+
+  // Tiles side by side.
+  template <int WIDTH>
+  __device__ __forceinline__ int tiles() const {
+    return (n * PRODUCTS + WIDTH - 1) / WIDTH;
+  }
 };
 
+// What divides two extents, of 8 and 2.
+template <int N, int STRIDE>
+constexpr int align_of = N % 8 + STRIDE % 8 == 0 ? 8 : N % 2 + STRIDE % 2 == 0 ? 2 : 1;
+
 template <int N, int STRIDE, class Weights, class Y, class Tail>
-__device__ __forceinline__ Result<1, N, STRIDE, Weights, Y, Tail> result(const Weights* w, Y y,
-                                                                         Tail tail) {
-  return {w, w, y, tail};
+__device__ __forceinline__ Result<1, align_of<N, STRIDE>, Weights, Y, Tail> result(
+    const Weights* w, Y y, Tail tail) {
+  return {w, w, y, tail, N, STRIDE};
 }
 
 template <int N, int STRIDE, class Weights, class Y, class Tail>
-__device__ __forceinline__ Result<2, N, STRIDE, Weights, Y, Tail> result(const Weights* w0,
-                                                                         const Weights* w1, Y y,
-                                                                         Tail tail) {
-  return {w0, w1, y, tail};
+__device__ __forceinline__ Result<2, align_of<N, STRIDE>, Weights, Y, Tail> result(
+    const Weights* w0, const Weights* w1, Y y, Tail tail) {
+  return {w0, w1, y, tail, N, STRIDE};
 }
 
 // A tail of single columns, as the kernels for few rows take them: `float tail(row, col, p0, p1)`.
@@ -47,20 +59,25 @@ __device__ __forceinline__ Pairs<Tail> pairs(Tail tail) {
   return {tail};
 }
 
-// Tiles side by side that a result takes.
-template <int WIDTH, class R>
-constexpr int tiles_of = (R::N * R::PRODUCTS + WIDTH - 1) / WIDTH;
-
 // Calls `visit(result, tile)` for the result that has column of tiles `tile`, counted from its
-// first.
-template <int WIDTH, class Visit, class First, class... Rest>
-__device__ __forceinline__ void visit_result(int tile, Visit visit, const First& first,
+// first. There is one call for results of the same type that follow each other.
+template <int WIDTH, class Visit, class R>
+__device__ __forceinline__ void visit_result(int tile, Visit visit, R r) {
+  visit(r, tile);
+}
+template <int WIDTH, class Visit, class R, class... Rest>
+__device__ __forceinline__ void visit_result(int tile, Visit visit, R r, const R& next,
                                              const Rest&... rest) {
-  if constexpr (sizeof...(Rest) > 0) {
-    constexpr int TILES = tiles_of<WIDTH, First>;
-    if (tile >= TILES) return visit_result<WIDTH>(tile - TILES, visit, rest...);
-  }
-  visit(first, tile);
+  const int tiles = r.template tiles<WIDTH>();
+  if (tile >= tiles) tile -= tiles, r = next;
+  visit_result<WIDTH>(tile, visit, r, rest...);
+}
+template <int WIDTH, class Visit, class R, class Next, class... Rest>
+__device__ __forceinline__ void visit_result(int tile, Visit visit, R r, const Next& next,
+                                             const Rest&... rest) {
+  const int tiles = r.template tiles<WIDTH>();
+  if (tile < tiles) return visit(r, tile);
+  visit_result<WIDTH>(tile - tiles, visit, next, rest...);
 }
 
 // Sends what a quad of threads holds, column pairs (2 t, 2 t + 1) of four groups of eight in thread
@@ -96,26 +113,26 @@ template <class R>
 __device__ __forceinline__ void store_columns(const R& r, float2 (&v)[4], int row, int col,
                                               int rows) {
   using Out = typename R::Out;
-  Out* y = row < rows ? row_of(r.y, row, R::STRIDE) : nullptr;
+  Out* y = row < rows ? row_of(r.y, row, r.stride) : nullptr;
   const int t = threadIdx.x % 4;
-  if constexpr (sizeof(Out) == 2 && R::STRIDE % 8 == 0 && R::N % 8 == 0) {
+  if constexpr (sizeof(Out) == 2 && R::ALIGN == 8) {
     u32 bits[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) bits[j] = pair_of(y, v[j].x, v[j].y);
     quad_transpose(bits);
-    if (row < rows && col + 8 * t < R::N) {
+    if (row < rows && col + 8 * t < r.n) {
       *(uint4*)(y + col + 8 * t) = make_uint4(bits[0], bits[1], bits[2], bits[3]);
     }
   } else {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const int c = col + 8 * j + 2 * t;
-      if (row >= rows || c >= R::N) continue;
-      if constexpr (R::N % 2 == 0 && R::STRIDE % 2 == 0) {
+      if (row >= rows || c >= r.n) continue;
+      if constexpr (R::ALIGN > 1) {
         store_pair(y + c, v[j]);
       } else {
         y[c] = from_float<Out>(v[j].x);
-        if (c + 1 < R::N) y[c + 1] = from_float<Out>(v[j].y);
+        if (c + 1 < r.n) y[c + 1] = from_float<Out>(v[j].y);
       }
     }
   }
@@ -131,7 +148,7 @@ __device__ __forceinline__ void finish(const R& r, float (&d)[SUMS], int row, in
 #pragma unroll
   for (int i = 0; i < EACH; i += 2) {
     const int at = row + i / 2 % 2 * 8, col = first + i / 4 * 8;
-    if (at >= rows || col >= R::N) continue;
+    if (at >= rows || col >= r.n) continue;
     const float2 v =
         r.tail(at, col, make_float2(d[i], d[i + 1]), make_float2(d[i + SECOND], d[i + SECOND + 1]));
     d[i] = v.x, d[i + 1] = v.y;

@@ -22,10 +22,11 @@
 // Otherwise its 16-byte pieces travel through the ring beside the weights: for x that is too large,
 // which must be bf16 (`PlainRows<bf16>`), with PARTS = 1.
 //
-// A launch has one or several results, each with blocks of its own (the wrapper chooses by
-// blockIdx.x and passes `block` and `blocks`). A result has one product or two of the same n (gate
-// and up); then p1 of `float tail(row, n, p0, p1)` is the second, otherwise it is p0. tail's value
-// is stored to y[row * stride + n], or to where a `Placed` y puts it.
+// A launch has one or several results, each with blocks of its own. Those that differ in addresses
+// and in rows of w alone are computed by the same code; the wrapper chooses among others by
+// blockIdx.x. A result has one product or two of the same n (gate and up); then p1 of
+// `float tail(row, n, p0, p1)` is the second, otherwise it is p0. tail's value is stored to
+// y[row * stride + n], or to where a `Placed` y puts it.
 #pragma once
 #include "placed.cuh"
 #include "weights.cuh"
@@ -76,7 +77,7 @@ struct Skinny {
   static constexpr bool X_STAYS = X_STAYS_;
   static_assert(X_STAYS || PARTS == 1, "x in parts is made in shared memory");
 
-  static constexpr int THREADS = 32 * WARPS, TILES = (W::ROWS + 15) / 16;
+  static constexpr int THREADS = 32 * WARPS;
   static constexpr int COLUMNS = MAX * PARTS, UNITS = (COLUMNS + 7) / 8;
   static constexpr int RUNS = W::STEP / 32, DEPTH = W::STEPS * W::STEP;
   // Rows of x start 64 bytes apart modulo 128, so that eight lanes read 128 different bytes.
@@ -98,10 +99,13 @@ struct Skinny {
 // Where a warp is in its sequence of tiles and steps.
 template <class S>
 struct SkinnyCursor {
-  int tile, step, blocks;
-  __device__ __forceinline__ SkinnyCursor(int block, int blocks, int warp)
-      : tile(block + warp / S::W::STEPS * blocks), step(warp % S::W::STEPS), blocks(blocks) {}
-  __device__ __forceinline__ bool inside() const { return tile < S::TILES; }
+  int tile, step, tiles, blocks;
+  __device__ __forceinline__ SkinnyCursor(int tiles, int block, int blocks, int warp)
+      : tile(block + warp / S::W::STEPS * blocks),
+        step(warp % S::W::STEPS),
+        tiles(tiles),
+        blocks(blocks) {}
+  __device__ __forceinline__ bool inside() const { return tile < tiles; }
   __device__ __forceinline__ void advance() {
     step += S::WARPS;
     if constexpr (S::WARPS <= S::W::STEPS) {
@@ -112,16 +116,35 @@ struct SkinnyCursor {
   }
 };
 
-template <class S, class In, class Y, class Tail>
+// One of a launch's results: its matrices, its tail, rows of `stride` columns, and the blocks that
+// compute it.
+template <class S, class Y, class Tail>
+struct SkinnyPart {
+  typename S::W weights[S::PRODUCTS];
+  Tail tail;
+  Y y;
+  int stride, first, blocks;
+};
+
+template <class S, class Y, class Tail>
+__device__ __forceinline__ SkinnyPart<S, Y, Tail> skinny_part(
+    const typename S::W (&weights)[S::PRODUCTS], Tail tail, Y y, int stride, int first,
+    int blocks) {
+  if constexpr (S::PRODUCTS == 1) return {{weights[0]}, tail, y, stride, first, blocks};
+  else return {{weights[0], weights[1]}, tail, y, stride, first, blocks};
+}
+
+template <class S, class In, class Part>
 struct SkinnyBlock {
   using W = typename S::W;
   const In& in;
-  const W* weights;
-  const Tail& tail;
-  Y y;
-  int stride, rows, block, blocks;
+  const Part& part;
+  int rows;
   u8* shared;
   int warp = kept(threadIdx.x / 32), lane = kept(threadIdx.x % 32);
+
+  __device__ __forceinline__ int tiles() const { return (part.weights[0].rows + 15) / 16; }
+  __device__ __forceinline__ int block() const { return (int)blockIdx.x - part.first; }
 
   // This warp's ring: STAGES slots.
   __device__ __forceinline__ u8* ring() const { return shared + warp * (S::STAGES * S::SLOT); }
@@ -135,7 +158,7 @@ struct SkinnyBlock {
     if (!at.inside()) return;
 #pragma unroll
     for (int p = 0; p < S::PRODUCTS; ++p)
-      weights[p].fetch(slot + p * W::PIECE, at.tile, at.step, lane);
+      part.weights[p].fetch(slot + p * W::PIECE, at.tile, at.step, lane);
   }
 
   // This lane's pieces of x for a step, after the weights. Columns past the last row repeat it.
@@ -189,9 +212,9 @@ struct SkinnyBlock {
       v = {v.x * g.x, v.y * g.y, v.z * g.z, v.w * g.w};
     }
 #pragma unroll
-    for (int part = 0; part < S::PARTS; ++part) {
-      bf16* to = staged() + (part * S::MAX + row) * S::X_STRIDE + k;
-      *(uint2*)to = {bf16_part(v.x, v.y, part), bf16_part(v.z, v.w, part)};
+    for (int i = 0; i < S::PARTS; ++i) {
+      bf16* to = staged() + (i * S::MAX + row) * S::X_STRIDE + k;
+      *(uint2*)to = {bf16_part(v.x, v.y, i), bf16_part(v.z, v.w, i)};
     }
     return square;
   }
@@ -249,8 +272,8 @@ struct SkinnyBlock {
             fold(sum[p][u], raw[p], run, x);
           } else {
 #pragma unroll
-            for (int part = 0; part < W::PARTS; ++part)
-              multiply(sum[p][u], W::unpack(raw[p], run, part), x);
+            for (int i = 0; i < W::PARTS; ++i)
+              multiply(sum[p][u], W::unpack(raw[p], run, i), x);
           }
         }
       }
@@ -277,8 +300,8 @@ struct SkinnyBlock {
     float sum = 0;
     for (int w = 0; w < S::WARPS; ++w) {
 #pragma unroll
-      for (int part = 0; part < S::PARTS; ++part)
-        sum += from[((w * S::PRODUCTS + product) * S::COLUMNS + part * S::MAX + row) * 16 + r];
+      for (int i = 0; i < S::PARTS; ++i)
+        sum += from[((w * S::PRODUCTS + product) * S::COLUMNS + i * S::MAX + row) * 16 + r];
     }
     return sum;
   }
@@ -297,14 +320,14 @@ struct SkinnyBlock {
   __device__ __forceinline__ void finish(const float* from, int first) const {
     for (int i = threadIdx.x; i < S::ROUND * 16 * rows; i += S::THREADS) {
       int turn = i / (16 * rows), row = i / 16 % rows;
-      int n = (first + turn * blocks) * 16 + i % 16;
-      if (n >= W::ROWS) continue;
+      int n = (first + turn * part.blocks) * 16 + i % 16;
+      if (n >= part.weights[0].rows) continue;
       float factor = norm(row), p[S::PRODUCTS];
 #pragma unroll
       for (int q = 0; q < S::PRODUCTS; ++q)
-        p[q] = total(from + turn * S::SUMS, q, row, i % 16) * weights[q].scale(n) * factor;
-      row_of(y, row, stride)[n] =
-          from_float<ElementOf<Y>>(tail(row, n, p[0], p[S::PRODUCTS - 1]));
+        p[q] = total(from + turn * S::SUMS, q, row, i % 16) * part.weights[q].scale(n) * factor;
+      row_of(part.y, row, part.stride)[n] = from_float<ElementOf<decltype(part.y)>>(
+          part.tail(row, n, p[0], p[S::PRODUCTS - 1]));
     }
   }
 
@@ -334,14 +357,14 @@ struct SkinnyBlock {
   }
 
   __device__ __forceinline__ void run() const {
-    SkinnyCursor<S> ahead(block, blocks, warp);
+    SkinnyCursor<S> ahead(tiles(), block(), part.blocks, warp);
     start(ahead);
     u8 *const first_slot = ring(), *const last_slot = first_slot + (S::STAGES - 1) * S::SLOT;
     u8 *slot = first_slot, *freed = last_slot;
-    int step = warp, tile = block;
-    for (int turn = 0; tile < S::TILES; turn ^= 1) {
+    int step = warp, tile = block();
+    for (int turn = 0; tile < tiles(); turn ^= 1) {
       int first = tile;
-      for (int i = 0; i < S::ROUND && tile < S::TILES; ++i, tile += blocks, step -= W::STEPS) {
+      for (int i = 0; i < S::ROUND && tile < tiles(); ++i, step -= W::STEPS) {
         Sums sum = {};
         for (; step < W::STEPS; step += S::WARPS) {
           copies_wait<S::STAGES - 2>();
@@ -357,6 +380,7 @@ struct SkinnyBlock {
           slot = slot == last_slot ? first_slot : slot + S::SLOT;
         }
         leave(sum, sums(turn) + i * S::SUMS);
+        tile += part.blocks;
       }
       __syncthreads();
       finish(sums(turn), first);
@@ -364,13 +388,11 @@ struct SkinnyBlock {
   }
 };
 
-// One result. `weights` has S::PRODUCTS matrices, `shared` S::SHARED_BYTES of dynamic shared
-// memory.
-template <class S, class In, class Y, class Tail>
-__device__ __forceinline__ void skinny(const In& in, const typename S::W (&weights)[S::PRODUCTS],
-                                       const Tail& tail, Y y, int stride, int rows, int block,
-                                       int blocks, void* shared) {
-  SkinnyBlock<S, In, Y, Tail>{in,   weights, tail,  y,      stride,
-                              rows, block,   blocks, (u8*)shared}
-      .run();
+// Results that are computed alike, in the order of their blocks, of which `part` has the first.
+template <class In, class S, class Y, class Tail, class... Parts>
+__device__ __forceinline__ void skinny(const In& in, int rows, void* shared,
+                                       SkinnyPart<S, Y, Tail> part, const Parts&... others) {
+  const int block = blockIdx.x;
+  ((part = others.first <= block ? others : part), ...);
+  SkinnyBlock<S, In, SkinnyPart<S, Y, Tail>>{in, part, rows, (u8*)shared}.run();
 }

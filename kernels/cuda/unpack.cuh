@@ -15,10 +15,10 @@ __device__ __forceinline__ void unpack_row(bf16* to, const u32 (&words)[4], floa
 
 template <int WARPS, class W>
 __device__ __forceinline__ void unpack(bf16* y, const W& w) {
-  constexpr int TILES = (W::ROWS + 15) / 16, RUNS = W::STEP / 32;
+  constexpr int RUNS = W::STEP / 32;
   __shared__ __align__(16) u8 slots[WARPS][W::CHUNKS * 512 + W::EXTRA * 32];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  for (int i = blockIdx.x * WARPS + warp; i < TILES * W::STEPS; i += gridDim.x * WARPS) {
+  for (int i = blockIdx.x * WARPS + warp; i < (w.rows + 15) / 16 * W::STEPS; i += gridDim.x * WARPS) {
     const int tile = i / W::STEPS, step = i % W::STEPS;
     w.fetch(slots[warp], tile, step, lane);
     copies_end();
@@ -32,9 +32,9 @@ __device__ __forceinline__ void unpack(bf16* y, const W& w) {
       RowPair scale = {1, 1}, more = {0, 0};
       if constexpr (W::FOLDS) scale = W::scales(raw, run);
       if constexpr (W::HAS_MINIMA) more = W::minima(raw, run);
-      if (k < W::COLUMNS && n < W::ROWS)
+      if (k < W::COLUMNS && n < w.rows)
         unpack_row(y + (u64)n * W::COLUMNS + k, f.top, scale.top * w.scale(n), more.top);
-      if (k < W::COLUMNS && n + 8 < W::ROWS)
+      if (k < W::COLUMNS && n + 8 < w.rows)
         unpack_row(y + (u64)(n + 8) * W::COLUMNS + k, f.bottom, scale.bottom * w.scale(n + 8), more.bottom);
     }
     __syncwarp();

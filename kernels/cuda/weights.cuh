@@ -69,11 +69,11 @@ __device__ constexpr bool bf16_holds(T) {
   return false;
 }
 
-// Weights in rows of K numbers as they are. A number that bf16 does not hold is the sum of two.
-template <int N, int K, class T>
+// Weights in `rows` rows of K numbers as they are. A number that bf16 does not hold is the sum of two.
+template <int K, class T>
 struct Rows {
   static_assert(K % 32 == 0, "rows are read 32 columns at a time");
-  static constexpr int ROWS = N, COLUMNS = K, STEP = 32, STEPS = K / 32;
+  static constexpr int COLUMNS = K, STEP = 32, STEPS = K / 32;
   static constexpr int PARTS = bf16_holds(T()) ? 1 : 2;
   static constexpr int WIDE = sizeof(T) / 2, CHUNKS = 2 * WIDE, PIECE = CHUNKS * 512, AHEAD = 8;
   static constexpr bool FOLDS = false, HAS_MINIMA = false;
@@ -81,9 +81,10 @@ struct Rows {
     uint4 v[CHUNKS];
   };
   const T* w;
+  int rows;
 
   __device__ __forceinline__ const T* at(int row, int step, int lane) const {
-    return w + (u64)min(row + lane / 4, N - 1) * K + step * STEP + lane % 4 * 8;
+    return w + (u64)min(row + lane / 4, rows - 1) * K + step * STEP + lane % 4 * 8;
   }
 
   __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane) const {
@@ -114,9 +115,9 @@ struct Rows {
 
 // What the packed formats share: EXTRA bytes of a record belong to SHARE lanes, BITS to a number.
 // A step takes PIECE bytes of a warp's ring, which is AHEAD steps deep.
-template <int N, int K, int BITS, int EXTRA_, int SHARE>
+template <int K, int BITS, int EXTRA_, int SHARE>
 struct Packed {
-  static constexpr int ROWS = N, COLUMNS = K, STEP = 512 / BITS, STEPS = (K + STEP - 1) / STEP;
+  static constexpr int COLUMNS = K, STEP = 512 / BITS, STEPS = (K + STEP - 1) / STEP;
   static constexpr int PARTS = 1, CHUNKS = 2, EXTRA = EXTRA_, PIECE = CHUNKS * 512 + EXTRA * 32;
   static constexpr int RECORD = CHUNKS * 512 + 32 / SHARE * EXTRA;
   // The loads of a deeper ring would delay x, which comes after them.
@@ -132,6 +133,7 @@ struct Packed {
     }
   };
   const u8* w;
+  int rows;
 
   __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane) const {
     constexpr int AT_ONCE = EXTRA < 16 ? EXTRA : 16;
@@ -178,9 +180,9 @@ __device__ __forceinline__ Fragment unpack_fp8(const uint4& v) {
 }
 
 // E4M3 with a scale for each row.
-template <int N, int K>
-struct Fp8 : Packed<N, K, 8, 0, 4> {
-  using Base = Packed<N, K, 8, 0, 4>;
+template <int K>
+struct Fp8 : Packed<K, 8, 0, 4> {
+  using Base = Packed<K, 8, 0, 4>;
   static constexpr bool FOLDS = false, HAS_MINIMA = false;
   const float* scales;
 
@@ -191,9 +193,9 @@ struct Fp8 : Packed<N, K, 8, 0, 4> {
 };
 
 // E4M3 with a scale for each row and block of a multiple of 64 columns.
-template <int N, int K>
-struct Fp8Blocks : Packed<N, K, 8, 8, 4> {
-  using Base = Packed<N, K, 8, 8, 4>;
+template <int K>
+struct Fp8Blocks : Packed<K, 8, 8, 4> {
+  using Base = Packed<K, 8, 8, 4>;
   static constexpr bool FOLDS = true, HAS_MINIMA = false;
 
   static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
@@ -208,9 +210,9 @@ struct Fp8Blocks : Packed<N, K, 8, 8, 4> {
 // E2M1 with an E4M3 scale for each 16 columns and one f32 for all. The bits of a number are bf16's
 // but for a factor of 2^126; a byte of scale makes bf16 of the scale times 2^119, by which numbers
 // are multiplied without rounding. That leaves 2^-7.
-template <int N, int K>
-struct Nvfp4 : Packed<N, K, 4, 8, 2> {
-  using Base = Packed<N, K, 4, 8, 2>;
+template <int K>
+struct Nvfp4 : Packed<K, 4, 8, 2> {
+  using Base = Packed<K, 4, 8, 2>;
   static constexpr bool FOLDS = false, HAS_MINIMA = false;
   const float* matrix_scale;
 
@@ -248,9 +250,9 @@ __device__ __forceinline__ u32 bf16_subtract(u32 a, u32 b) {
 
 // GGUF's blocks of 32 signed bytes and a scale. bf16 has 128 + q for seven bits q in its fraction;
 // the eighth makes what is taken off 256.
-template <int N, int K>
-struct Q8_0 : Packed<N, K, 8, 8, 4> {
-  using Base = Packed<N, K, 8, 8, 4>;
+template <int K>
+struct Q8_0 : Packed<K, 8, 8, 4> {
+  using Base = Packed<K, 8, 8, 4>;
   static constexpr bool FOLDS = true, HAS_MINIMA = false;
 
   static __device__ __forceinline__ u32 signed_pair(u32 v) {
@@ -277,9 +279,9 @@ __device__ __forceinline__ void unpack_nibbles(u32 (&to)[4], u32 v) {
 }
 
 // GGUF's blocks of 32: four bits q and a scale for q - 8.
-template <int N, int K>
-struct Q4_0 : Packed<N, K, 4, 16, 4> {
-  using Base = Packed<N, K, 4, 16, 4>;
+template <int K>
+struct Q4_0 : Packed<K, 4, 16, 4> {
+  using Base = Packed<K, 4, 16, 4>;
   static constexpr bool FOLDS = true, HAS_MINIMA = false;
 
   static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
@@ -295,9 +297,9 @@ struct Q4_0 : Packed<N, K, 4, 16, 4> {
 };
 
 // GGUF's blocks of 32: four bits q, a scale for q and a minimum to add.
-template <int N, int K>
-struct Q4_1 : Packed<N, K, 4, 32, 4> {
-  using Base = Packed<N, K, 4, 32, 4>;
+template <int K>
+struct Q4_1 : Packed<K, 4, 32, 4> {
+  using Base = Packed<K, 4, 32, 4>;
   static constexpr bool FOLDS = true, HAS_MINIMA = true;
 
   static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {

@@ -109,9 +109,9 @@ struct PackedMatrix {
 // The matrix as a kernel reads it; some formats have their scales apart.
 template <class W>
 W weights(const PackedMatrix& m) {
-  if constexpr (sizeof(W) == sizeof(const u8*)) {
-    return W{m.bytes.device};
+  if constexpr (sizeof(W) == 2 * sizeof(const u8*)) {
+    return W{m.bytes.device, m.n};
   } else {
-    return W{m.bytes.device, m.scales.device};
+    return W{m.bytes.device, m.n, m.scales.device};
   }
 }

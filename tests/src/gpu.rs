@@ -100,7 +100,7 @@ const REGISTERS: u32 = 1 << 16;
 /// Compiles `program`, and looks at what became of each kernel.
 fn check(what: &str, program: &GpuProgram, architectures: &[&str]) {
     let architectures: Vec<String> = architectures.iter().map(|it| (*it).to_owned()).collect();
-    let images = program.images(&architectures).unwrap_or_else(|why| panic!("{what}: {why}"));
+    let images = program.images(&architectures, None).unwrap_or_else(|why| panic!("{what}: {why}"));
     for (kernel, images) in program.kernels.iter().zip(images) {
         assert!(images.iter().any(Option::is_some), "{what}: {} is for nothing", kernel.name);
         for (architecture, image) in architectures.iter().zip(images) {

@@ -5,14 +5,14 @@ use std::fmt::Write;
 
 use ir::{DType, Function, Module, Name, StepAxes};
 use kernels_cuda::{
-    COUNTER_BYTES, Call, Functor, Grid, Instance, MOST_SEQUENCES, MOST_TOKENS, Tuned,
-    Word as Given, template,
+    COUNTER_BYTES, Call, Grid, Instance, MOST_SEQUENCES, MOST_TOKENS, Tuned, Word as Given,
+    template,
 };
 use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Word};
 
 use crate::arguments::{Arguments, Kind};
 use crate::batch;
-use crate::loops;
+use crate::loops::{self, Tail};
 use crate::narrow::Narrow;
 use crate::parts::Parts;
 use crate::program::{self, Blocks, Choice, Form, GpuProgram, Kernel};
@@ -332,9 +332,11 @@ impl Emitter<'_> {
         })
     }
 
-    /// What is known of each word.
+    /// What is known of each word. Tails with the same text have the same name, and that depends on
+    /// nothing else, so that launches which differ in names alone share their kernels.
     fn given(&self, launch: &plan::Launch, formats: &[Option<DType>]) -> Vec<Given> {
-        let word = |(i, word): (usize, &Word)| match word {
+        let mut texts = Vec::new();
+        let mut word = |(i, word): (usize, &Word)| match word {
             Word::Address(_) if self.arguments.is_own(word) => Given::Own,
             Word::Address(_) => formats[i].map_or(Given::Given, Given::Weight),
             Word::Size(axes) => {
@@ -347,18 +349,19 @@ impl Emitter<'_> {
                 let Word::Bits(first) = launch.words[i + 1] else {
                     unreachable!("the code of a tail comes before the place of its words")
                 };
-                Given::Tail(self.functor(launch, *at, first as usize))
+                let it = self.functor(launch, *at, first as usize);
+                it.map_or(Given::Known(0), |it| Given::Tail(it.named(&mut texts)))
             }
             Word::Format(_) | Word::Helper(_) => Given::Known(0),
             Word::Scratch => Given::Given,
         };
-        launch.words.iter().enumerate().map(word).collect()
+        launch.words.iter().enumerate().map(&mut word).collect()
     }
 
-    fn functor(&self, launch: &plan::Launch, at: usize, first: usize) -> Functor {
+    fn functor(&self, launch: &plan::Launch, at: usize, first: usize) -> Option<Tail> {
         let it = &self.generated[&self.plan.loops[at]];
         let (function, _) = self.typed(launch, first, it);
-        loops::functor(self.module, &function, it.products, &it.words, first)
+        Tail::new(self.module, &function, it.products, &it.words, first)
     }
 
     /// The type in memory of what each word is the address of.

@@ -1,5 +1,5 @@
-//! Cubins that were made before: to compile a kernel takes a second, and the same text always gives
-//! the same cubin.
+//! Images that were made before: to compile a kernel takes a second, and the same text always gives
+//! the same image.
 
 use std::{
     fs,
@@ -9,19 +9,19 @@ use std::{
 use kernels_cuda::HEADERS;
 use sha2::{Digest, Sha256};
 
-use crate::Compiler;
+use crate::{Compiler, Image};
 
 /// Bytes of a digest, which files begin with: that of what follows.
 const DIGEST: usize = 32;
 
-/// A folder of cubins, by what they were made from.
+/// A folder of images, by what they were made from.
 pub(crate) struct Images<'a> {
-    /// Need not be there yet. Where there can be none, all cubins are made anew.
+    /// Need not be there yet. Where there can be none, all images are made anew.
     pub(crate) folder: Option<&'a Path>,
 }
 
 impl Images<'_> {
-    /// The cubin of `source` for `architecture`, found or made.
+    /// The image of `source` for `architecture`, found or made.
     ///
     /// # Errors
     ///
@@ -31,21 +31,21 @@ impl Images<'_> {
         compiler: &Compiler,
         source: &str,
         architecture: &str,
-    ) -> Result<Vec<u8>, String> {
-        let make = || compiler.compile(source, architecture).map(|it| it.cubin);
+    ) -> Result<Image, String> {
+        let make = || compiler.compile(source, architecture);
         let Some(folder) = self.folder else { return make() };
         let path = folder.join(key(&compiler.version()?, source, architecture));
-        if let Some(cubin) = read(&path) {
-            return Ok(cubin);
+        if let Some(image) = read(&path) {
+            return Ok(image);
         }
-        let cubin = make()?;
+        let image = make()?;
         // What can not be kept is made again next time.
-        let _ = write(&path, &cubin);
-        Ok(cubin)
+        let _ = write(&path, &image);
+        Ok(image)
     }
 }
 
-/// The name of the file: a digest of all that a cubin depends on.
+/// The name of the file: a digest of all that an image depends on.
 fn key(version: &str, source: &str, architecture: &str) -> String {
     let mut digest = Sha256::new();
     let headers = HEADERS.iter().flat_map(|(name, text)| [*name, *text]);
@@ -53,28 +53,33 @@ fn key(version: &str, source: &str, architecture: &str) -> String {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
-    digest.finalize().iter().map(|it| format!("{it:02x}")).collect::<String>() + ".cubin"
+    digest.finalize().iter().map(|it| format!("{it:02x}")).collect::<String>() + ".image"
 }
 
-/// A file's cubin, unless the file is damaged.
-fn read(path: &Path) -> Option<Vec<u8>> {
+/// A file's image, unless the file is damaged.
+fn read(path: &Path) -> Option<Image> {
     let bytes = fs::read(path).ok()?;
-    let (digest, cubin) = bytes.split_at_checked(DIGEST)?;
-    (*digest == *Sha256::digest(cubin)).then(|| cubin.to_vec())
+    let (digest, image) = bytes.split_at_checked(DIGEST)?;
+    if *digest != *Sha256::digest(image) {
+        return None;
+    }
+    postcard::from_bytes(image).ok()
 }
 
 /// Makes the file at once as a whole: others may be writing it too.
-fn write(path: &Path, cubin: &[u8]) -> std::io::Result<()> {
+fn write(path: &Path, image: &Image) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let unfinished = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
-    fs::write(&unfinished, [&Sha256::digest(cubin)[..], cubin].concat())?;
+    let image = postcard::to_stdvec(image).map_err(std::io::Error::other)?;
+    fs::write(&unfinished, [&Sha256::digest(&image)[..], &image].concat())?;
     fs::rename(&unfinished, path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Resources;
 
     #[test]
     fn what_was_kept_is_found_unless_damaged() {
@@ -82,8 +87,10 @@ mod tests {
         let path = folder.join(key("13.0", "text", "sm_90a"));
         assert_ne!(key("13.0", "text", "sm_90a"), key("13.0", "texts", "m_90a"));
         assert_eq!(read(&path), None);
-        write(&path, b"cubin").expect("a file");
-        assert_eq!(read(&path).as_deref(), Some(&b"cubin"[..]));
+        let resources = Resources { registers: 168, stack: 64, spilled: 32 };
+        let image = Image { cubin: b"cubin".to_vec(), ptx: "text".to_owned(), resources };
+        write(&path, &image).expect("a file");
+        assert_eq!(read(&path), Some(image));
         fs::write(&path, b"too short").expect("a file");
         assert_eq!(read(&path), None);
         fs::write(&path, [7; 64]).expect("a file");

@@ -90,24 +90,13 @@ impl GpuProgram {
         architectures: &[String],
         folder: Option<&Path>,
     ) -> Result<(), String> {
-        let (compiler, made) = (Compiler::find()?, Images { folder });
-        let image = |source: &str, architecture: &str| made.get(&compiler, source, architecture);
-        let images = self.for_each(architectures, &image)?;
+        let images = self.images(architectures, folder)?;
         self.architectures = architectures.to_vec();
         for (kernel, images) in self.kernels.iter_mut().zip(images) {
-            kernel.images = images.into_iter().map(Option::unwrap_or_default).collect();
+            let cubin = |it: Option<Image>| it.map_or(Vec::new(), |it| it.cubin);
+            kernel.images = images.into_iter().map(cubin).collect();
         }
         Ok(())
-    }
-
-    /// What each kernel becomes on each of `architectures`, where it is for them.
-    ///
-    /// # Errors
-    ///
-    /// As [`GpuProgram::compile`].
-    pub fn images(&self, architectures: &[String]) -> Result<Vec<Vec<Option<Image>>>, String> {
-        let compiler = Compiler::find()?;
-        self.for_each(architectures, &|source, architecture| compiler.compile(source, architecture))
     }
 
     /// A table of what each kernel takes on each of `architectures`: threads of a block, registers
@@ -116,8 +105,12 @@ impl GpuProgram {
     /// # Errors
     ///
     /// As [`GpuProgram::compile`].
-    pub fn resources(&self, architectures: &[String]) -> Result<String, String> {
-        let images = self.images(architectures)?;
+    pub fn resources(
+        &self,
+        architectures: &[String],
+        folder: Option<&Path>,
+    ) -> Result<String, String> {
+        let images = self.images(architectures, folder)?;
         let mut table = "kernel architecture threads registers spilled shared\n".to_owned();
         for (i, (kernel, images)) in self.kernels.iter().zip(images).enumerate() {
             for (architecture, image) in architectures.iter().zip(images) {
@@ -131,12 +124,17 @@ impl GpuProgram {
         Ok(table)
     }
 
-    /// What `make` makes of each kernel for each of `architectures` that it is for.
-    fn for_each<T: Send>(
+    /// What each kernel becomes on each of `architectures`, where it is for them.
+    ///
+    /// # Errors
+    ///
+    /// As [`GpuProgram::compile`].
+    pub fn images(
         &self,
         architectures: &[String],
-        make: &(impl Fn(&str, &str) -> Result<T, String> + Sync),
-    ) -> Result<Vec<Vec<Option<T>>>, String> {
+        folder: Option<&Path>,
+    ) -> Result<Vec<Vec<Option<Image>>>, String> {
+        let (compiler, kept) = (Compiler::find()?, Images { folder });
         let jobs: Vec<(&Kernel, &String)> = self
             .kernels
             .iter()
@@ -150,7 +148,7 @@ impl GpuProgram {
                 let Some((kernel, architecture)) = jobs.get(job) else { break done };
                 let Kernel { name, source, only, .. } = kernel;
                 let is_for = only.as_ref().is_none_or(|it| it == *architecture);
-                let made = is_for.then(|| make(source, architecture)).transpose();
+                let made = is_for.then(|| kept.get(&compiler, source, architecture)).transpose();
                 done.push((job, made.map_err(|why| format!("kernel `{name}`: {why}\n{source}"))));
             }
         };

@@ -191,43 +191,67 @@ fn bind<'a>(
     }
 }
 
-/// The functor for `function`, the first of whose parameters are `products`; its own words begin at
-/// word `first` of the call.
-pub(crate) fn functor(
-    module: &Module,
-    function: &Function,
-    products: usize,
-    words: &[LoopWord],
-    first: usize,
-) -> Functor {
-    let output = function.outputs[0].value;
-    let axes = &function.ty(output).axes;
-    let mut text = Element::new(module, function, products, false);
-    text.line("");
-    bind(&mut text, function, words.iter().enumerate(), "t");
-    let (_, rows) = axes.split_last().expect("columns");
-    let mut index = match rows {
-        [] => Vec::new(),
-        _ => text.divide(rows, "row"),
-    };
-    index.push("column".to_owned());
-    let value = text.element(output, &index);
-    text.line(&format!("return {value};"));
-    let name = function.name.as_str().replace(|it: char| !it.is_ascii_alphanumeric(), "_");
-    let used: Vec<usize> = (1..words.len()).collect();
-    let mut definition = format!("struct {name} {{\n");
-    for it in &used {
-        let _ = writeln!(definition, "  long t{it};");
+/// The functor of a tail, but for its name.
+pub(crate) struct Tail {
+    /// What it has and does.
+    members: String,
+    /// What its members are made of.
+    made: String,
+}
+
+impl Tail {
+    /// That of `function`, the first of whose parameters are `products`; its own words begin at
+    /// word `first` of the call. `None` where it gives the product as it is.
+    pub(crate) fn new(
+        module: &Module,
+        function: &Function,
+        products: usize,
+        words: &[LoopWord],
+        first: usize,
+    ) -> Option<Tail> {
+        let output = function.outputs[0].value;
+        let given = rounded(function, output).unwrap_or(output);
+        if products == 1 && function.param_values().next() == Some(given) {
+            return None;
+        }
+        let axes = &function.ty(output).axes;
+        let mut text = Element::new(module, function, products, false);
+        text.line("");
+        bind(&mut text, function, words.iter().enumerate(), "t");
+        let (_, rows) = axes.split_last().expect("columns");
+        let mut index = match rows {
+            [] => Vec::new(),
+            _ => text.divide(rows, "row"),
+        };
+        index.push("column".to_owned());
+        let value = text.element(output, &index);
+        text.line(&format!("return {value};"));
+        let mut members = String::new();
+        for it in 1..words.len() {
+            let _ = writeln!(members, "  long t{it};");
+        }
+        let products: Vec<String> = (0..products).map(|it| format!("float q{it}")).collect();
+        let _ = writeln!(
+            members,
+            "  __device__ float operator()(int row, int column, {}) const {{{}  }}",
+            products.join(", "),
+            text.finish()
+        );
+        let made: Vec<String> = (1..words.len()).map(|it| format!("w{}", first + it)).collect();
+        Some(Tail { members, made: made.join(", ") })
     }
-    let products: Vec<String> = (0..products).map(|it| format!("float q{it}")).collect();
-    let _ = writeln!(
-        definition,
-        "  __device__ float operator()(int row, int column, {}) const {{{}  }}\n}};",
-        products.join(", "),
-        text.finish()
-    );
-    let made: Vec<String> = used.iter().map(|it| format!("w{}", first + it)).collect();
-    Functor { make: format!("{name}{{{}}}", made.join(", ")), name, text: definition }
+
+    /// The functor, named by where its text stands among `texts`, to which it is added.
+    pub(crate) fn named(self, texts: &mut Vec<String>) -> Functor {
+        let Tail { members, made } = self;
+        let place = texts.iter().position(|it| *it == members).unwrap_or(texts.len());
+        if place == texts.len() {
+            texts.push(members.clone());
+        }
+        let name = format!("Tail{place}");
+        let text = format!("struct {name} {{\n{members}}};\n");
+        Functor { make: format!("{name}{{{made}}}"), name, text }
+    }
 }
 
 /// Whether elements are sums of so many terms that a warp shares one.

@@ -8,11 +8,13 @@ use std::ptr;
 
 use cudarc::nvrtc::{result, sys};
 use kernels_cuda::HEADERS;
+use serde::{Deserialize, Serialize};
 
 /// Where the CUDA toolkit usually is, after what `CUDA_HOME` and `CUDA_PATH` say.
 const USUAL: &[&str] = &["/usr/local/cuda", "/opt/cuda"];
 
 /// What the compiler makes of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// What the driver loads.
     pub cubin: Vec<u8>,
@@ -23,7 +25,7 @@ pub struct Image {
 }
 
 /// What a thread of a kernel takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Registers of 32 bits.
     pub registers: u32,

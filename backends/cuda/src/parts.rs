@@ -13,47 +13,36 @@ use crate::program::Kernel;
 pub(crate) struct Parts {
     names: Vec<String>,
     includes: Vec<&'static str>,
-    prefaces: Vec<String>,
-    functions: String,
-    parameters: String,
-    calls: String,
+    /// What parts do, and for how many, one after the other, that is the same.
+    texts: Vec<(Text, usize)>,
+}
+
+/// What a part does.
+#[derive(PartialEq, Eq)]
+struct Text {
+    preface: String,
+    body: String,
+    /// The names of its words.
+    words: Vec<String>,
 }
 
 impl Parts {
     /// Adds `instance`, to which words are `passed`: by place, and as what.
     pub(crate) fn add(&mut self, name: &str, instance: &Instance, passed: &[(usize, Kind)]) {
-        let part = self.names.len();
         self.names.push(name.to_owned());
         self.includes.extend(&instance.includes);
-        if !self.prefaces.contains(&instance.preface) {
-            self.prefaces.push(instance.preface.clone());
+        let mut body: String = passed.iter().map(|(i, kind)| kind.preface(*i)).collect();
+        if !instance.waits {
+            body += "  wait_for_earlier();\n  let_later_start();\n";
         }
-        let (mut own, mut given, mut moved) = (String::new(), String::new(), String::new());
-        for (i, kind) in passed {
-            for name in kind.names(*i) {
-                let _ = write!(own, ", long {name}");
-                let _ = write!(given, ", p{part}_{name}");
-                let _ = write!(self.parameters, ", long p{part}_{name}");
-            }
-            moved += &kind.preface(*i);
+        let given = instance.body.replace("blockIdx.x", "block").replace("gridDim.x", "blocks");
+        let _ = writeln!(body, "  {}", given.trim());
+        let words = passed.iter().flat_map(|(i, kind)| kind.names(*i)).collect();
+        let text = Text { preface: instance.preface.clone(), body, words };
+        match self.texts.last_mut().filter(|it| it.0 == text) {
+            Some((_, parts)) => *parts += 1,
+            None => self.texts.push((text, 1)),
         }
-        let waits = match instance.waits {
-            true => "",
-            false => "  wait_for_earlier();\n  let_later_start();\n",
-        };
-        let body = instance.body.replace("blockIdx.x", "block").replace("gridDim.x", "blocks");
-        let _ = writeln!(
-            self.functions,
-            "__device__ __forceinline__ void part{part}(const long* past, int block, int blocks{own}) {{\n\
-             {moved}{waits}  {}\n}}\n",
-            body.trim()
-        );
-        let from = if part == 0 { "0".to_owned() } else { format!("end{}", part - 1) };
-        let _ = writeln!(
-            self.calls,
-            "  if (blockIdx.x < end{part})\n    \
-             return part{part}(past, (int)blockIdx.x - (int){from}, (int)(end{part} - {from}){given});"
-        );
     }
 
     /// The kernel. Behind the words of all parts it is told where each ends.
@@ -62,17 +51,60 @@ impl Parts {
         self.includes.dedup();
         let includes: String =
             self.includes.iter().map(|it| format!("#include \"{it}\"\n")).collect();
-        let ends: String = (0..self.names.len()).map(|it| format!(", long end{it}")).collect();
+        let (mut functions, mut parameters, mut calls) =
+            (String::new(), String::new(), String::new());
+        let mut first = 0;
+        for (text, parts) in &self.texts {
+            functions += &text.function(first);
+            for part in first..first + parts {
+                parameters.extend(text.words.iter().map(|it| format!(", long p{part}_{it}")));
+            }
+            calls += &text.call(first, *parts);
+            first += parts;
+        }
+        let ends: String = (0..first).map(|it| format!(", long end{it}")).collect();
         let source = format!(
-            "{includes}\n{}{}extern \"C\" __global__ void __launch_bounds__({})\n\
-             run(const long* past{}{ends}) {{\n{}}}\n",
-            self.prefaces.concat(),
-            self.functions,
+            "{includes}\n{functions}extern \"C\" __global__ void __launch_bounds__({})\n\
+             run(const long* past{parameters}{ends}) {{\n  const long block = blockIdx.x;\n{calls}}}\n",
             loops::THREADS,
-            self.parameters,
-            self.calls
         );
         let (name, entry) = (self.names.join(" "), "run".to_owned());
         Kernel { name, entry, source, threads: loops::THREADS, ..Kernel::default() }
+    }
+}
+
+impl Text {
+    /// What parts from `first` on do.
+    fn function(&self, first: usize) -> String {
+        let Text { preface, body, words } = self;
+        let words: String = words.iter().map(|it| format!(", long {it}")).collect();
+        format!(
+            "namespace part{first} {{\n{preface}__device__ __forceinline__ void run(const long* \
+             past, int block, int blocks{words}) {{\n{body}}}\n}}  // namespace part{first}\n\n"
+        )
+    }
+
+    /// The one call for `parts` of them, with the words of the one that has the block.
+    fn call(&self, first: usize, parts: usize) -> String {
+        let mut call = format!("  if (block < end{}) {{\n", first + parts - 1);
+        let begin = |part: usize| match part {
+            0 => "0".to_owned(),
+            _ => format!("end{}", part - 1),
+        };
+        for part in first..first + parts {
+            let given = |it: &String| format!(", {it} = p{part}_{it}");
+            let given: String = self.words.iter().map(given).collect();
+            let when = match part == first {
+                true => "    long ".to_owned(),
+                false => format!("    if ({} <= block) ", begin(part)),
+            };
+            let _ = writeln!(call, "{when}from = {}, to = end{part}{given};", begin(part));
+        }
+        let words: String = self.words.iter().map(|it| format!(", {it}")).collect();
+        let _ = writeln!(
+            call,
+            "    return part{first}::run(past, (int)(block - from), (int)(to - from){words});\n  }}"
+        );
+        call
     }
 }

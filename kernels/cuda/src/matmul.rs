@@ -7,6 +7,8 @@
 mod fp8;
 mod skinny;
 
+use std::collections::BTreeMap;
+
 use ir::DType;
 
 use crate::{Call, Functor, Grid, Instance, Map, Tunable, Word, element, pack, rows};
@@ -105,9 +107,12 @@ impl MatMul<'_> {
         self.made.iter().flat_map(|made| made.parts.iter().map(move |part| (made, part)))
     }
 
-    /// The definitions of the tails.
+    /// The definitions of the tails, of which several may have the same.
     fn preface(&self) -> String {
-        self.made.iter().filter_map(|it| it.tail).map(|it| it.text.as_str()).collect()
+        let tails = self.made.iter().filter_map(|it| it.tail);
+        let texts: BTreeMap<&str, &str> =
+            tails.map(|it| (it.name.as_str(), it.text.as_str())).collect();
+        texts.into_values().collect()
     }
 
     /// The tail of a part, as products call it.
@@ -193,7 +198,7 @@ impl MatMul<'_> {
                 }
                 let (shape, to) = ([part.n, self.depth], next);
                 next += 2 * part.n * self.depth;
-                let policy = pack::skinny_policy(part.format, shape);
+                let policy = pack::skinny_policy(part.format, self.depth);
                 let weights = pack::skinny_weights(part.format, shape, at);
                 body.push(format!("unpack<8>((bf16*)(w5 + {to}), {policy}{weights});"));
                 (5, to)

@@ -59,24 +59,26 @@ pub(crate) fn is_packed(dtype: DType) -> bool {
     layout(dtype).is_some_and(|it| it.is_packed())
 }
 
-/// The type that `skinny.cuh` reads a matrix of `[rows, columns]` by.
-pub(crate) fn skinny_policy(dtype: DType, [n, k]: [u64; 2]) -> String {
+/// The type that `skinny.cuh` reads a matrix of so many columns by.
+pub(crate) fn skinny_policy(dtype: DType, columns: u64) -> String {
     match layout(dtype) {
-        Some(it) if it.is_packed() => format!("{}<{n}, {k}>", it.policy),
-        _ => format!("Rows<{n}, {k}, {}>", element(dtype)),
+        Some(it) if it.is_packed() => format!("{}<{columns}>", it.policy),
+        _ => format!("Rows<{columns}, {}>", element(dtype)),
     }
 }
 
-/// One of that type, for the weight at word `at`. Scales of rows and of matrices stand behind the
+/// One of that type, for the weight of `[rows, columns]` at word `at`. Scales of rows and of matrices stand behind the
 /// tiles.
 pub(crate) fn skinny_weights(dtype: DType, [n, k]: [u64; 2], at: usize) -> String {
     let tiles = layout(dtype).and_then(|it| it.tiles(n as usize, k as usize)).unwrap_or(0);
     match dtype {
         DType::F8E4M3 | DType::NvFp4 => {
-            format!("{{{{(const u8*)w{at}}}, (const float*)(w{at} + {tiles})}}")
+            format!("{{{{(const u8*)w{at}, {n}}}, (const float*)(w{at} + {tiles})}}")
         }
-        DType::BF16 | DType::F16 | DType::F32 => format!("{{(const {}*)w{at}}}", element(dtype)),
-        _ => format!("{{{{(const u8*)w{at}}}}}"),
+        DType::BF16 | DType::F16 | DType::F32 => {
+            format!("{{(const {}*)w{at}, {n}}}", element(dtype))
+        }
+        _ => format!("{{{{(const u8*)w{at}, {n}}}}}"),
     }
 }
 

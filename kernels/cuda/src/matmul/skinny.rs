@@ -49,18 +49,25 @@ impl MatMul<'_> {
         }
         let tiles: u64 = sizes.iter().map(|it| it.tiles).sum();
         let rows = self.skinny_rows(way, before.is_some());
-        let (mut body, mut first) = (vec!["SHARED(u8, shared);".to_owned(), rows], 0);
         let mut choices = Vec::new();
+        let mut alike: Vec<(Alike, Vec<Share<'_>>)> = Vec::new();
         for ((made, part), size) in self.parts().zip(&sizes) {
             // As many tiles for each of its blocks, and no block that has fewer to no end.
             let share = (BLOCKS * size.tiles / tiles).max(1);
             let blocks = size.tiles.div_ceil(size.tiles.div_ceil(share));
             let choice = self.choice(part, most);
-            let stages = self.call.tuned.get(&choice);
+            let policy = self.policy(part, size, most, self.call.tuned.get(&choice));
             choices.push(choice);
-            let policy = self.policy(part, size, most, stages);
-            body.push(self.skinny_part(made, part, &policy, [first, blocks])?);
-            first += blocks;
+            let kind = self.alike(made, part, policy);
+            let share = Share { made, part, blocks };
+            match alike.iter_mut().find(|it| it.0 == kind) {
+                Some(same) => same.1.push(share),
+                None => alike.push((kind, vec![share])),
+            }
+        }
+        let (mut body, mut first) = (vec!["SHARED(u8, shared);".to_owned(), rows], 0);
+        for (kind, shares) in &alike {
+            body.push(self.skinny_parts(&kind.policy, shares, &mut first)?);
         }
         Some(Instance {
             includes: vec!["skinny.cuh", "tails.cuh"],
@@ -108,36 +115,61 @@ impl MatMul<'_> {
         let stages = stages.map(|it| format!(", {warps}, {it}")).unwrap_or_default();
         format!(
             "Skinny<{}, {}, {most}, {x_parts}, {stays}{stages}>",
-            pack::skinny_policy(part.format, [part.n, self.depth]),
+            pack::skinny_policy(part.format, self.depth),
             part.weights.len(),
         )
     }
 
-    /// The text of one part, whose `blocks` begin at `first`.
-    fn skinny_part(
-        &self,
-        made: &Made<'_>,
-        part: &Part,
-        policy: &str,
-        [first, blocks]: [u64; 2],
-    ) -> Option<String> {
-        let of = |&at: &usize| pack::skinny_weights(part.format, [part.n, self.depth], at);
-        let weights: Vec<String> = part.weights.iter().map(of).collect();
+    /// What else decides the code that computes a part.
+    fn alike(&self, made: &Made<'_>, part: &Part, policy: String) -> Alike {
+        let tail = made.tail.map(|it| it.name.clone());
+        let is_own = self.call.is_own(made.at);
+        Alike { policy, tail, products: part.weights.len(), out: made.dtype, is_own }
+    }
+
+    /// The text of parts that are computed by the same code, whose blocks begin at `first`, which
+    /// becomes where they end.
+    fn skinny_parts(&self, policy: &str, shares: &[Share<'_>], first: &mut u64) -> Option<String> {
+        let mut parts = Vec::new();
+        for Share { made, part, blocks } in shares {
+            let of = |&at: &usize| pack::skinny_weights(part.format, [part.n, self.depth], at);
+            let weights: Vec<String> = part.weights.iter().map(of).collect();
+            parts.push(format!(
+                "skinny_part<S>({{{weights}}}, {tail}, {out}, {columns}, {first}, {blocks})",
+                weights = weights.join(", "),
+                tail = self.tail(made, part),
+                out = self.output(made, part),
+                columns = self.columns(made)?,
+            ));
+            *first += blocks;
+        }
         Some(format!(
-            "if (blockIdx.x < {end}) {{\n    \
+            "if (blockIdx.x < {first}) {{\n    \
              using S = {policy};\n    \
              static_assert(S::THREADS <= 512 && SKINNY_SHARED <= {SKINNY_SHARED});\n    \
-             typename S::W weights[] = {{{weights}}};\n    \
-             skinny<S>(in, weights, {tail}, {out}, {columns}, (int){rows}, blockIdx.x - {first}, \
-             {blocks}, shared);\n    return;\n  }}",
-            end = first + blocks,
-            weights = weights.join(", "),
-            tail = self.tail(made, part),
-            out = self.output(made, part),
-            columns = self.columns(made)?,
+             return skinny(in, (int){rows}, shared,\n      {parts});\n  }}",
+            parts = parts.join(",\n      "),
             rows = self.call.text(2),
         ))
     }
+}
+
+/// What is the same of parts that the same code computes.
+#[derive(PartialEq, Eq)]
+struct Alike {
+    policy: String,
+    tail: Option<String>,
+    products: usize,
+    out: DType,
+    /// Whether each row has a place of its own to go to.
+    is_own: bool,
+}
+
+/// A part, and how many blocks compute it.
+struct Share<'a> {
+    made: &'a Made<'a>,
+    part: &'a Part,
+    blocks: u64,
 }
 
 /// How a part is computed.
