@@ -67,8 +67,8 @@ pub(crate) fn skinny_policy(dtype: DType, columns: u64) -> String {
     }
 }
 
-/// One of that type, for the weight of `[rows, columns]` at word `at`. Scales of rows and of matrices stand behind the
-/// tiles.
+/// One of that type, for the weight of `[rows, columns]` at word `at`. Scales of rows and of
+/// matrices stand behind the tiles.
 pub(crate) fn skinny_weights(dtype: DType, [n, k]: [u64; 2], at: usize) -> String {
     let tiles = layout(dtype).and_then(|it| it.tiles(n as usize, k as usize)).unwrap_or(0);
     match dtype {
