@@ -96,7 +96,7 @@ fn by_depth(scope: Scope<'_>, function: &Function) -> Function {
     let mut new: Vec<Value> = function.values().collect();
     for (_, node) in order {
         let operands: Vec<Value> = node.operands.iter().map(|it| new[it.index()]).collect();
-        let values = result.add_all(scope, node.op.clone(), &operands);
+        let values = result.copy(scope, function, node, &operands);
         node.results().zip(values).for_each(|(old, value)| new[old.index()] = value);
     }
     for output in &function.outputs {

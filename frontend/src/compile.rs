@@ -35,7 +35,7 @@ pub fn compile(sources: &Sources, settings: &Settings) -> Result<Compiled, Vec<D
     if !faults.is_empty() {
         return Err(faults);
     }
-    let lowered = Lower::new(&program, settings).model(program.functions[model])?;
+    let lowered = Lower::new(&program, sources, settings).model(program.functions[model])?;
     let sections = program.weights.iter();
     let weights =
         sections.map(|it| weight_map(it, &lowered.module, &lowered.weights, &mut faults)).collect();

@@ -20,12 +20,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use ir::ops::Constant;
-use ir::{Axis, Module, Op, Origin, Role, Type, Value};
+use ir::{Axis, Line, Module, Op, Origin, Role, Type, Value};
 
 use crate::diagnostic::Diagnostic;
 use crate::program::Program;
 use crate::settings::Settings;
-use crate::source::Span;
+use crate::source::{PRELUDE, Sources, Span};
 use bound::{Bound, Extra, ExtraKind};
 use frame::Frame;
 pub(crate) use model::Weight;
@@ -58,6 +58,8 @@ struct Building {
     extras: Extras,
     /// Labels of blocks and stacks so far, which must differ.
     labels: BTreeSet<String>,
+    /// How many calls lead to it.
+    calls: usize,
     /// Loop bodies that the first of the two runs made, for the second to take up.
     bodies: VecDeque<Rc<Instance>>,
 }
@@ -69,6 +71,7 @@ enum Extras {
 
 pub(crate) struct Lower<'a> {
     program: &'a Program<'a>,
+    sources: &'a Sources,
     settings: &'a Settings,
     module: Module,
     values: BTreeMap<String, Bound>,
@@ -88,14 +91,20 @@ impl Building {
         let mut function = ir::Function::new(stem);
         function.origin = origin;
         let (frames, labels) = (Vec::new(), BTreeSet::new());
-        Building { function, frames, extras: Extras::Learn(Vec::new()), labels, bodies }
+        let extras = Extras::Learn(Vec::new());
+        Building { function, frames, extras, labels, calls: 0, bodies }
     }
 }
 
 impl<'a> Lower<'a> {
-    pub(crate) fn new(program: &'a Program<'a>, settings: &'a Settings) -> Lower<'a> {
+    pub(crate) fn new(
+        program: &'a Program<'a>,
+        sources: &'a Sources,
+        settings: &'a Settings,
+    ) -> Lower<'a> {
         Lower {
             program,
+            sources,
             settings,
             module: Module::default(),
             values: BTreeMap::new(),
@@ -147,10 +156,21 @@ impl<'a> Lower<'a> {
     fn op_all(&mut self, op: impl Into<Op>, operands: &[Value], span: Span) -> Result<Vec<Value>> {
         let op = op.into();
         let name = op.rules().name();
-        match self.now.function.try_add(self.module.scope(), op, operands) {
+        let line = self.line(span);
+        match self.now.function.try_add_at(line.as_ref(), self.module.scope(), op, operands) {
             Ok(values) => Ok(values),
             Err(why) => Err(self.wrong("E0305", format!("`{name}`: {why}"), span)),
         }
+    }
+
+    /// The line of a place, or of the call that leads from it into the prelude.
+    fn line(&self, span: Span) -> Option<Line> {
+        let calls = self.calls[self.now.calls..].iter().rev();
+        let place = std::iter::once(&span).chain(calls).find(|it| it.source != PRELUDE)?;
+        let source = self.sources.get(place.source)?;
+        let before = source.text.get(..place.start as usize)?;
+        let number = 1 + before.matches('\n').count() as u32;
+        Some(Line { file: source.file().into(), number })
     }
 
     fn ty(&self, value: Value) -> &Type {
@@ -230,6 +250,7 @@ impl<'a> Lower<'a> {
             let known = extras.iter().map(|it| (it.clone(), param(it))).collect();
             building.extras = Extras::Known(known);
         }
+        building.calls = self.calls.len();
         let outer = std::mem::replace(&mut self.now, building);
         let outcome = body(self, &values);
         (std::mem::replace(&mut self.now, outer), outcome)

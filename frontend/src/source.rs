@@ -30,10 +30,14 @@ pub struct Source {
 }
 
 impl Source {
+    /// Its file's name, without the folder.
+    pub fn file(&self) -> &str {
+        self.name.rsplit(['/', '\\']).next().unwrap_or("")
+    }
+
     /// What `use` calls it: its file's name without the ending.
     pub fn stem(&self) -> &str {
-        let file = self.name.rsplit(['/', '\\']).next().unwrap_or("");
-        file.split('.').next().unwrap_or("")
+        self.file().split('.').next().unwrap_or("")
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use crate::{Name, Op, Scope, Type, op::Real};
+use crate::{Line, Name, Op, Scope, Type, op::Real};
 
 /// A parameter of a function, or one result of one of its nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +117,10 @@ pub struct Function {
     types: Vec<Type>,
     /// For each value: the node that makes it; `None` for parameters.
     makers: Vec<Option<u32>>,
+    /// For each node: where it was written, if that is known.
+    lines: Vec<Option<Line>>,
+    /// What nodes of unknown lines are made in place of.
+    here: Option<Line>,
     known: HashMap<(Op, Vec<Value>), u32>,
 }
 
@@ -161,10 +165,29 @@ impl Function {
         op: impl Into<Op>,
         operands: &[Value],
     ) -> Result<Vec<Value>, String> {
-        let op = op.into();
+        self.try_add_at(None, scope, op.into(), operands)
+    }
+
+    /// The same for an op that was written at `line`.
+    ///
+    /// # Errors
+    ///
+    /// When the operands do not fit.
+    pub fn try_add_at(
+        &mut self,
+        line: Option<&Line>,
+        scope: Scope<'_>,
+        op: Op,
+        operands: &[Value],
+    ) -> Result<Vec<Value>, String> {
         let types = self.operand_types(operands);
         let results = op.rules().infer(&types, scope)?;
-        Ok(self.push(op, operands.to_vec(), results))
+        let nodes = self.nodes.len();
+        let values = self.push(op, operands.to_vec(), results);
+        if nodes < self.nodes.len() {
+            self.lines[nodes] = line.or(self.here.as_ref()).cloned();
+        }
+        Ok(values)
     }
 
     /// Adds an op whose operands are known to fit, with all its results.
@@ -179,11 +202,42 @@ impl Function {
         op: impl Into<Op>,
         operands: &[Value],
     ) -> Vec<Value> {
-        let op = op.into();
-        match self.try_add(scope, op.clone(), operands) {
+        self.add_all_at(None, scope, op.into(), operands)
+    }
+
+    /// The same for an op that was written at `line`.
+    ///
+    /// # Panics
+    ///
+    /// When they do not fit.
+    #[track_caller]
+    pub fn add_all_at(
+        &mut self,
+        line: Option<&Line>,
+        scope: Scope<'_>,
+        op: Op,
+        operands: &[Value],
+    ) -> Vec<Value> {
+        match self.try_add_at(line, scope, op.clone(), operands) {
             Ok(results) => results,
             Err(why) => panic!("{}: {why}", op.rules().name()),
         }
+    }
+
+    /// Adds `node` of another function, with these operands in the place of its own.
+    ///
+    /// # Panics
+    ///
+    /// When they do not fit.
+    #[track_caller]
+    pub fn copy(
+        &mut self,
+        scope: Scope<'_>,
+        from: &Function,
+        node: &Node,
+        operands: &[Value],
+    ) -> Vec<Value> {
+        self.add_all_at(from.line(node), scope, node.op.clone(), operands)
     }
 
     /// The same for an op with one result.
@@ -214,6 +268,7 @@ impl Function {
         self.types.extend(results);
         let results = node.results().collect();
         self.nodes.push(node);
+        self.lines.push(None);
         results
     }
 
@@ -240,6 +295,12 @@ impl Function {
     /// The node that makes `value`; `None` for a parameter.
     pub fn maker(&self, value: Value) -> Option<&Node> {
         self.makers[value.index()].map(|it| &self.nodes[it as usize])
+    }
+
+    /// Where a node of this function was written, if that is known.
+    pub fn line(&self, node: &Node) -> Option<&Line> {
+        let at = self.makers[node.first.index()]?;
+        self.lines[at as usize].as_ref()
     }
 
     /// The parameter that `value` is.
@@ -311,13 +372,14 @@ impl Function {
         let live = self.live();
         for (node, _) in self.nodes.iter().zip(live).filter(|(_, live)| *live) {
             let operands: Vec<Value> = node.operands.iter().map(|it| new[it.index()]).collect();
+            result.here = self.line(node).cloned();
             let replaced = rule(&mut result, &node.op, &operands);
-            let values =
-                replaced.unwrap_or_else(|| result.add_all(scope, node.op.clone(), &operands));
+            let values = replaced.unwrap_or_else(|| result.copy(scope, self, node, &operands));
             for (old, value) in node.results().zip(values) {
                 new[old.index()] = value;
             }
         }
+        result.here = None;
         for output in &self.outputs {
             result.output(&output.name, new[output.value.index()]);
         }
@@ -325,9 +387,10 @@ impl Function {
     }
 
     /// Copies the nodes of `callee` here, with `arguments` for its parameters; the values of its
-    /// outputs.
+    /// outputs. Those of unknown lines come from `line`, where it is called.
     pub fn inline(
         &mut self,
+        line: Option<&Line>,
         scope: Scope<'_>,
         callee: &Function,
         arguments: &[Value],
@@ -336,7 +399,8 @@ impl Function {
         new[..arguments.len()].copy_from_slice(arguments);
         for node in &callee.nodes {
             let operands: Vec<Value> = node.operands.iter().map(|it| new[it.index()]).collect();
-            let values = self.add_all(scope, node.op.clone(), &operands);
+            let line = callee.line(node).or(line);
+            let values = self.add_all_at(line, scope, node.op.clone(), &operands);
             for (old, value) in node.results().zip(values) {
                 new[old.index()] = value;
             }

@@ -159,7 +159,7 @@ fn outline(
             }
         };
         let operands: Vec<Value> = operands.iter().map(|it| new[it.index()]).collect();
-        let values = result.add_all(module.scope(), op, &operands);
+        let values = result.add_all_at(function.line(node), module.scope(), op, &operands);
         results.iter().zip(values).for_each(|(old, value)| new[old.index()] = value);
     }
     for output in &function.outputs {
@@ -209,7 +209,7 @@ fn define(
     }
     for node in &nodes {
         let operands: Vec<Value> = node.operands.iter().map(|it| new[it.index()]).collect();
-        let values = body.add_all(module.scope(), node.op.clone(), &operands);
+        let values = body.copy(module.scope(), function, node, &operands);
         node.results().zip(values).for_each(|(old, value)| new[old.index()] = value);
     }
     for (i, result) in claim.results(site).into_iter().enumerate() {

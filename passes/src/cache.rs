@@ -118,7 +118,7 @@ fn narrow(done: &Module, function: &Function, states: &[bool], dtype: DType) -> 
     }
     for node in live_nodes(function) {
         let operands = operands(done, &mut new, node, dtype);
-        let values = new.new.add_all(done.scope(), node.op.clone(), &operands);
+        let values = new.new.copy(done.scope(), function, node, &operands);
         new.set_results(node, &values);
     }
     for output in &function.outputs {

@@ -200,7 +200,7 @@ fn put(
 ) {
     let params = &values[..body.function.params.len()];
     let given: Vec<Value> = params.iter().map(|it| new.fetch(scope, *it)).collect();
-    let made = new.new.inline(scope, rewritten, &given);
+    let made = new.new.inline(None, scope, rewritten, &given);
     for (output, made) in body.function.outputs.iter().zip(made) {
         new.set(values[output.value.index()], made);
     }

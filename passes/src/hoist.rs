@@ -176,7 +176,7 @@ impl Plan {
         }
         for node in &self.moved {
             let operands: Vec<Value> = node.operands.iter().map(|it| new[it]).collect();
-            let values = f.add_all(scope, node.op.clone(), &operands);
+            let values = f.copy(scope, &self.body, node, &operands);
             new.extend(node.results().zip(values));
         }
         self.needed.iter().map(|it| new[it]).collect()

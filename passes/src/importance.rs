@@ -243,7 +243,7 @@ impl<'a> Measure<'a> {
     }
 
     fn node(&self, done: &Module, new: &mut Rebuild<'_>, node: &Node) -> Vec<(String, Value)> {
-        let values = new.new.add_all(done.scope(), node.op.clone(), &new.operands(node));
+        let values = new.new.copy(done.scope(), new.old, node, &new.operands(node));
         new.set_results(node, &values);
         let labels = node.op.callee().and_then(|it| self.added.get(it));
         let more = values.into_iter().skip(node.results().len());

@@ -225,7 +225,7 @@ impl Stepping {
                 let first = operands.iter().zip(given);
                 let first = first.map(|(&init, &it)| self.begin(&mut new.new, init, it)).collect();
                 let operands = [first, operands[scan.carries..].to_vec()].concat();
-                let results = new.new.add_all(self.module.scope(), node.op.clone(), &operands);
+                let results = new.new.copy(self.module.scope(), new.old, node, &operands);
                 new.set_results(node, &results);
                 results[..scan.carries].to_vec()
             }
@@ -242,7 +242,8 @@ impl Stepping {
             }
             op => {
                 // An axis that is as long as all positions may not be as long as the new ones.
-                let values = new.new.try_add(self.module.scope(), op.clone(), &operands);
+                let (line, scope) = (new.old.line(node), self.module.scope());
+                let values = new.new.try_add_at(line, scope, op.clone(), &operands);
                 new.set_results(node, &values.map_err(|why| self.not_causal(&why))?);
                 Vec::new()
             }
@@ -257,7 +258,8 @@ impl Stepping {
         op: Op,
         operands: &[Value],
     ) -> Vec<Value> {
-        let mut results = new.new.add_all(self.module.scope(), op, operands);
+        let (line, scope) = (new.old.line(node), self.module.scope());
+        let mut results = new.new.add_all_at(line, scope, op, operands);
         let left = results.split_off(node.results().len());
         new.set_results(node, &results);
         left

@@ -80,7 +80,8 @@ impl Inline {
                 Some(callee) if cx.allows(&function.name, format!("call of @{}", callee.name)) => {
                     let operands = new.operands(node);
                     let arguments = as_params(scope, &mut new.new, callee, &operands);
-                    let values = new.new.inline(scope, callee, &arguments);
+                    let line = function.line(node);
+                    let values = new.new.inline(line, scope, callee, &arguments);
                     new.set_results(node, &values);
                 }
                 Some(_) | None => new.copy(scope, node),

@@ -158,7 +158,7 @@ impl Search<'_> {
     ) -> Vec<Product<W>> {
         let mut found: Vec<Product<W>> = Vec::new();
         for node in live_nodes(new.old) {
-            let results = new.new.add_all(done.scope(), node.op.clone(), &new.operands(node));
+            let results = new.new.copy(done.scope(), new.old, node, &new.operands(node));
             new.set_results(node, &results);
             for (weights, value) in self.of_node(new, node, &results) {
                 let weights: Vec<W> = weights.into_iter().filter_map(known).collect();

@@ -149,8 +149,9 @@ fn join(scope: Scope<'_>, new: &mut Rebuild<'_>, group: &Group) {
     for (i, (result, _, into)) in group.parts.iter().enumerate() {
         let after = concat.parts[..i].to_vec();
         let slice = Slice { axis: axis.clone(), after, last: false, into: into.clone() };
-        let part = new.new.add(scope, slice, &[whole]);
-        new.set(*result, part);
+        let line = new.old.maker(*result).and_then(|it| new.old.line(it));
+        let part = new.new.add_all_at(line, scope, slice.into(), &[whole]);
+        new.set(*result, part[0]);
     }
 }
 

@@ -195,8 +195,8 @@ fn loop_function(
     }
     for node in members {
         let operands: Vec<Value> = node.operands.iter().map(|it| new[it]).collect();
-        let value = group.add(module.scope(), node.op.clone(), &operands);
-        new.insert(node.result(), value);
+        let values = group.copy(module.scope(), function, node, &operands);
+        new.extend(node.results().zip(values));
     }
     group.output("y", new[&function.nodes()[root].result()]);
     (group, arguments)

@@ -63,7 +63,7 @@ impl<'a> Rebuild<'a> {
 
     /// Takes `node` as it is.
     pub(crate) fn copy(&mut self, scope: Scope<'_>, node: &Node) {
-        let values = self.new.add_all(scope, node.op.clone(), &self.operands(node));
+        let values = self.new.copy(scope, self.old, node, &self.operands(node));
         self.set_results(node, &values);
     }
 

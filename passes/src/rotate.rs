@@ -164,7 +164,7 @@ fn turn(
     let first =
         norm.banks.iter().map(|&it| layer(result.scope(), &mut new.new, operands[it], &scan.axis));
     let first: Vec<Value> = std::iter::once(operands[norm.carry]).chain(first).collect();
-    let normed = new.new.add(result.scope(), norm.node.op.clone(), &first);
+    let normed = new.new.copy(result.scope(), norm.body, norm.node, &first)[0];
     for &bank in &norm.banks {
         operands[bank] = next(result.scope(), &mut new.new, operands[bank], &scan.axis, &place);
     }
@@ -226,7 +226,7 @@ fn turned(scope: Scope<'_>, scan: &Scan, norm: &Norm<'_>) -> Function {
     let weights = norm.node.operands[1..].iter().map(|&it| new.get(it));
     let sum = new.get(body.outputs[norm.carry].value);
     let operands: Vec<Value> = std::iter::once(sum).chain(weights).collect();
-    let next = new.new.add(scope, norm.node.op.clone(), &operands);
+    let next = new.new.copy(scope, body, norm.node, &operands)[0];
     for (i, output) in body.outputs.iter().enumerate() {
         if i == scan.carries {
             new.new.output("normed", next);

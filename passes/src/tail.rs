@@ -133,7 +133,8 @@ impl Cut {
         }
         for node in live_nodes(function) {
             let op = self.shortened_op(&node.op);
-            let values = new.new.add_all(self.done.scope(), op, &new.operands(node));
+            let values =
+                new.new.add_all_at(function.line(node), self.done.scope(), op, &new.operands(node));
             new.set_results(node, &values);
         }
         new.outputs();
@@ -168,7 +169,8 @@ impl Cut {
                 let operands =
                     operands.map(|it| short.get(it).copied().unwrap_or_else(|| new.get(*it)));
                 let operands: Vec<Value> = operands.collect();
-                new.new.add_all(self.done.scope(), self.shortened_op(&node.op), &operands)
+                let (line, op) = (function.line(node), self.shortened_op(&node.op));
+                new.new.add_all_at(line, self.done.scope(), op, &operands)
             } else {
                 let whole: Vec<Value> = results.iter().map(|&it| new.get(it)).collect();
                 whole.into_iter().map(|it| self.slice(&mut new.new, it)).collect()

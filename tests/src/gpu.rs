@@ -60,6 +60,33 @@ fn every_launch_takes_any_number_of_rows() {
 }
 
 #[test]
+fn kernels_name_the_lines_that_they_compute() {
+    let program = program(&mut lower("llama3-8b", &[]), DType::BF16);
+    let shown = program.to_string();
+    let heads: Vec<&str> = shown.lines().filter(|it| it.contains(" threads")).collect();
+    let text = include_str!("../../models/llama.tn");
+    for (kernel, words) in [
+        ("gather", &["embed[tokens]"][..]),
+        ("norm_matmul", &["linear(", "rms_norm("]),
+        ("attention", &["attend("]),
+    ] {
+        let named = heads.iter().find(|it| it.contains(&format!(": {kernel},")));
+        let named = named.unwrap_or_else(|| panic!("no {kernel}"));
+        let lines = named.split("llama.tn:").nth(1).unwrap_or_else(|| panic!("{named}: no line"));
+        let lines = lines.split(", ").map(|it| it.split('-').map(|it| it.parse::<usize>()));
+        let runs = lines.map(|it| it.collect::<Result<Vec<_>, _>>().expect("numbers"));
+        let numbers: Vec<usize> = runs.flat_map(|it| it[0]..=it[it.len() - 1]).collect();
+        let said: Vec<&str> = numbers.iter().filter_map(|it| text.lines().nth(it - 1)).collect();
+        for word in words {
+            assert!(said.iter().any(|it| it.contains(word)), "{named} says nothing of {word}");
+        }
+        for line in said {
+            assert!(words.iter().any(|it| line.contains(it)), "{kernel} of `{line}`");
+        }
+    }
+}
+
+#[test]
 fn decoders_read_batches() {
     for folder in folders() {
         let folder = folder.to_str().expect("a readable name");

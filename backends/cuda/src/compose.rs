@@ -153,13 +153,13 @@ impl Composer<'_> {
         for (operand, param) in theirs.iter().zip(&function.params) {
             arguments.push(self.viewed(&mut joined, value(operand)?, &param.ty.axes)?);
         }
-        let inner = joined.inline(scope, function, &arguments);
+        let inner = joined.inline(None, scope, function, &arguments);
         let mut arguments = Vec::new();
         for (at, (operand, param)) in body.operands.iter().zip(&body.function.params).enumerate() {
             let given = if at == i { inner[0] } else { value(operand)? };
             arguments.push(self.viewed(&mut joined, given, &param.ty.axes)?);
         }
-        let outer = joined.inline(scope, &body.function, &arguments);
+        let outer = joined.inline(None, scope, &body.function, &arguments);
         joined.output("y", outer[0]);
         Some(joined)
     }
@@ -206,7 +206,7 @@ impl Composer<'_> {
         Some(function.rewrite(scope, |result, op, operands| match op {
             Op::Call(call) => {
                 let callee = self.module.function(call.function.as_str())?;
-                Some(result.inline(scope, callee, operands))
+                Some(result.inline(None, scope, callee, operands))
             }
             _ => None,
         }))

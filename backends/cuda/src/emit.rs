@@ -12,6 +12,7 @@ use plan::{Base, Callee, Counter, LoopWord, Place, Plan, Word};
 
 use crate::arguments::{Arguments, Kind};
 use crate::batch;
+use crate::lines::Lines;
 use crate::loops::{self, Tail};
 use crate::narrow::Narrow;
 use crate::parts::Parts;
@@ -192,7 +193,9 @@ impl Emitter<'_> {
             rows = rows.or(first.rows.map(|(at, most)| (self.arguments.factor(launch, at), most)));
             words.extend(own);
         }
-        let kernel = self.program.add(text.finish());
+        let mut kernel = text.finish();
+        group.iter().for_each(|it| kernel.lines.merge(self.lines(it.launch)));
+        let kernel = self.program.add(kernel);
         let one = Blocks { of: Vec::new(), each: 1, most: 1 };
         let blocks = [one.clone(), one];
         let launch = program::Launch { kernel, maps: Vec::new(), words, blocks, parts };
@@ -435,6 +438,26 @@ impl Emitter<'_> {
         Ok(Form { layers, rows, launches })
     }
 
+    /// The lines of the spec that `launch` computes: what a kernel was chosen for, and all that is
+    /// generated.
+    fn lines(&self, launch: &plan::Launch) -> Lines {
+        let mut lines = Lines::default();
+        let claimed = launch.function.as_ref().and_then(|it| self.module.function(it.as_str()));
+        claimed.into_iter().for_each(|it| lines.extend(it));
+        let codes = launch.words.iter().filter_map(|it| match it {
+            Word::Code(at) => Some(*at),
+            _ => None,
+        });
+        let own = match launch.callee {
+            Callee::Loop(at) => Some(at),
+            Callee::Kernel(_) => None,
+        };
+        for at in codes.chain(own) {
+            lines.extend(&self.generated[&self.plan.loops[at]].function);
+        }
+        lines
+    }
+
     /// A launch of `instance`, whose kernel is among the program's from now on.
     fn launch_of(
         &mut self,
@@ -448,6 +471,7 @@ impl Emitter<'_> {
         let maps = instance.maps.iter().map(|it| self.arguments.map(launch, it)).collect();
         let kernel = self.program.add(Kernel {
             name: self.plan.callee_name(launch.callee).to_owned(),
+            lines: self.lines(launch),
             entry: "run".to_owned(),
             source: source(&instance, &passed),
             only: instance.architecture.map(str::to_owned),

@@ -11,6 +11,7 @@ mod element;
 mod emit;
 mod engine;
 mod images;
+mod lines;
 mod loops;
 mod made_up;
 mod narrow;
@@ -23,6 +24,7 @@ pub use kernels_cuda::{Tunable, Tuned};
 
 pub use driver::Properties;
 pub use engine::{check, open};
+pub use lines::Lines;
 pub use made_up::Drawn;
 pub use nvrtc::{Compiler, Image, Resources};
 pub use program::{

@@ -7,6 +7,8 @@ use kernels_cuda::Tunable;
 use runtime::Fault;
 use serde::{Deserialize, Serialize};
 
+use crate::lines::Lines;
+
 /// A compiled model for GPUs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GpuProgram {
@@ -60,10 +62,12 @@ impl GpuProgram {
     /// The place of `kernel` among the program's, from now on: equal texts are one.
     pub(crate) fn add(&mut self, kernel: Kernel) -> usize {
         let same = self.kernels.iter().position(|it| it.source == kernel.source);
-        same.unwrap_or_else(|| {
-            self.kernels.push(kernel);
-            self.kernels.len() - 1
-        })
+        if let Some(at) = same {
+            self.kernels[at].lines.merge(kernel.lines);
+            return at;
+        }
+        self.kernels.push(kernel);
+        self.kernels.len() - 1
     }
 
     /// What [`GpuProgram::to_bytes`] gave.
@@ -89,7 +93,8 @@ impl GpuProgram {
 impl fmt::Display for GpuProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, kernel) in self.kernels.iter().enumerate() {
-            writeln!(f, "// {i}: {}, {} threads", kernel.name, kernel.threads)?;
+            let Kernel { name, threads, lines, .. } = kernel;
+            writeln!(f, "// {i}: {name}, {threads} threads{lines}")?;
             writeln!(f, "{}", kernel.source)?;
         }
         if let Err(why) = &self.batch {
@@ -114,6 +119,8 @@ fn are_known(steps: &[Step], kernels: usize) -> bool {
 pub struct Kernel {
     /// What it is called in tables.
     pub name: String,
+    /// What of the spec it computes.
+    pub lines: Lines,
     /// The name of its function.
     pub entry: String,
     /// CUDA C++.

@@ -199,7 +199,7 @@ impl Scan {
         let saving = grad.define(format!("{}.saving", self.body), |module, it| {
             let params: Vec<Value> =
                 body.params.iter().map(|p| it.param(&p.name, Role::Value, p.ty.clone())).collect();
-            let outputs = it.inline(module.scope(), &body, &params);
+            let outputs = it.inline(None, module.scope(), &body, &params);
             let carried = outputs[..self.carries].iter().chain(&params[..self.carries]);
             for (i, &value) in carried.enumerate() {
                 it.output(format!("carry.{i}"), value);

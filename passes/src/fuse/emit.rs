@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use egg::Id;
-use ir::{Function, Module, Origin, Role, Type, Value, ops::Call};
+use ir::{Function, Line, Module, Op, Origin, Role, Type, Value, ops::Call};
 
 use crate::rebuild::define;
 
@@ -34,9 +34,13 @@ pub(crate) fn emit<'b>(
         old,
         made: HashMap::new(),
         new: old.signature(),
+        line: None,
     };
-    for id in saturated.values.iter().flatten().filter(|it| chosen.is_needed(**it)) {
-        emitter.class(*id);
+    for (value, id) in old.values().zip(&saturated.values) {
+        if let Some(id) = id.filter(|it| chosen.is_needed(*it)) {
+            emitter.line = old.maker(value).and_then(|it| old.line(it)).cloned();
+            emitter.class(id);
+        }
     }
     for output in &old.outputs {
         if let Some(id) = saturated.values[output.value.index()] {
@@ -55,6 +59,8 @@ struct Emitter<'a, 'b> {
     old: &'a Function,
     made: HashMap<Id, Vec<Value>>,
     new: Function,
+    /// Where the value was written whose term is being added.
+    line: Option<Line>,
 }
 
 impl Emitter<'_, '_> {
@@ -82,15 +88,19 @@ impl Emitter<'_, '_> {
         }
         match head {
             Head::Given(value) => vec![self.given(value)],
-            Head::Apply(op) => self.new.add_all(self.result.scope(), op, &operands),
+            Head::Apply(op) => self.add(op, &operands),
             Head::Fused(fused) => {
                 let types = self.new.operand_types(&operands);
                 let function = function(self.result, &fused, &types);
                 let function = define(self.result, self.taken, function, &fused.kind);
-                self.new.add_all(self.result.scope(), Call { function }, &operands)
+                self.add(Call { function }.into(), &operands)
             }
             Head::Part(_) | Head::Outputs => Vec::new(),
         }
+    }
+
+    fn add(&mut self, op: Op, operands: &[Value]) -> Vec<Value> {
+        self.new.add_all_at(self.line.as_ref(), self.result.scope(), op, operands)
     }
 
     /// A parameter, or the layer of a weight as the function finds it.

@@ -138,7 +138,7 @@ impl<'a> Whole<'a> {
                 }
             }
             let operands: Vec<Value> = node.operands.iter().map(|it| known[it]).collect();
-            let results = function.add_all(scope, node.op.clone(), &operands);
+            let results = function.copy(scope, self.function, node, &operands);
             known.extend(node.results().zip(results));
         }
         let given = |it: &Value| self.function.outputs.iter().any(|output| output.value == *it);

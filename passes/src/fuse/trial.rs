@@ -119,7 +119,7 @@ fn add(
         Head::Apply(op) => entry.try_add(module.scope(), op.clone(), &operands).ok()?.pop(),
         Head::Fused(fused) => {
             let body = emit::function(module, fused, &entry.operand_types(&operands));
-            Some(entry.inline(module.scope(), &body, &operands)[0])
+            Some(entry.inline(None, module.scope(), &body, &operands)[0])
         }
         Head::Given(_) | Head::Part(_) | Head::Outputs => None,
     }

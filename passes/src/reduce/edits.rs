@@ -59,7 +59,7 @@ fn inlined(module: &Module, i: usize) -> Option<Option<Module>> {
     }
     Some(Some(rebuilt(module, at, |new, it| {
         let here = it.results().eq(node.results());
-        here.then(|| new.new.inline(module.scope(), callee, &new.operands(it)))
+        here.then(|| new.new.inline(None, module.scope(), callee, &new.operands(it)))
     })))
 }
 

@@ -54,7 +54,7 @@ fn carry_hoisted(module: &Module) -> Option<Module> {
     let same = new.param("same", Role::Value, body.params[0].ty.clone());
     let scope = ir::Scope { axes: &module.axes, functions: &module.functions[..at] };
     let given = [&[same], &params[1..]].concat();
-    let results = new.inline(scope, body, &given);
+    let results = new.inline(None, scope, body, &given);
     for (output, value) in body.outputs.iter().zip(results) {
         new.output(&output.name, value);
     }
