@@ -104,6 +104,11 @@ fn bank_source(
 ) -> Result<TensorSource, Error> {
     let of = |param: &Name, layer: u64| {
         let (rule, layer) = (rule(map, param.as_str())?, layer as usize);
+        let layers = rule.layers.as_ref().map_or(1, Vec::len);
+        if bank.layers == 1 && bank.times.is_none() && 1 < layers {
+            let all = (0..layers).map(|it| layer_source(rule, it, loader));
+            return Ok(TensorSource::Stack(all.collect()));
+        }
         let source = layer_source(rule, layer, loader);
         // A part of what the checkpoint has as a whole is a row of it.
         let is_part = rule.layers.is_none() && (1 < bank.layers || bank.times.is_some());
@@ -326,6 +331,7 @@ fn stored_type(source: &TensorSource, loader: &Loader<'_>) -> Result<DType, Erro
         | TensorSource::Fill(_)
         | TensorSource::Transpose(_)
         | TensorSource::Scaled(..)
+        | TensorSource::Stack(_)
         | TensorSource::Each(..) => Ok(DType::F32),
     }
 }

@@ -200,6 +200,7 @@ fn turned(source: &TensorSource, piece: Piece) -> Result<Option<(String, Piece)>
         | TensorSource::Unrotate(..)
         | TensorSource::Take(..)
         | TensorSource::Scaled(..)
+        | TensorSource::Stack(_)
         | TensorSource::ByLayer(_) => Err("what its rule does can not be turned around".to_owned()),
     }
 }

@@ -133,6 +133,11 @@ impl<'a> Loader<'a> {
                 *has_places(&mut shape, *axis, kept)? = kept.len();
                 shape
             }
+            TensorSource::Stack(all) => {
+                let shapes = all.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+                let one = shapes.iter().max().cloned().unwrap_or_default();
+                [vec![all.len()], one].concat()
+            }
             TensorSource::ByLayer(_) => return Err(WHICH_LAYER.to_owned()),
         }))
     }
@@ -179,9 +184,26 @@ impl<'a> Loader<'a> {
             }
             TensorSource::Scaled(of, by) => scaled(&self.load(of)?, &self.load(by)?),
             TensorSource::Take(of, axis, kept) => take(self.load(of)?, *axis, kept),
+            TensorSource::Stack(all) => {
+                stack(all.iter().map(|it| self.load(it)).collect::<Result<_, _>>()?)
+            }
             TensorSource::ByLayer(_) => Err(WHICH_LAYER.to_owned()),
         }
     }
+}
+
+/// Tensors of one shape, one after the other; numbers are filled to it.
+fn stack(all: Vec<Loaded<'_>>) -> Result<Loaded<'static>, String> {
+    let one = all.iter().map(|it| it.shape.clone()).max().unwrap_or_default();
+    let (n, mut values) = (one.iter().product(), Vec::new());
+    let shape = [vec![all.len()], one.clone()].concat();
+    for it in all {
+        if !it.shape.is_empty() && it.shape != one {
+            return Err(format!("one layer is {:?} and another {one:?}", it.shape));
+        }
+        values.extend(it.filling(n).decode()?);
+    }
+    Ok(Loaded::from_values(shape, &values))
 }
 
 /// Each row of `of` times `by`, which is as long, or one number.

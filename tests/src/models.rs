@@ -149,6 +149,25 @@ fn absorbed_weights_answer_the_same() {
     assert!(3 < absorbing, "{absorbing} fixtures absorb weights");
 }
 
+/// A loop turned by `rotate` takes a norm's weight of all layers as one table.
+#[test]
+fn turned_and_joined_loops_answer_the_same() {
+    let passes = treen::DEFAULT_PIPELINE.replacen(",fuse,", ",rotate,join,fuse,", 1);
+    let mut turned = 0;
+    for name in ["llama-grouped", "qwen3", "nemotron", "gpt2"] {
+        let passes = Some(passes.clone());
+        let options = Options { passes, check: false, ..Options::default() };
+        let path = PathBuf::from("fixtures").join(name);
+        let mut fixture = Fixture::with(path, &options);
+        turned += usize::from(fixture.lowered.plan.to_string().contains("norm : 1 x [2, "));
+        let golden = fixture.golden();
+        let mut session = fixture.bind().session(Some(2), None).expect("a session");
+        agree(&format!("{name}, turned"), &mut session, &golden);
+        agrees_with_random_weights(&mut fixture);
+    }
+    assert!(0 < turned, "no loop was turned");
+}
+
 #[test]
 fn random_weights_are_the_same_to_the_reference() {
     folders()

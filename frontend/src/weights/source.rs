@@ -28,6 +28,8 @@ pub enum TensorSource {
     Scaled(Box<TensorSource>, Box<TensorSource>),
     /// The places of one axis that are told, in that order: what a cut keeps.
     Take(Box<TensorSource>, usize, Arc<[usize]>),
+    /// All layers, one after the other.
+    Stack(Vec<TensorSource>),
     /// Another source for each layer, by its number.
     ByLayer(Vec<(usize, TensorSource)>),
 }
@@ -74,7 +76,9 @@ impl TensorSource {
         match self {
             TensorSource::Tensor(name) => vec![name],
             TensorSource::Fill(_) => Vec::new(),
-            TensorSource::FirstOf(all) => all.iter().flat_map(TensorSource::names).collect(),
+            TensorSource::FirstOf(all) | TensorSource::Stack(all) => {
+                all.iter().flat_map(TensorSource::names).collect()
+            }
             TensorSource::ByLayer(all) => all.iter().flat_map(|it| it.1.names()).collect(),
             TensorSource::Scaled(of, by) => [of.names(), by.names()].concat(),
             TensorSource::Transpose(of)
@@ -94,6 +98,9 @@ impl TensorSource {
             TensorSource::Tensor(_) | TensorSource::Fill(_) => self.clone(),
             TensorSource::FirstOf(all) => {
                 TensorSource::FirstOf(all.iter().map(|it| it.map(rule)).collect())
+            }
+            TensorSource::Stack(all) => {
+                TensorSource::Stack(all.iter().map(|it| it.map(rule)).collect())
             }
             TensorSource::ByLayer(all) => {
                 let part = |(layer, it): &(usize, TensorSource)| (*layer, it.map(rule));
