@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use frontend::Compiled;
-use ir::{DType, Extent, Module, Name};
+use ir::{Axis, DType, Extent, Module, Name};
 use passes::Widths;
 
 use crate::memory::{Format, Memory};
@@ -39,8 +39,12 @@ impl FromStr for Budget {
     /// these with commas between.
     fn from_str(text: &str) -> Result<Budget, String> {
         let mut budget = Budget::default();
-        for part in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
+        for part in text.split(',').map(str::trim) {
+            let before = budget.clone();
             budget.read(part).ok_or_else(|| format!("`{part}` is no budget; {SUCH_AS}"))?;
+            if budget.said() == before.said() {
+                return Err(format!("`{part}` says again what is said before it"));
+            }
         }
         Ok(budget)
     }
@@ -50,54 +54,70 @@ const SUCH_AS: &str = "there is `9b`, `12GiB@32768`, `20ms@60GB/s`, `F=8960`, \
                        `layers=48` and `skip=3+5`";
 
 /// Units of memory.
-const UNITS: [(&str, f64); 4] =
-    [("GiB", 1_073_741_824.0), ("MiB", 1_048_576.0), ("GB", 1e9), ("MB", 1e6)];
+const BYTES: [(&str, f64); 5] =
+    [("GiB", 1_073_741_824.0), ("MiB", 1_048_576.0), ("KiB", 1024.0), ("GB", 1e9), ("MB", 1e6)];
+
+/// Units of time, in seconds.
+const SECONDS: [(&str, f64); 2] = [("ms", 1e-3), ("us", 1e-6)];
+
+/// Units of parameters.
+const PARAMETERS: [(&str, f64); 6] =
+    [("b", 1e9), ("B", 1e9), ("m", 1e6), ("M", 1e6), ("k", 1e3), ("K", 1e3)];
+
+/// The number before a unit and what the unit stands for, if it is one of `units`.
+fn measured<'a>(text: &'a str, units: &[(&str, f64)]) -> Option<(&'a str, f64)> {
+    units.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, *size)))
+}
+
+/// A number of units, as a whole number.
+fn count(number: &str, unit: f64) -> Option<u64> {
+    let number = number.trim().parse::<f64>().ok()? * unit;
+    (0.0 < number && number < 1e18).then_some(number as u64)
+}
 
 impl Budget {
     fn read(&mut self, part: &str) -> Option<()> {
-        let count = |it: &str, unit: f64| {
-            let number: f64 = it.trim().parse().ok()?;
-            let number = number * unit;
-            (0.0 < number && number < 1e18).then_some(number as u64)
-        };
         if let Some((name, value)) = part.split_once('=') {
-            match name.trim() {
-                "layers" => self.layers = Some(value.trim().parse().ok().filter(|it| 0 < *it)?),
-                "skip" => {
-                    for layer in value.split('+') {
-                        self.skipped.insert(layer.trim().parse().ok()?);
-                    }
-                }
-                name => {
-                    let size = value.trim().parse().ok().filter(|it| 0 < *it)?;
-                    let name = Name::is_valid(name).then(|| Name::from(name))?;
-                    self.widths.set(name, size);
-                }
-            }
-            return Some(());
+            return self.read_named(name.trim(), value.trim());
         }
         let (amount, rest) = part.split_once('@').map_or((part, None), |it| (it.0, Some(it.1)));
-        if let Some(time) = amount.strip_suffix("ms") {
+        if let Some((number, unit)) = measured(amount, &SECONDS) {
             let rate = count(rest?.trim().strip_suffix("GB/s")?, 1e9)?;
-            self.step_bytes = Some(count(time, rate as f64 / 1e3)?);
-            return Some(());
+            self.step_bytes = Some(count(number, rate as f64 * unit)?);
+        } else if let Some((number, unit)) = measured(amount, &BYTES) {
+            self.bytes = Some(count(number, unit)?);
+            if let Some(positions) = rest {
+                self.context = Some(positions.trim().parse().ok()?);
+            }
+        } else {
+            let (number, unit) = measured(amount, &PARAMETERS).filter(|_| rest.is_none())?;
+            self.parameters = Some(count(number, unit)?);
         }
-        for (unit, size) in UNITS {
-            if let Some(number) = amount.strip_suffix(unit) {
-                self.bytes = Some(count(number, size)?);
-                self.context = match rest {
-                    Some(positions) => Some(positions.trim().parse().ok()?),
-                    None => None,
-                };
-                return Some(());
+        Some(())
+    }
+
+    fn read_named(&mut self, name: &str, value: &str) -> Option<()> {
+        let size = |it: &str| it.parse().ok().filter(|it| 0 < *it);
+        match name {
+            "layers" => self.layers = Some(size(value)?),
+            "skip" => {
+                for layer in value.split('+') {
+                    self.skipped.insert(layer.trim().parse().ok()?);
+                }
+            }
+            name => {
+                let name = Name::is_valid(name).then(|| Name::from(name))?;
+                self.widths.set(name, size(value)?);
             }
         }
-        let (number, unit) = amount
-            .strip_suffix(['b', 'B'])
-            .map(|it| (it, 1e9))
-            .or_else(|| amount.strip_suffix(['m', 'M']).map(|it| (it, 1e6)))?;
-        self.parameters = Some(count(number, unit)?);
-        rest.is_none().then_some(())
+        Some(())
+    }
+
+    /// How many things are asked for.
+    fn said(&self) -> usize {
+        let limits = [self.parameters, self.bytes, self.step_bytes];
+        let n_limits = limits.iter().flatten().count() + usize::from(self.layers.is_some());
+        n_limits + self.widths.iter().count() + self.skipped.len()
     }
 
     /// Whether there is a limit, and not only extents by name.
@@ -128,12 +148,12 @@ impl Budget {
         match found.into_iter().next() {
             Some(found) => of(&shallow, &module, ranking, &found.sizes, skipped),
             None if axes.is_empty() => {
-                Err(Error::new("C0305", "the spec has no elastic axis to cut")
+                let n = parameters(&module.module, &BTreeMap::new()).unwrap_or(u64::MAX);
+                let message = format!("the spec has {n} parameters and no elastic axis to cut");
+                Err(Error::new("C0305", message)
                     .help("`--set \"F=15680 elastic {12544, 8960}\"` declares choices"))
             }
-            None => {
-                Err(Error::new("C0305", "even the least choice of all axes is above the budget"))
-            }
+            None => Err(above(&module.module, &axes)),
         }
     }
 
@@ -160,7 +180,7 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// When there are too many to look at.
+    /// When there are too many to look at, or an axis is shorter than what is asked for.
     pub fn search(
         &self,
         compiled: &Compiled,
@@ -169,6 +189,11 @@ impl Budget {
     ) -> Result<Vec<Candidate>, Error> {
         let mut free = axes.clone();
         for (name, size) in self.widths.iter() {
+            let whole = compiled.module.axes.fixed(&Axis::from(name));
+            if let Some(whole) = whole.filter(|it| *it < size) {
+                let message = format!("`{name}` is {whole} and can not become {size}");
+                return Err(Error::new("C0305", message));
+            }
             free.insert(name.to_string(), vec![size]);
         }
         if !self.is_limit() {
@@ -253,9 +278,25 @@ pub fn of(
     Ok(choice)
 }
 
+/// That even the shortest of all `axes` leave more than the budget allows.
+pub fn above(module: &Module, axes: &BTreeMap<String, Vec<usize>>) -> Error {
+    let least =
+        |(name, sizes): (&String, &Vec<usize>)| Some((name.clone(), sizes.iter().copied().min()?));
+    let least: BTreeMap<String, usize> = axes.iter().filter_map(least).collect();
+    let sizes: BTreeMap<&str, usize> = least.iter().map(|it| (it.0.as_str(), *it.1)).collect();
+    let all: Vec<String> = least.iter().map(|(name, size)| format!("{name}={size}")).collect();
+    let n = parameters(module, &sizes).unwrap_or(u64::MAX);
+    let message = format!("even the least choice of all axes is above the budget: {n} parameters");
+    Error::new("C0305", message).help(format!("that is {}", all.join(", ")))
+}
+
 /// The layers to leave out so that the `n` most important are left.
 fn least(stack: &Stack, n: usize, ranking: &Ranking) -> Result<BTreeSet<usize>, Error> {
-    if n == stack.n_layers() {
+    let all = stack.n_layers();
+    if all < n {
+        return Err(Error::new("C0305", format!("there are {all} layers, and not {n}")));
+    }
+    if n == all {
         return Ok(BTreeSet::new());
     }
     let ranking = ranking.layers.as_ref().ok_or_else(|| {
@@ -347,12 +388,39 @@ mod tests {
         assert_eq!(of("1.5b, 12GiB@32768"), Ok(limits));
         let step = Budget { step_bytes: Some(1_200_000_000), ..Budget::default() };
         assert_eq!(of("20ms@60GB/s"), Ok(step));
+        let small = Budget { parameters: Some(200_000), ..Budget::default() };
+        assert_eq!(of("200k"), Ok(small));
+        assert_eq!(of("100KiB").map(|it| it.bytes), Ok(Some(102_400)));
+        assert_eq!(of("5us@60GB/s").map(|it| it.step_bytes), Ok(Some(300_000)));
         let mut named = Budget { layers: Some(48), ..Budget::default() };
         named.widths.set("F", 8960);
         named.skipped.extend([3, 5]);
         assert_eq!(of("F=8960,layers=48,skip=3+5"), Ok(named));
-        for wrong in ["9", "9x", "b", "-1b", "F=0", "f-=1", "9b@3", "20ms", "20ms@6", "layers=0"] {
+        for wrong in
+            ["9", "9x", "b", "-1b", "F=0", "f-=1", "9b@3", "20ms", "20ms@6", "layers=0", ""]
+        {
             assert!(of(wrong).is_err(), "{wrong}");
+        }
+        for twice in ["F=8,F=4", "9b,8b", "skip=1,skip=1", "1GiB,1MiB"] {
+            let why = of(twice).unwrap_err();
+            assert!(why.ends_with("says again what is said before it"), "{twice}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused() {
+        let spec = Spec::open("models/llama.tn", &["F=64 elastic {32}".to_owned()], &mut |_| {});
+        let spec = spec.unwrap_or_else(|why| panic!("{why}"));
+        let compiled = spec.compile().unwrap_or_else(|why| panic!("{why}"));
+        for (budget, why) in [
+            ("F=65", "`F` is 64 and can not become 65"),
+            ("layers=1000", "layers, and not 1000"),
+            ("1k", "even the least choice of all axes is above the budget: "),
+            ("1k", "that is F=32"),
+        ] {
+            let budget: Budget = budget.parse().unwrap();
+            let found = budget.choose(&spec, &compiled, &Ranking::default()).unwrap_err();
+            assert!(found.to_string().contains(why), "{found}");
         }
     }
 }

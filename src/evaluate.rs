@@ -25,7 +25,7 @@ impl Windows {
     ///
     /// # Errors
     ///
-    /// When the model has no tokenizer or fewer positions, or when nothing could be predicted.
+    /// When the model has no tokenizer or fewer positions.
     pub fn of(model: &Compiled, text: &str, length: usize) -> Result<Windows, Error> {
         let most = model.manifest().program.capacity();
         if length < 2 || most < length as u64 {
@@ -41,11 +41,12 @@ impl Windows {
         let begin = begins.map(signed);
         let tokens: Vec<i32> =
             tokens.into_iter().skip(usize::from(begin.is_some())).map(signed).collect();
-        let windows = Windows { tokens: windows(begin, &tokens, length), bytes: text.len() };
-        match windows.predicted() {
-            0 => Err(Error::new("C0304", "the text is too short: there is nothing to predict")),
-            _ => Ok(windows),
-        }
+        Ok(Windows { tokens: windows(begin, &tokens, length), bytes: text.len() })
+    }
+
+    /// Tokens of the longest window.
+    pub fn longest(&self) -> usize {
+        self.tokens.iter().map(Vec::len).max().unwrap_or(0)
     }
 
     /// Tokens that are predicted.
@@ -132,7 +133,7 @@ impl Evaluator {
     ///
     /// # Errors
     ///
-    /// When the model can not read the window, or `see` fails.
+    /// When the model can not read the window, answers what is no number, or `see` fails.
     pub fn read(
         &mut self,
         window: &[i32],
@@ -141,7 +142,10 @@ impl Evaluator {
         self.session.reset()?;
         let step = self.session.longest_step().max(1);
         for (i, tokens) in window.chunks(step).enumerate() {
-            self.session.step(tokens, tokens.len())?;
+            let logits = self.session.step(tokens, tokens.len())?;
+            if logits.iter().any(|it| it.is_nan()) {
+                return Err(no_number(i * step, tokens.len()));
+            }
             see(&Answer { past: i * step, tokens, session: &self.session })?;
         }
         Ok(())
@@ -214,10 +218,21 @@ impl Evaluator {
             report(done);
             let logits = other.logits(window)?;
             totals[0] += self.score(window, Some(&logits))?;
-            totals[1].add_all(&logits, vocabulary, window, None);
+            let mut own = Score::default();
+            own.add_all(&logits, vocabulary, window, None);
+            totals[1] += own;
         }
         Ok(totals)
     }
+}
+
+/// Nothing that is measured of a model that answers NaN would mean anything.
+fn no_number(past: usize, tokens: usize) -> Error {
+    let message = format!(
+        "the model answers NaN to tokens {past} to {} of a window",
+        past + tokens.saturating_sub(1)
+    );
+    Error::new("C0304", message).help("a weight is NaN, or what it is multiplied with too large")
 }
 
 /// Sums over the predicted tokens of a text.

@@ -174,7 +174,9 @@ fn turned(source: &TensorSource, piece: Piece) -> Result<Option<(String, Piece)>
         TensorSource::Tensor(_) | TensorSource::FirstOf(_) | TensorSource::Rows(..)
     );
     if piece.tensor.dtype.is_scaled() && !moves_rows {
-        return Err(format!("{} can not be turned as its rule asks for", piece.tensor.dtype));
+        let why = "the checkpoint keeps it in another shape than the model multiplies with, such as \
+                   turned, and rows of codes have but one";
+        return Err(format!("{} can not be written: {why}", piece.tensor.dtype));
     }
     match source {
         TensorSource::Tensor(name) => Ok(Some((name.clone(), piece))),

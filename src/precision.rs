@@ -20,7 +20,7 @@ pub use search::{Judge, noise, search};
 
 use frontend::WeightMap;
 use ir::DType;
-use ir::storage::{self, Encoding};
+use ir::storage::{self, Encoding, Scales};
 use passes::Formats;
 
 use crate::{Loaded, Lowered, Options};
@@ -131,7 +131,11 @@ impl Assignment {
                     return (None, why);
                 }
                 let (format, why) = choice(i, layer);
-                fitting(format, it.columns).map_or_else(|why| (None, why), |it| (it, why))
+                match fitting(format, it.columns) {
+                    Err(misfit) => (None, misfit),
+                    Ok(found) if found == format => (found, why),
+                    Ok(found) => (found, format!("{why}; {}", misfit(format, it.columns))),
+                }
             };
             let (formats, reasons): (Vec<_>, Vec<_>) =
                 it.layers.iter().enumerate().map(of_layer).unzip();
@@ -146,13 +150,18 @@ impl Assignment {
 
 /// The format, or that which stands in for it where rows of `columns` are no whole blocks of it.
 fn fitting(format: Option<Encoding>, columns: usize) -> Result<Option<Encoding>, String> {
-    let Some(format) = format.filter(|it| !it.fits(columns)) else { return Ok(format) };
-    let named = |name| Encoding::from_name(name).filter(|it| it.fits(columns));
-    let other = match format.dtype {
-        DType::F8Block => named("fp8-row"),
-        DType::Q4K => named("q4_0"),
+    let Some(wanted) = format.filter(|it| !it.fits(columns)) else { return Ok(format) };
+    let other = match wanted.dtype {
+        DType::F8Block => Some(Encoding { dtype: DType::F8E4M3, scales: Scales::Row, ..wanted }),
+        DType::Q4K => Some(Encoding { dtype: DType::Q4_0, ..wanted }),
         _ => None,
     };
-    let block = format.dtype.block_len();
-    other.map(Some).ok_or_else(|| format!("rows of {columns} are no whole blocks of {block}"))
+    let other = other.filter(|it| it.fits(columns));
+    other.map(Some).ok_or_else(|| misfit(format, columns))
+}
+
+/// Why a format is not that of rows of `columns`.
+fn misfit(format: Option<Encoding>, columns: usize) -> String {
+    let block = format.map_or(1, |it| it.dtype.block_len());
+    format!("rows of {columns} are no whole blocks of {block}")
 }

@@ -30,6 +30,7 @@ pub use lex::{MOST_BYTES, MOST_TOKENS};
 pub use parse::parse;
 pub use settings::{Settings, rewrite};
 pub use source::{PRELUDE, SPEC, Source, Sources, Span};
+pub use suggest::nearest;
 pub use weights::{Change, ParamRule, TensorSource, WeightMap, fits};
 
 /// More findings in one text than this are not told.

@@ -4,10 +4,7 @@
 const MOST_COMPARED: usize = 64;
 
 /// The candidate with the fewest edits, if they are few for its length. Ties go to the first.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if MOST_COMPARED < word.len() {
         return None;
     }

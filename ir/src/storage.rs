@@ -44,21 +44,39 @@ pub use k::scale_and_min;
 
 use crate::DType;
 
-/// Why bytes could not be decoded: these bytes are not that many elements of that type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mismatch {
-    /// The storage format asked for.
-    pub dtype: DType,
-    /// Bytes given.
-    pub bytes: usize,
-    /// Elements wanted.
-    pub elements: usize,
+/// Why bytes could not be decoded, or numbers not be written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mismatch {
+    /// These bytes are not that many elements of that type.
+    Size {
+        /// The storage format asked for.
+        dtype: DType,
+        /// Bytes given.
+        bytes: usize,
+        /// Elements wanted.
+        elements: usize,
+    },
+    /// The format has no code for a number that is infinite or none.
+    NotFinite {
+        /// The storage format asked for.
+        dtype: DType,
+        /// The number.
+        value: f32,
+        /// Which of all it is.
+        at: usize,
+    },
 }
 
 impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Mismatch { dtype, bytes, elements } = self;
-        write!(f, "{bytes} bytes are not {elements} elements of {dtype}")
+        match self {
+            Mismatch::Size { dtype, bytes, elements } => {
+                write!(f, "{bytes} bytes are not {elements} elements of {dtype}")
+            }
+            Mismatch::NotFinite { dtype, value, at } => {
+                write!(f, "number {at} is {value}, for which {dtype} has no code")
+            }
+        }
     }
 }
 
@@ -68,7 +86,7 @@ impl std::error::Error for Mismatch {}
 ///
 /// `Bool`, `F64` and `Mixed` are not storage formats of weights and are refused.
 pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), Mismatch> {
-    let mismatch = Mismatch { dtype, bytes: bytes.len(), elements: out.len() };
+    let mismatch = Mismatch::Size { dtype, bytes: bytes.len(), elements: out.len() };
     if dtype.bytes(1, out.len()) != Some(bytes.len()) {
         return Err(mismatch);
     }
@@ -96,7 +114,7 @@ pub fn decode_rows(
     }
     let rows = out.len() / columns.max(1);
     if dtype.bytes(rows, columns) != Some(bytes.len()) || rows * columns != out.len() {
-        return Err(Mismatch { dtype, bytes: bytes.len(), elements: out.len() });
+        return Err(Mismatch::Size { dtype, bytes: bytes.len(), elements: out.len() });
     }
     let rows = bytes.chunks_exact(bytes.len().checked_div(rows).unwrap_or(0).max(1));
     rows.zip(out.chunks_exact_mut(columns.max(1)))

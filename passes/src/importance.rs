@@ -94,10 +94,14 @@ impl Pass for Importance {
     }
 
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
-        let wanted = match cx.option("axes") {
+        let wanted: BTreeSet<String> = match cx.option("axes") {
             "" => elastic(module).map(|it| it.0.to_string()).collect(),
             text => text.split_whitespace().map(str::to_owned).collect(),
         };
+        let is_known = |it: &&String| **it == LAYERS || module.axes.get(it.as_str()).is_some();
+        if let Some(unknown) = wanted.iter().find(|it| !is_known(it)) {
+            return Err(Fault::new(format!("there is no axis `{unknown}`")));
+        }
         let squares = match cx.option("sum") {
             "mean" => false,
             "l2" => true,

@@ -80,7 +80,7 @@ impl Pass for Inputs {
     }
 
     fn run(&self, module: &Module, cx: &mut Cx) -> Result<Module, Fault> {
-        let wanted = cx.option("of").split_whitespace().map(Name::from).collect();
+        let wanted = parameters(module, cx.option("of"))?;
         let positions = Axis::atom(cx.option("axis"));
         let mut search = Search { module, positions, wanted, added: BTreeMap::new() };
         let mut done = Module { axes: module.axes.clone(), functions: Vec::new() };
@@ -101,6 +101,17 @@ fn leaves_all_else(
     noise: &mut Noise,
 ) -> Result<(), Fault> {
     outputs_stay(before, after, noise).map(|_| ())
+}
+
+/// The parameters of those names.
+fn parameters(module: &Module, names: &str) -> Result<BTreeSet<Name>, Fault> {
+    let params = &module.entry().params;
+    let find = |name: &str| {
+        let param = params.iter().find(|it| it.name == *name);
+        param.map(|it| it.name.clone())
+    };
+    let known = |name| find(name).ok_or_else(|| Fault::new(format!("there is no `{name}`")));
+    names.split_whitespace().map(known).collect()
 }
 
 /// A value and the weights that it is multiplied with.

@@ -36,20 +36,19 @@ pub(super) struct EvalArgs {
 
 impl EvalArgs {
     pub(super) fn execute(&self, out: &mut dyn Write) -> Result<(), Error> {
-        let text = read_text(&self.ppl)?;
         if self.model.precision.precision.is_none() {
-            return self.evaluate(&use_model::model(&self.model)?, &text, out);
+            return self.evaluate(&use_model::model(&self.model)?, out);
         }
         use_model::executable(&self.model)?;
         let assignment = self.model.precision.assign(&self.model)?.unwrap_or_default();
         let options = self.model.options();
         let model = Unbound::with(&self.model, assignment.options(options.clone()))?.bind()?;
         let reference = Unbound::with(&self.model, options)?.bind()?;
-        self.compare(&model, &reference, &assignment, &text, out)
+        self.compare(&model, &reference, &assignment, out)
     }
 
-    fn evaluate(&self, model: &Compiled, text: &str, out: &mut dyn Write) -> Result<(), Error> {
-        let windows = Windows::of(model, text, window(model, self.context))?;
+    fn evaluate(&self, model: &Compiled, out: &mut dyn Write) -> Result<(), Error> {
+        let windows = windows(model, &self.ppl, self.context)?;
         let score = self.ready(model, &windows)?.score_all(&windows, &mut reading(&windows))?;
         write(out, &Evaluation::new(&windows, &score), None, self.json).map_err(unwritable)
     }
@@ -60,10 +59,9 @@ impl EvalArgs {
         model: &Compiled,
         reference: &Compiled,
         assignment: &Assignment,
-        text: &str,
         out: &mut dyn Write,
     ) -> Result<(), Error> {
-        let windows = Windows::of(model, text, window(model, self.context))?;
+        let windows = windows(model, &self.ppl, self.context)?;
         let (mut changed, mut given) =
             (self.ready(model, &windows)?, self.ready(reference, &windows)?);
         let [score, as_given] =
@@ -81,8 +79,7 @@ impl EvalArgs {
 
     /// `model` with room for the longest of `windows`.
     fn ready(&self, model: &Compiled, windows: &Windows) -> Result<Evaluator, Error> {
-        let length = windows.tokens.iter().map(Vec::len).max().unwrap_or(0);
-        Evaluator::new(model, length, self.machine.threads)
+        Evaluator::new(model, windows.longest(), self.machine.threads)
     }
 }
 
@@ -92,15 +89,23 @@ fn reading(windows: &Windows) -> impl FnMut(usize) + use<> {
     move |done| super::progress(&format!("window {} of {all}", done + 1))
 }
 
-/// How long windows are, in tokens.
-fn window(model: &Compiled, wanted: Option<usize>) -> usize {
+/// A text file in windows of `wanted` tokens; unless told, of 512 or what `model` has room for.
+pub(super) fn windows(
+    model: &Compiled,
+    path: &Path,
+    wanted: Option<usize>,
+) -> Result<Windows, Error> {
+    let text = std::fs::read_to_string(path).map_err(|error| file_error(path, &error))?;
     let most = model.manifest().program.capacity();
-    wanted.unwrap_or(most.min(WINDOW) as usize)
-}
-
-/// A text file.
-pub(super) fn read_text(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|error| file_error(path, &error))
+    let length = wanted.unwrap_or(most.min(WINDOW) as usize);
+    let windows = Windows::of(model, &text, length)?;
+    match windows.predicted() {
+        0 => {
+            let message = format!("`{}` is too short: there is nothing to predict", path.display());
+            Err(Error::new("C0304", message).help("a text of a few hundred words is a beginning"))
+        }
+        _ => Ok(windows),
+    }
 }
 
 fn write(

@@ -1,6 +1,6 @@
 //! `--precision`: what weights are stored in, decided before a model is compiled.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ir::DType;
@@ -42,10 +42,12 @@ impl PrecisionArgs {
         let is_rounded = self.is_rounded(&request);
         if !is_rounded && !request.is_measured() {
             let contractions = contractions(args)?;
+            request.check(&contractions)?;
             return Ok(Some(Assignment::uniform(&request, &contractions)));
         }
         let base = Unbound::with(args, args.options())?;
         let contractions = precision::contractions(&base.lowered, &base.maps);
+        request.check(&contractions)?;
         let rounded = match is_rounded {
             true => self.round(args, &request, &contractions, &base)?,
             false => Rounded::default(),
@@ -54,7 +56,7 @@ impl PrecisionArgs {
             let uniform = Assignment::uniform(&request, &contractions);
             return Ok(Some(Assignment { rounded, ..uniform }));
         }
-        search(args, &request, &contractions, base, rounded, &self.text()?).map(Some)
+        search(args, &request, &contractions, base, rounded, self.text()?).map(Some)
     }
 
     /// How to compile the model that `args` name.
@@ -62,13 +64,12 @@ impl PrecisionArgs {
         Ok(self.assign(args)?.unwrap_or_default().options(args.options()))
     }
 
-    /// The calibration text.
-    fn text(&self) -> Result<String, Error> {
-        let path = self.calib.as_ref().ok_or_else(|| {
+    /// Where the calibration text is.
+    fn text(&self) -> Result<&Path, Error> {
+        self.calib.as_deref().ok_or_else(|| {
             Error::new("C0307", "the precision depends on what is measured on a text")
                 .help("give one with --calib")
-        })?;
-        eval::read_text(path)
+        })
     }
 
     /// Whether weights are rounded on the calibration text.
@@ -89,7 +90,7 @@ impl PrecisionArgs {
     ) -> Result<Rounded, Error> {
         let model = telling_inputs(args, contractions)?.bind()?;
         let most = model.manifest().program.capacity().min(ROUNDING_WINDOW as u64) as usize;
-        let windows = Windows::of(&model, &self.text()?, most)?;
+        let windows = eval::windows(&model, self.text()?, Some(most))?;
         let windows = windows.spread(request.tokens.unwrap_or(ROUNDING));
         let numbers = |param: &str, layer: usize| {
             base.weights.numbers(&base.lowered, &base.maps, param, layer)
@@ -142,11 +143,11 @@ fn search(
     contractions: &[Contraction],
     base: Unbound,
     rounded: Rounded,
-    text: &str,
+    text: &Path,
 ) -> Result<Assignment, Error> {
     let whole = Unbound::with(args, args.options())?.bind()?;
     let most = whole.manifest().program.capacity().min(WINDOW as u64) as usize;
-    let windows = Windows::of(&whole, text, most)?.spread(CALIBRATION);
+    let windows = eval::windows(&whole, text, Some(most))?.spread(CALIBRATION);
     let wanted = logits(&whole, &windows, most)?;
     let mut measured = Measured { args, base, rounded, windows, most, wanted, runs: 0 };
     let found = precision::search(request, contractions, stored_bits(&whole), &mut measured)?;

@@ -6,6 +6,7 @@ mod output;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -19,7 +20,7 @@ use treen::rank::{self, By, Loss};
 use treen::slices::{self, Sliced};
 use treen::{Budget, Choice, Error, Options, Ranking, Spec, Stack, Weights};
 
-use super::{ModelArgs, build::Unbound, unwritable};
+use super::{ModelArgs, build::Unbound, eval, unwritable};
 
 /// Axes that are pruned by default where the spec has them: the stream, feed-forward, query heads
 /// of each group, Mamba's heads of each group, and their channels.
@@ -36,11 +37,11 @@ pub(super) struct PruneArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// The most tokens of it that are read
-    #[arg(long, value_name = "N", default_value_t = 16384)]
-    tokens: usize,
-    /// Tokens of the windows that texts are read in
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    context: usize,
+    #[arg(long, value_name = "N", default_value = "16384")]
+    tokens: NonZeroUsize,
+    /// Tokens of the windows that texts are read in [default: 512, or what there is room for]
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
     /// What places are ranked by: importance, magnitude or random:SEED
     #[arg(long, default_value = "importance")]
     by: By,
@@ -59,8 +60,8 @@ pub(super) struct PruneArgs {
     depth: Depth,
     /// Of so many of the largest models within a limit, the one that answers most like the whole
     /// one on the calibration text is taken
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    candidates: usize,
+    #[arg(long, value_name = "N", default_value = "1")]
+    candidates: NonZeroUsize,
     /// A text to tell the perplexity of, before and after
     #[arg(long, value_name = "FILE")]
     ppl: Option<PathBuf>,
@@ -127,15 +128,14 @@ impl PruneArgs {
         let compiled = spec.compile()?;
         let budget = self.model.budget.clone().unwrap_or_default();
         let whole = Whole { args: self, spec, compiled, budget };
+        whole.check_axes()?;
         let ranking = whole.ranking()?;
         let tried = whole.tried(&ranking)?;
         let best = tried.iter().min_by(|a, b| {
             let kl = |it: &Pruned| it.kl.unwrap_or(0.0);
             kl(a).total_cmp(&kl(b))
         });
-        let best = best.ok_or_else(|| {
-            Error::new("C0305", "even the least of what is tried is above the budget")
-        })?;
+        let best = best.ok_or_else(|| budget::above(&whole.compiled.module, &whole.choices()))?;
         let sliced = whole.slice(&best.choice, &ranking)?;
         let report = whole.report(best, &tried, &sliced)?;
         if let Some(folder) = &self.output {
@@ -175,6 +175,25 @@ impl Whole<'_> {
             axes.insert(passes::LAYERS.to_owned());
         }
         axes
+    }
+
+    /// What `--axes` names has to be there, and such that it can be cut.
+    fn check_axes(&self) -> Result<(), Error> {
+        let module = &self.compiled.module;
+        let links = Links::of(module);
+        for name in self.args.axes.iter().filter(|it| *it != passes::LAYERS) {
+            let is_there = module.axes.get(name.as_str()).is_some();
+            let why = if is_there { links.rigid(name) } else { Some("there is no such axis") };
+            if let Some(why) = why {
+                let can_be = |it: &&str| links.rigid(it).is_none();
+                let atoms = links.classes().iter().map(|it| it.atom.as_str());
+                let all: BTreeSet<&str> = atoms.filter(can_be).chain([passes::LAYERS]).collect();
+                let all = all.into_iter().collect::<Vec<_>>().join(", ");
+                return Err(Error::new("C0305", format!("`{name}` can not be cut: {why}"))
+                    .help(format!("of this model can be cut: {all}")));
+            }
+        }
+        Ok(())
     }
 
     fn ranking(&self) -> Result<Ranking, Error> {
@@ -218,18 +237,8 @@ impl Whole<'_> {
 
     /// The largest models within the budget, compared with the whole one if there are several.
     fn tried(&self, ranking: &Ranking) -> Result<Vec<Pruned>, Error> {
-        let mut choices = declared(&self.compiled.module);
-        let axes = self.axes();
-        choices.retain(|name, _| axes.contains(name));
-        if self.budget.is_limit() {
-            for name in axes {
-                if let Some(size) = self.compiled.module.axes.fixed(&ir::Axis::atom(name.as_str()))
-                {
-                    choices.entry(name).or_insert_with(|| grid(size));
-                }
-            }
-        }
-        let most = self.args.candidates.max(1);
+        let choices = self.choices();
+        let most = self.args.candidates.get();
         let mut found: Vec<(Candidate, Choice)> = Vec::new();
         for skipped in self.depths(ranking)? {
             let (spec, compiled) = budget::without(&self.spec, &self.compiled, &skipped)?;
@@ -246,6 +255,21 @@ impl Whole<'_> {
             Ok(Pruned { candidate, choice, kl: kl.transpose()? })
         });
         judged.collect()
+    }
+
+    /// What each axis may become: what the spec declares, or else steps of our own where there is a
+    /// limit.
+    fn choices(&self) -> BTreeMap<String, Vec<usize>> {
+        let axes = self.axes();
+        let mut choices = declared(&self.compiled.module);
+        choices.retain(|name, _| axes.contains(name));
+        let sizes = &self.compiled.module.axes;
+        for name in axes.into_iter().filter(|_| self.budget.is_limit()) {
+            if let Some(size) = sizes.fixed(&ir::Axis::atom(name.as_str())) {
+                choices.entry(name).or_insert_with(|| grid(size));
+            }
+        }
+        choices
     }
 
     /// The layers to leave out: those that the budget tells, or where a limit may cut layers the
@@ -287,8 +311,7 @@ impl Whole<'_> {
         path: &Path,
         most: usize,
     ) -> Result<Windows, Error> {
-        let text = super::eval::read_text(path)?;
-        Ok(Windows::of(model, &text, self.args.context)?.first(most))
+        Ok(eval::windows(model, path, self.args.context)?.first(most))
     }
 
     fn whole(&self) -> Sliced {
@@ -300,7 +323,7 @@ impl Whole<'_> {
         let Some(path) = &self.args.ppl else { return Ok(None) };
         let model = self.bind(sliced, &self.options())?;
         let windows = self.windows(&model, path, usize::MAX)?;
-        let mut evaluator = Evaluator::new(&model, self.args.context, None)?;
+        let mut evaluator = Evaluator::new(&model, windows.longest(), None)?;
         let score = evaluator.score_all(&windows, &mut |_| {})?;
         Ok(Some(score.perplexity()))
     }

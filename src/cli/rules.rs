@@ -61,8 +61,10 @@ impl WhyNotArgs {
         let options = self.model.options();
         let Some(rule) = options.rules.get(&self.rule) else {
             let names: Vec<&str> = options.rules.list.iter().map(|it| it.name.as_str()).collect();
+            let near = frontend::nearest(&self.rule, names.iter().copied());
+            let all = || format!("there is {}", names.join(", "));
             return Err(Error::new("C0305", format!("there is no rule `{}`", self.rule))
-                .help(format!("there is {}", names.join(", "))));
+                .help(near.map_or_else(all, |it| format!("did you mean `{it}`?"))));
         };
         let module = self.model.open()?.compile()?.module;
         let before = options.pipeline(&module)?.before("fuse");

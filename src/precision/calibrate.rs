@@ -69,8 +69,7 @@ pub fn calibrate(
     report: &mut dyn FnMut(&str),
 ) -> Result<Rounded, Error> {
     let inputs = inputs(&model.manifest().program, contractions);
-    let length = windows.tokens.iter().map(Vec::len).max().unwrap_or(0);
-    let mut evaluator = Evaluator::new(model, length, None)?;
+    let mut evaluator = Evaluator::new(model, windows.longest(), None)?;
     let mut all = BTreeMap::new();
     for (part, inputs) in parts(&inputs).into_iter().enumerate() {
         report(&format!("calibrating, part {}", part + 1));
@@ -204,7 +203,7 @@ impl Input<'_> {
             let formats = request.formats.iter().map(|format| fitting(Some(*format), it.columns));
             for format in formats.filter_map(|it| it.ok().flatten()) {
                 let bytes = feedback.round(format, numbers, whole(format, &matrices));
-                all.push((self.key(it, format), named(it, bytes)?));
+                all.push((self.key(it, format), self.named(it, bytes)?));
             }
         }
         Ok(all)
@@ -221,13 +220,19 @@ impl Input<'_> {
             let Some(format) = format(it) else { continue };
             let beside = Beside { whole: whole(format, &matrices), ..Beside::default() };
             let bytes = encode_beside(format, it.columns, numbers, &beside);
-            all.push((self.key(it, format), named(it, bytes)?));
+            all.push((self.key(it, format), self.named(it, bytes)?));
         }
         Ok(all)
     }
 
     fn key(&self, of: &Contraction, format: Encoding) -> Key {
         (of.param.clone(), self.layer, format)
+    }
+
+    fn named<T>(&self, of: &Contraction, outcome: Result<T, Mismatch>) -> Result<T, Error> {
+        let number = of.layers.get(self.layer).copied().unwrap_or(self.layer);
+        let named = |why| Error::new("C0203", format!("`{}` of layer {number}: {why}", of.param));
+        outcome.map_err(named)
     }
 
     /// The numbers of those weights for which `is_open` is true.
@@ -247,8 +252,4 @@ fn whole(format: Encoding, matrices: &[(&Contraction, Vec<f32>)]) -> f32 {
     let is_shared = format.dtype == DType::NvFp4;
     let all = matrices.iter().filter(|_| is_shared).flat_map(|it| &it.1);
     all.fold(0.0, |most, it| most.max(it.abs()))
-}
-
-fn named<T>(of: &Contraction, outcome: Result<T, Mismatch>) -> Result<T, Error> {
-    outcome.map_err(|why| Error::new("C0203", format!("`{}`: {why}", of.param)))
 }

@@ -140,12 +140,13 @@ fn why(slot: &WeightSlot, assignment: &Assignment) -> String {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "precision {}", self.request)?;
-        let wide = self.banks.iter().map(|it| it.param.len()).max().unwrap_or(0);
+        let widest = |of: fn(&BankReport) -> usize| self.banks.iter().map(of).max().unwrap_or(0);
+        let (wide, long) = (widest(|it| it.param.len()), widest(|it| it.format.len()));
         for BankReport { param, layers: [from, to], format, bytes, bits, why } in &self.banks {
             let layers = if from == to { from.to_string() } else { format!("{from}-{to}") };
             writeln!(
                 f,
-                "  {param:wide$} {layers:>7}  {format:<12} {bytes:>11} bytes {bits:>5.2} bits  \
+                "  {param:wide$} {layers:>7}  {format:<long$} {bytes:>11} bytes {bits:>5.2} bits  \
                  {why}"
             )?;
         }

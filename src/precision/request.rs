@@ -1,9 +1,9 @@
 //! What a user asks for: `nvfp4,fp8-row,budget=5bpw,keep=layers.attention.*`.
 
-use frontend::fits;
+use frontend::{fits, nearest};
 use ir::storage::Encoding;
 
-use super::fitting;
+use super::{Assignment, Contraction, fitting};
 use crate::Error;
 
 /// A published way to store a model, by name.
@@ -97,6 +97,8 @@ pub struct Request {
     keep: Vec<String>,
     /// Parameters outside layers that do not stay.
     also: Vec<String>,
+    /// Patterns that the user wrote: each has to fit something, unlike those of presets.
+    written: Vec<String>,
     first: End,
     last: End,
 }
@@ -116,7 +118,10 @@ impl Request {
                 Some(preset) => {
                     preset.request.split(',').try_for_each(|it| request.read(it))?;
                 }
-                None => request.read(word)?,
+                None => {
+                    request.read(word)?;
+                    request.written.extend(pattern(word).map(str::to_owned));
+                }
             }
         }
         if request.formats.is_empty() {
@@ -129,33 +134,62 @@ impl Request {
         let is_choice = request.budget.is_some() || request.kl.is_some();
         if 1 < request.formats.len() && !is_choice {
             let why = "names several formats, but neither `budget=` nor `kl<=` to choose by";
-            return Err(unreadable(text, why));
+            return Err(unreadable(text, why).help("name one, or add `budget=5bpw` or `kl<=0.01`"));
         }
         Ok(request)
     }
 
     fn read(&mut self, word: &str) -> Result<(), Error> {
-        let number = |text: &str| {
-            let number = text.trim().parse::<f64>().ok();
-            number.filter(|it| it.is_finite() && 0.0 <= *it).ok_or_else(|| unknown(word))
-        };
-        if let Some(bound) = word.strip_prefix("kl<=") {
-            self.kl = Some(number(bound)?);
-        } else if let Some((key, value)) = word.split_once('=') {
-            match key.trim() {
-                "budget" => self.budget = Some(number(value.trim_end_matches("bpw"))?),
-                "keep" => self.keep.push(value.to_owned()),
-                "also" => self.also.push(value.to_owned()),
-                "round" => self.rounding = Some(rounding(value).ok_or_else(|| unknown(word))?),
-                "tokens" => self.tokens = Some(value.parse().map_err(|_| unknown(word))?),
-                "first" => self.first = end(value).ok_or_else(|| unknown(word))?,
-                "last" => self.last = end(value).ok_or_else(|| unknown(word))?,
-                _ => return Err(unknown(word)),
-            }
-        } else {
+        let Some((key, value)) = word.split_once('=') else {
             self.formats.push(Encoding::from_name(word).ok_or_else(|| unknown(word))?);
+            return Ok(());
+        };
+        let value = value.trim();
+        let no = |wanted: &str| Error::new("C0307", format!("`{word}`: `{value}` is not {wanted}"));
+        match key.trim_end() {
+            "kl<" | "kl <" => self.kl = Some(number(value).ok_or_else(|| no(DIVERGENCE))?),
+            "budget" => {
+                let bits = number(value.trim_end_matches("bpw"));
+                self.budget = Some(bits.ok_or_else(|| no(BITS))?);
+            }
+            "keep" => self.keep.push(value.to_owned()),
+            "also" => self.also.push(value.to_owned()),
+            "round" => self.rounding = Some(rounding(value).ok_or_else(|| no(ROUNDINGS))?),
+            "tokens" => {
+                let tokens = value.parse().ok().filter(|it| 0 < *it);
+                self.tokens = Some(tokens.ok_or_else(|| no(TOKENS))?);
+            }
+            "first" => self.first = end(value).ok_or_else(|| no(LAYERS))?,
+            "last" => self.last = end(value).ok_or_else(|| no(LAYERS))?,
+            _ => return Err(unknown(word)),
         }
         Ok(())
+    }
+
+    /// Compares the request with the weights that there are.
+    ///
+    /// # Errors
+    ///
+    /// When a pattern fits no weight, or nothing would be stored anew.
+    pub fn check(&self, contractions: &[Contraction]) -> Result<(), Error> {
+        let names = || contractions.iter().map(|it| it.param.as_str());
+        if let Some(pattern) = self.written.iter().find(|it| !names().any(|name| fits(it, name))) {
+            let message = format!("`{pattern}` fits no weight that products are made with");
+            let all = names().collect::<Vec<_>>().join(", ");
+            return Err(Error::new("C0307", message).help(format!("there is {all}")));
+        }
+        let may_change = self.formats.iter().any(|it| {
+            let alone = Request { formats: vec![*it], ..self.clone() };
+            !Assignment::uniform(&alone, contractions).formats.0.is_empty()
+        });
+        if may_change {
+            return Ok(());
+        }
+        let all = Assignment::uniform(self, contractions).reasons;
+        let within = all.iter().find(|it| it.0.contains('.')).or(all.first());
+        let stays = within.and_then(|(param, why)| Some((param, why.first()?)));
+        let why = stays.map_or("there is none".to_owned(), |it| format!("`{}`: {}", it.0, it.1));
+        Err(unreadable(&self.text, "changes no weight").help(why))
     }
 
     /// Whether the choice needs calibration text.
@@ -182,10 +216,31 @@ impl Request {
         }
         let (first, last) = (self.first.of(layers), self.last.of(layers));
         if layer < first {
-            return Some(format!("one of the first {first} layers"));
+            return Some(one_of(first, "first"));
         }
-        (layers <= layer.saturating_add(last)).then(|| format!("one of the last {last} layers"))
+        (layers <= layer.saturating_add(last)).then(|| one_of(last, "last"))
     }
+}
+
+const DIVERGENCE: &str = "a divergence, in nats a token";
+const BITS: &str = "a number of bits, such as `4.5bpw`";
+const ROUNDINGS: &str = "`nearest` or `calibrated`";
+const TOKENS: &str = "a number of tokens";
+const LAYERS: &str = "a number of layers or a share of them, such as `10%`";
+
+/// A layer at an end where `n` stay.
+fn one_of(n: usize, end: &str) -> String {
+    if n == 1 { format!("the {end} layer") } else { format!("one of the {end} {n} layers") }
+}
+
+/// The pattern of parameters in a word, if it has one.
+fn pattern(word: &str) -> Option<&str> {
+    let (key, pattern) = word.split_once('=')?;
+    matches!(key.trim_end(), "keep" | "also").then(|| pattern.trim())
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|it: &f64| it.is_finite() && 0.0 <= *it)
 }
 
 fn rounding(text: &str) -> Option<Rounding> {
@@ -198,17 +253,24 @@ fn rounding(text: &str) -> Option<Rounding> {
 
 fn end(text: &str) -> Option<End> {
     match text.strip_suffix('%') {
-        Some(percent) => Some(End { layers: 0, percent: percent.parse().ok()? }),
+        Some(percent) => {
+            let percent = percent.parse().ok().filter(|it| *it <= 100)?;
+            Some(End { layers: 0, percent })
+        }
         None => Some(End { layers: text.parse().ok()?, percent: 0 }),
     }
 }
 
+/// What stands before a value.
+const KEYS: [&str; 8] =
+    ["budget=", "kl<=", "keep=", "also=", "first=", "last=", "round=", "tokens="];
+
 fn unknown(word: &str) -> Error {
     let names: Vec<&str> = Encoding::names().chain(PRESETS.iter().map(|it| it.name)).collect();
-    Error::new("C0307", format!("`{word}` is no part of a precision")).help(format!(
-        "there is {}, budget=, kl<=, keep=, also=, first=, last=, round=, tokens=",
-        names.join(", ")
-    ))
+    let all = || format!("there is {}, {}", names.join(", "), KEYS.join(", "));
+    let near = nearest(word, names.iter().copied().chain(KEYS));
+    Error::new("C0307", format!("`{word}` is no part of a precision"))
+        .help(near.map_or_else(all, |it| format!("did you mean `{it}`?")))
 }
 
 fn unreadable(text: &str, why: &str) -> Error {
@@ -258,10 +320,41 @@ mod tests {
             "kl<=nan",
             "nvfp4,a=b",
             "nvfp4,round=up",
+            "nvfp4,tokens=0",
+            "nvfp4,first=-1",
+            "nvfp4,last=101%",
         ] {
             assert!(Request::parse(text).is_err(), "{text}");
         }
+        let near = Request::parse("nvpf4").unwrap_err().to_string();
+        assert!(near.contains("did you mean `nvfp4`?"), "{near}");
+        let value = Request::parse("kl <= -1").unwrap_err().to_string();
+        assert!(value.contains("`-1` is not a divergence"), "{value}");
         assert_eq!(Request::parse("kl<=0.01").unwrap().formats.len(), 2);
         assert_eq!(Request::parse("nvfp4,budget=4.5bpw").unwrap().budget, Some(4.5));
+    }
+
+    #[test]
+    fn what_would_change_nothing_is_refused() {
+        let of = |param: &str| Contraction {
+            param: param.into(),
+            layers: (0..4).collect(),
+            elements: 40,
+            columns: 40,
+        };
+        let contractions = [of("embed"), of("layers.mlp.up")];
+        let outcome = |text: &str| Request::parse(text).unwrap().check(&contractions);
+        for text in ["fp8", "fp8-block", "nvfp4,fp8,kl<=0", "modelopt-fp8", "fp8,also=embed"] {
+            assert!(outcome(text).is_ok(), "{text}");
+        }
+        for (text, why) in [
+            ("fp8,keep=layers.mpl.*", "`layers.mpl.*` fits no weight"),
+            ("fp8,also=head", "there is embed, layers.mlp.up"),
+            ("nvfp4", "`layers.mlp.up`: rows of 40 are no whole blocks of 16"),
+            ("fp8,first=4", "`layers.mlp.up`: one of the first 4 layers"),
+        ] {
+            let found = outcome(text).unwrap_err().to_string();
+            assert!(found.contains(why), "{text}: {found}");
+        }
     }
 }

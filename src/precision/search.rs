@@ -264,10 +264,17 @@ fn assignment(request: &Request, contractions: &[Contraction], groups: &[Group])
     Assignment::choose(request, contractions, |contraction, layer| {
         let is_it = |it: &&Group| it.contraction == contraction && it.layers.contains(&layer);
         let group = groups.iter().find(is_it);
-        let loss = |format: usize| group.and_then(|it| it.losses[format]).unwrap_or(0.0);
-        match group.and_then(|it| it.format) {
-            Some(it) => (Some(request.formats[it]), format!("KL {:.2e} alone", loss(it))),
-            None => (None, format!("KL {:.2e} if it were {}", loss(0), request.formats[0])),
+        let Some(group) = group else { return (None, String::new()) };
+        if let Some(it) = group.format {
+            let loss = group.losses[it].unwrap_or(0.0);
+            return (Some(request.formats[it]), format!("KL {loss:.2e} alone"));
+        }
+        let known =
+            group.losses.iter().zip(&request.formats).filter_map(|it| Some(((*it.0)?, it.1)));
+        match known.min_by(|a, b| a.0.total_cmp(&b.0)) {
+            Some((loss, it)) => (None, format!("KL {loss:.2e} if it were {it}")),
+            // None of them fits, as the reason will say.
+            None => (request.formats.first().copied(), String::new()),
         }
     })
 }
@@ -356,6 +363,19 @@ mod tests {
         assert!(all.is_sorted_by(|a, b| b < a) && all[0] < 16.0, "{all:?}");
         let tight = found("kl<=1e-3");
         assert!(5e-4 < loss(&tight.formats), "{:?}", tight.calibrated);
+    }
+
+    #[test]
+    fn what_stays_says_what_it_would_cost_in_a_format_that_it_may_have() {
+        let narrow = Contraction { columns: 40, ..contractions().remove(0) };
+        let none = Contraction { columns: 40, ..contractions().remove(1) };
+        let reasons = |text: &str, of: &Contraction| {
+            let request = Request::parse(text).unwrap();
+            let found = search(&request, std::slice::from_ref(of), 16.0, &mut Formula(loss));
+            found.unwrap().reasons[0].1[0].clone()
+        };
+        assert_eq!(reasons("nvfp4,fp8-row,kl<=0", &narrow), "KL 4.69e-5 if it were fp8-row");
+        assert_eq!(reasons("nvfp4,mxfp8,kl<=0", &none), "rows of 40 are no whole blocks of 16");
     }
 
     #[test]

@@ -68,9 +68,14 @@ impl Encoding {
         (!fitted || encoding.has_open_scales()).then_some(encoding)
     }
 
+    /// Whether numbers share scales, and are not floats by themselves.
+    fn has_scales(self) -> bool {
+        !matches!(self.dtype, DType::F32 | DType::F16 | DType::BF16)
+    }
+
     /// Whether the largest magnitude does not settle the scales: another may lose less.
     fn has_open_scales(self) -> bool {
-        !matches!(self.dtype, DType::F32 | DType::F16 | DType::BF16 | DType::Q4K)
+        self.has_scales() && self.dtype != DType::Q4K
     }
 
     /// The same with scales of the least squared error, where they are open.
@@ -136,7 +141,7 @@ impl std::fmt::Display for Encoding {
 ///
 /// # Errors
 ///
-/// When rows are not whole blocks.
+/// When rows are not whole blocks, or a number that is to share a scale is not finite.
 pub fn encode(encoding: Encoding, columns: usize, values: &[f32]) -> Result<Vec<u8>, Mismatch> {
     encode_beside(encoding, columns, values, &Beside::default())
 }
@@ -155,7 +160,7 @@ pub struct Beside<'a> {
 ///
 /// # Errors
 ///
-/// When rows are not whole blocks.
+/// As [`encode`].
 pub fn encode_beside(
     encoding: Encoding,
     columns: usize,
@@ -163,9 +168,14 @@ pub fn encode_beside(
     beside: &Beside<'_>,
 ) -> Result<Vec<u8>, Mismatch> {
     let Encoding { dtype, scales, .. } = encoding;
-    let mismatch = Mismatch { dtype, bytes: 0, elements: values.len() };
+    let mismatch = Mismatch::Size { dtype, bytes: 0, elements: values.len() };
     if !encoding.fits(columns) || !values.len().is_multiple_of(columns) {
         return Err(mismatch);
+    }
+    if encoding.has_scales()
+        && let Some(at) = values.iter().position(|it| !it.is_finite())
+    {
+        return Err(Mismatch::NotFinite { dtype, value: values[at], at });
     }
     let rows = values.len() / columns;
     let wide = match dtype {
@@ -283,6 +293,19 @@ mod tests {
         let values = floats(sections[0]);
         for (name, at) in [("f16", 6), ("bf16", 7), ("q8_0", 8), ("q4_0", 9)] {
             assert!(written(name, 64, &values) == sections[at], "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_share_a_scale_are_finite() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = vec![1.0; 256];
+            values[7] = value;
+            for name in Encoding::names().filter(|it| !["f32", "f16", "bf16"].contains(it)) {
+                let why = encode(named(name), 256, &values).unwrap_err().to_string();
+                assert!(why.starts_with("number 7 is "), "{name}: {why}");
+            }
+            assert!(encode(named("bf16"), 256, &values).is_ok());
         }
     }
 

@@ -22,10 +22,10 @@ pub(super) fn usage(whole: &Whole<'_>, axes: &BTreeSet<String>) -> Result<Usage,
     let passes = DEFAULT_PIPELINE.replacen("incremental,", &importance, 1);
     let options = Options { passes: Some(passes), ..whole.options() };
     let model = whole.bind(whole.whole(), &options)?;
-    let windows = calibration(whole, &model, whole.args.tokens)?;
+    let windows = calibration(whole, &model, whole.args.tokens.get())?;
     let outputs = &model.manifest().program.outputs;
     let mut usage = Usage::new(outputs.iter().map(|it| (it.name.as_str(), it.ty.as_str())), sum);
-    let mut evaluator = Evaluator::new(&model, whole.args.context, None)?;
+    let mut evaluator = Evaluator::new(&model, windows.longest(), None)?;
     for (done, window) in windows.tokens.iter().enumerate() {
         crate::cli::progress(&format!("window {} of {}", done + 1, windows.tokens.len()));
         evaluator.read(window, &mut |answer| {
@@ -45,7 +45,7 @@ fn calibration(
     let path = whole.args.model.precision.calib.as_ref().ok_or_else(|| {
         Error::new("C0305", "importance is measured on a text").help("give one with --calib FILE")
     })?;
-    whole.windows(model, path, tokens.min(whole.args.tokens))
+    whole.windows(model, path, tokens.min(whole.args.tokens.get()))
 }
 
 /// How far a cut model's predictions are from those of the whole one.
@@ -57,8 +57,8 @@ pub(super) fn divergence(
     let all = whole.bind(whole.whole(), &whole.options())?;
     let cut = whole.bind(whole.slice(choice, ranking)?, &whole.options())?;
     let windows = calibration(whole, &all, COMPARED)?;
-    let mut other = Evaluator::new(&all, whole.args.context, None)?;
-    let mut evaluator = Evaluator::new(&cut, whole.args.context, None)?;
+    let mut other = Evaluator::new(&all, windows.longest(), None)?;
+    let mut evaluator = Evaluator::new(&cut, windows.longest(), None)?;
     Ok(evaluator.compare_all(&mut other, &windows, &mut |_| {})?[0].kl())
 }
 
@@ -68,14 +68,14 @@ pub(super) fn layers(whole: &Whole<'_>) -> Result<Vec<f64>, Error> {
     let stack = stack.ok_or_else(|| Error::new("C0305", "the spec has no stack of layers"))?;
     let all = whole.bind(whole.whole(), &whole.options())?;
     let windows = calibration(whole, &all, COMPARED)?;
-    let mut all = Evaluator::new(&all, whole.args.context, None)?;
+    let mut all = Evaluator::new(&all, windows.longest(), None)?;
     (0..stack.n_layers())
         .map(|layer| {
             crate::cli::progress(&format!("without layer {} of {}", layer + 1, stack.n_layers()));
             let choice = Choice { skipped: [layer].into(), ..Choice::default() };
             let without = whole.slice(&choice, &Ranking::default())?;
             let without = whole.bind(without, &whole.options())?;
-            let mut without = Evaluator::new(&without, whole.args.context, None)?;
+            let mut without = Evaluator::new(&without, windows.longest(), None)?;
             whole.args.depth.loss().of(&mut without, &mut all, &windows)
         })
         .collect()
