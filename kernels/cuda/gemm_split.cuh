@@ -7,7 +7,8 @@
 // each block adds up a part of the tile's columns, out of the shared memory of all, in order of K.
 // The fewest PARTS are best with which there are as many blocks as multiprocessors.
 //
-// Weights are read before earlier kernels have ended: who has them made by one waits first.
+// Weights are read before earlier kernels have ended: who has them made by one waits first. Those
+// that are packed are gemm_packed.cuh's.
 //
 // Tensor maps, all with elements of x, 128-byte swizzle, zeros out of bounds and boxes of 64 rows
 // by 128 bytes along K: of x, {K, rows}; of weights, {K, N}. PARTS is 1, 2 or 4, and at most 2 with
@@ -16,23 +17,21 @@
 #include "gemm.cuh"
 
 constexpr int SPLIT_ROWS = 64, SPLIT_WIDTH = 128, SPLIT_STAGES = 4, SPLIT_THREADS = 160;
+constexpr int SPLIT_BOX = 64 * 128, SPLIT_STAGE_BYTES = 3 * SPLIT_BOX;
 
 // Bytes of dynamic shared memory of a launch.
-constexpr int SPLIT_SHARED = SPLIT_STAGES * (SPLIT_ROWS + SPLIT_WIDTH) * 128;
+constexpr int SPLIT_SHARED = SPLIT_STAGES * SPLIT_STAGE_BYTES;
 
-template <class Tiles, int PARTS, int K>
-struct GemmSplit {
-  static constexpr int DEPTH = 128 / Tiles::BYTES, STEPS = (K + DEPTH - 1) / DEPTH;
-  static constexpr int EACH = (STEPS + PARTS - 1) / PARTS, BOX = 64 * 128, STAGE_BYTES = 3 * BOX;
-  static constexpr int SUMS = SPLIT_WIDTH / 2;
+// Sums of a tile over a block's part of K, and over those of all blocks of its cluster.
+template <class Tiles, int PARTS, int STAGES>
+struct SplitTile {
+  static constexpr int DEPTH = 128 / Tiles::BYTES, SUMS = SPLIT_WIDTH / 2;
   u8* shared;
   Barrier *full, *empty;
   const TensorMap& x;
   int rows;
 
   static __device__ __forceinline__ int rank() { return PARTS > 1 ? cluster_rank() : 0; }
-  static __device__ __forceinline__ int first() { return rank() * EACH; }
-  static __device__ __forceinline__ int count() { return max(0, min(EACH, STEPS - first())); }
 
   static __device__ __forceinline__ void meet() {
     if constexpr (PARTS == 1) {
@@ -43,49 +42,30 @@ struct GemmSplit {
     }
   }
 
-  __device__ __forceinline__ void start() {
+  // A stage is full when so many have filled it.
+  __device__ __forceinline__ void start(int fillers) {
     if (threadIdx.x == 0) {
-      for (int i = 0; i < SPLIT_STAGES; ++i) barrier_init(&full[i], 1), barrier_init(&empty[i], 1);
+      for (int i = 0; i < STAGES; ++i) {
+        barrier_init(&full[i], fillers);
+        barrier_init(&empty[i], 1);
+      }
       barrier_init_fence();
     }
     __syncthreads();
   }
 
-  // Fills the ring. Weights depend on no earlier kernel: those of the first stages are under way
-  // before x is. The next kernel starts when the last ones are.
-  template <class R>
-  __device__ __forceinline__ void copy(const R& r, int top, int left) {
-    const int right = R::PRODUCTS == 1 ? left + SPLIT_WIDTH / 2 : left;
-    const auto weights = [&](int n) {
-      u8* to = shared + n % SPLIT_STAGES * STAGE_BYTES;
-      Barrier* b = &full[n % SPLIT_STAGES];
-      barrier_expect(b, STAGE_BYTES);
-      load_box(to + BOX, *r.first, b, (first() + n) * DEPTH, left);
-      load_box(to + 2 * BOX, *r.second, b, (first() + n) * DEPTH, right);
-    };
-    for (int n = 0; n < min(SPLIT_STAGES, count()); ++n) weights(n);
-    wait_for_earlier();
-    for (int n = 0; n < count(); ++n) {
-      const int stage = n % SPLIT_STAGES;
-      if (n >= SPLIT_STAGES) {
-        barrier_wait(&empty[stage], n / SPLIT_STAGES % 2 ^ 1);
-        weights(n);
-      }
-      if (n + SPLIT_STAGES >= count()) let_later_start();
-      load_box(shared + stage * STAGE_BYTES, x, &full[stage], (first() + n) * DEPTH, top);
-    }
-  }
-
-  __device__ __forceinline__ void sum(float (&d)[SUMS]) {
+  // Sums `count` stages.
+  __device__ __forceinline__ void sum(float (&d)[SUMS], int count) {
 #pragma unroll
     for (int i = 0; i < SUMS; ++i) d[i] = 0;
-    for (int n = 0; n < count(); ++n) {
-      const int stage = n % SPLIT_STAGES;
-      const u8* a = shared + stage * STAGE_BYTES;
-      barrier_wait(&full[stage], n / SPLIT_STAGES % 2);
+    for (int n = 0; n < count; ++n) {
+      const int stage = n % STAGES;
+      const u8* a = shared + stage * SPLIT_STAGE_BYTES;
+      barrier_wait(&full[stage], n / STAGES % 2);
       wgmma_fence();
 #pragma unroll
-      for (int i = 0; i < 4; ++i) Tiles::multiply(d, tile(a + i * 32), tile(a + BOX + i * 32), 1);
+      for (int i = 0; i < 4; ++i)
+        Tiles::multiply(d, tile(a + i * 32), tile(a + SPLIT_BOX + i * 32), 1);
       wgmma_commit();
       wgmma_wait<0>();
       if (threadIdx.x == 0) barrier_arrive(&empty[stage]);
@@ -110,15 +90,14 @@ struct GemmSplit {
     finish(r, d, top, left + rank() * MINE * 2, rows);
   }
 
+  // What the first 128 threads do with `count` stages that others fill, and all wait for.
   template <class R>
-  __device__ __forceinline__ void operator()(const R& r, int tile) {
-    const int top = blockIdx.y * SPLIT_ROWS, left = tile * (SPLIT_WIDTH / R::PRODUCTS);
+  __device__ __forceinline__ void consume(const R& r, int count, int top, int left) {
     float* sums = (float*)shared;
     float d[SUMS];
-    if (threadIdx.x == 128) copy(r, top, left);
     if (threadIdx.x < 128) {
       wait_for_earlier();
-      sum(d);
+      sum(d, count);
       named_sync(1, 128);
 #pragma unroll
       for (int i = 0; i < SUMS; ++i) sums[i * 128 + threadIdx.x] = d[i];
@@ -131,14 +110,56 @@ struct GemmSplit {
   }
 };
 
+template <class Tiles, int PARTS, int K>
+struct GemmSplit : SplitTile<Tiles, PARTS, SPLIT_STAGES> {
+  using Base = SplitTile<Tiles, PARTS, SPLIT_STAGES>;
+  static constexpr int STEPS = (K + Base::DEPTH - 1) / Base::DEPTH;
+  static constexpr int EACH = (STEPS + PARTS - 1) / PARTS;
+
+  static __device__ __forceinline__ int first() { return Base::rank() * EACH; }
+  static __device__ __forceinline__ int count() { return max(0, min(EACH, STEPS - first())); }
+
+  // Fills the ring. Weights depend on no earlier kernel: those of the first stages are under way
+  // before x is. The next kernel starts when the last ones are.
+  template <class R>
+  __device__ __forceinline__ void copy(const R& r, int top, int left) {
+    const int right = R::PRODUCTS == 1 ? left + SPLIT_WIDTH / 2 : left;
+    const auto weights = [&](int n) {
+      u8* to = this->shared + n % SPLIT_STAGES * SPLIT_STAGE_BYTES;
+      Barrier* b = &this->full[n % SPLIT_STAGES];
+      barrier_expect(b, SPLIT_STAGE_BYTES);
+      load_box(to + SPLIT_BOX, *r.first, b, (first() + n) * Base::DEPTH, left);
+      load_box(to + 2 * SPLIT_BOX, *r.second, b, (first() + n) * Base::DEPTH, right);
+    };
+    for (int n = 0; n < min(SPLIT_STAGES, count()); ++n) weights(n);
+    wait_for_earlier();
+    for (int n = 0; n < count(); ++n) {
+      const int stage = n % SPLIT_STAGES;
+      if (n >= SPLIT_STAGES) {
+        barrier_wait(&this->empty[stage], n / SPLIT_STAGES % 2 ^ 1);
+        weights(n);
+      }
+      if (n + SPLIT_STAGES >= count()) let_later_start();
+      load_box(this->shared + stage * SPLIT_STAGE_BYTES, this->x, &this->full[stage],
+               (first() + n) * Base::DEPTH, top);
+    }
+  }
+
+  template <class R>
+  __device__ __forceinline__ void operator()(const R& r, int tile) {
+    const int top = blockIdx.y * SPLIT_ROWS, left = tile * (SPLIT_WIDTH / R::PRODUCTS);
+    if (threadIdx.x == 128) copy(r, top, left);
+    this->consume(r, count(), top, left);
+  }
+};
+
 // One launch: SPLIT_THREADS threads, clusters of PARTS blocks; along x PARTS blocks for each tile
-// of results, along y one for each SPLIT_ROWS rows; SPLIT_SHARED bytes
-// of `shared`.
+// of results, along y one for each SPLIT_ROWS rows; SPLIT_SHARED bytes of `shared`.
 template <class Tiles, int PARTS, int K, class... Results>
 __device__ __forceinline__ void gemm_split(u8* shared, const TensorMap& x, int rows,
                                            const Results&... results) {
   __shared__ Barrier barriers[2 * SPLIT_STAGES];
-  GemmSplit<Tiles, PARTS, K> g{shared, barriers, barriers + SPLIT_STAGES, x, rows};
-  g.start();
+  GemmSplit<Tiles, PARTS, K> g{{shared, barriers, barriers + SPLIT_STAGES, x, rows}};
+  g.start(1);
   visit_result<SPLIT_WIDTH>(blockIdx.x / PARTS, g, results...);
 }

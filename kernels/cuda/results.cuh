@@ -17,7 +17,7 @@ template <int PRODUCTS_, int ALIGN_, class Weights, class Y, class Tail>
 struct Result {
   static constexpr int PRODUCTS = PRODUCTS_, ALIGN = ALIGN_;  // a factor of n and stride
   using Out = ElementOf<Y>;
-  const Weights *first, *second;  // of a tile's left half and of its right half
+  Weights first, second;  // of a tile's left half and of its right half
   Y y;
   Tail tail;
   int n, stride;
@@ -35,13 +35,13 @@ constexpr int align_of = N % 8 + STRIDE % 8 == 0 ? 8 : N % 2 + STRIDE % 2 == 0 ?
 
 template <int N, int STRIDE, class Weights, class Y, class Tail>
 __device__ __forceinline__ Result<1, align_of<N, STRIDE>, Weights, Y, Tail> result(
-    const Weights* w, Y y, Tail tail) {
+    Weights w, Y y, Tail tail) {
   return {w, w, y, tail, N, STRIDE};
 }
 
 template <int N, int STRIDE, class Weights, class Y, class Tail>
 __device__ __forceinline__ Result<2, align_of<N, STRIDE>, Weights, Y, Tail> result(
-    const Weights* w0, const Weights* w1, Y y, Tail tail) {
+    Weights w0, Weights w1, Y y, Tail tail) {
   return {w0, w1, y, tail, N, STRIDE};
 }
 

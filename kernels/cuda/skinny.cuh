@@ -393,6 +393,7 @@ template <class In, class S, class Y, class Tail, class... Parts>
 __device__ __forceinline__ void skinny(const In& in, int rows, void* shared,
                                        SkinnyPart<S, Y, Tail> part, const Parts&... others) {
   const int block = blockIdx.x;
-  ((part = others.first <= block ? others : part), ...);
+  // By copies under a condition: one of two addresses would bring all of it to memory.
+  ((others.first <= block ? void(part = others) : void()), ...);
   SkinnyBlock<S, In, SkinnyPart<S, Y, Tail>>{in, part, rows, (u8*)shared}.run();
 }

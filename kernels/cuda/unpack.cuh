@@ -4,13 +4,13 @@
 #pragma once
 #include "weights.cuh"
 
-// The number of the words of a row that stands at `i` of 8, times `scale`, plus `more`.
-__device__ __forceinline__ void unpack_row(bf16* to, const u32 (&words)[4], float scale, float more) {
+// The eight numbers of a row, times `scale`, plus `more`.
+__device__ __forceinline__ uint4 unpack_row(const u32 (&words)[4], float scale, float more) {
   u32 v[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i)
     v[i] = bf16_pair(bf16_low(words[i]) * scale + more, bf16_high(words[i]) * scale + more);
-  *(uint4*)to = make_uint4(v[0], v[1], v[2], v[3]);
+  return make_uint4(v[0], v[1], v[2], v[3]);
 }
 
 template <int WARPS, class W>
@@ -32,10 +32,12 @@ __device__ __forceinline__ void unpack(bf16* y, const W& w) {
       RowPair scale = {1, 1}, more = {0, 0};
       if constexpr (W::FOLDS) scale = W::scales(raw, run);
       if constexpr (W::HAS_MINIMA) more = W::minima(raw, run);
+      bf16* to = y + (u64)n * W::COLUMNS + k;
       if (k < W::COLUMNS && n < w.rows)
-        unpack_row(y + (u64)n * W::COLUMNS + k, f.top, scale.top * w.scale(n), more.top);
+        *(uint4*)to = unpack_row(f.top, scale.top * w.scale(n), more.top);
       if (k < W::COLUMNS && n + 8 < w.rows)
-        unpack_row(y + (u64)(n + 8) * W::COLUMNS + k, f.bottom, scale.bottom * w.scale(n + 8), more.bottom);
+        *(uint4*)(to + 8 * W::COLUMNS) =
+            unpack_row(f.bottom, scale.bottom * w.scale(n + 8), more.bottom);
     }
     __syncwarp();
   }

@@ -31,6 +31,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("draw.cuh", include_str!("../draw.cuh")),
     ("fragments.cuh", include_str!("../fragments.cuh")),
     ("gemm.cuh", include_str!("../gemm.cuh")),
+    ("gemm_packed.cuh", include_str!("../gemm_packed.cuh")),
     ("gemm_small.cuh", include_str!("../gemm_small.cuh")),
     ("gemm_split.cuh", include_str!("../gemm_split.cuh")),
     ("hopper.cuh", include_str!("../hopper.cuh")),

@@ -1,10 +1,12 @@
 //! Products with weights and their tails.
 //!
 //! Few rows go to `skinny.cuh`, which reads weights at the speed of memory; on Hopper, some to
-//! `gemm_split.cuh` and many to `gemm.cuh`; elsewhere all others to `gemm_small.cuh`. What has a
-//! shape that none of these takes is left to the plain form.
+//! `gemm_split.cuh`, or to `gemm_packed.cuh` where weights are packed, and many to `gemm.cuh`;
+//! elsewhere all others to `gemm_small.cuh`. What has a shape that none of these takes is left to
+//! the plain form.
 
 mod fp8;
+mod packed;
 mod skinny;
 
 use std::collections::BTreeMap;
@@ -162,7 +164,7 @@ impl MatMul<'_> {
         forms.extend(self.few_rows());
         // What is packed is unpacked to 16 bits for many rows, so that these are rounded anyway.
         if self.call.rounds || self.is_packed() {
-            forms.extend(self.split());
+            forms.extend(self.split_packed().or_else(|| self.split()));
             let fp8 = self.gemm_fp8().filter(|_| self.call.rounds);
             forms.extend(fp8.or_else(|| self.gemm()));
             forms.extend(self.gemm_small());
@@ -184,12 +186,19 @@ impl MatMul<'_> {
         (crate::COUNTER_BYTES + packed.map(bytes).sum::<u64>()).next_multiple_of(16)
     }
 
-    /// What kernels for many rows take: x, and the weights of each part, as places of `format`
-    /// numbers; and what has to run before.
-    fn ready(&self, x: DType) -> Ready {
+    /// Where x is as numbers of type `x`, and what has to run before.
+    fn ready_x(&self, x: DType) -> Ready {
         let plain = self.x == x && self.norm.is_none();
         let x_at = if plain { (0, 0) } else { (5, self.reserved()) };
-        let mut before = (!plain).then(|| Box::new(self.prepare(x)));
+        let before = (!plain).then(|| Box::new(self.prepare(x)));
+        let size = if x == DType::F32 { 4 } else { 2 };
+        let scratch = before.as_ref().map(|_| (self.reserved(), size * self.depth, 2));
+        Ready { before, x: x_at, weights: Vec::new(), scratch }
+    }
+
+    /// The same, and where the weights of each part are as numbers.
+    fn ready(&self, x: DType) -> Ready {
+        let Ready { mut before, x, mut scratch, .. } = self.ready_x(x);
         let (mut weights, mut next, mut body) = (Vec::new(), crate::COUNTER_BYTES, Vec::new());
         for (_, part) in self.parts() {
             let of_part = part.weights.iter().map(|&at| {
@@ -214,10 +223,9 @@ impl MatMul<'_> {
                 before,
                 ..Instance::default()
             }));
+            scratch = scratch.or(Some((self.reserved(), 0, 2)));
         }
-        let size = if x == DType::F32 { 4 } else { 2 };
-        let scratch = before.as_ref().map(|_| (self.reserved(), size * self.depth, 2));
-        Ready { before, x: x_at, weights, scratch }
+        Ready { before, x, weights, scratch }
     }
 
     /// Many rows, on Hopper.
@@ -248,16 +256,9 @@ impl MatMul<'_> {
 
     /// Some rows, on Hopper.
     fn split(&self) -> Option<Instance> {
-        const SIZE: u64 = 64;
         const STAGES: u64 = 4;
-        let (of_results, instance) = self.in_boxes([SIZE, SIZE])?;
-        let columns = |it: &Part| (it.n * it.weights.len() as u64).div_ceil(2 * SIZE);
-        let tiles: u64 = self.parts().map(|it| columns(it.1)).sum();
-        let has_two = self.parts().any(|it| it.1.weights.len() == 2);
-        let parts = [1, 2, 4].into_iter().find(|it| BLOCKS <= tiles * it).unwrap_or(4);
-        let choice = Tunable::new(SPLIT, &format!("{tiles} tiles of {}", self.depth), 2 * SIZE);
-        let parts = self.call.tuned.get(&choice).unwrap_or(parts);
-        let parts = if has_two { parts.min(2) } else { parts };
+        let (of_results, instance) = self.in_boxes([SPLIT_SIZE, SPLIT_SIZE])?;
+        let (tiles, parts, choice) = self.parts_of_sums();
         // Weights that an earlier kernel has unpacked are not there before it has ended.
         let wait = if self.is_packed() { "wait_for_earlier();\n  " } else { "" };
         let body = format!(
@@ -271,12 +272,33 @@ impl MatMul<'_> {
             body,
             threads: 160,
             cluster: parts as u32,
-            grid: [Grid::fixed(tiles * parts), Grid::all(&[2], SIZE)],
-            shared: (STAGES * 3 * SIZE * 128) as u32,
-            rows: Some((2, 2 * SIZE)),
+            grid: [Grid::fixed(tiles * parts), Grid::all(&[2], SPLIT_SIZE)],
+            shared: (STAGES * 3 * SPLIT_SIZE * 128) as u32,
+            rows: Some((2, 2 * SPLIT_SIZE)),
             choices: vec![choice],
             ..instance
         })
+    }
+
+    /// Tiles side by side of what is `gemm_split.cuh`'s, in how many parts each is summed, and that
+    /// choice.
+    fn parts_of_sums(&self) -> (u64, u64, Tunable) {
+        let columns = |it: &Part| (it.n * it.weights.len() as u64).div_ceil(2 * SPLIT_SIZE);
+        let tiles: u64 = self.parts().map(|it| columns(it.1)).sum();
+        let has_two = self.parts().any(|it| it.1.weights.len() == 2);
+        let parts = [1, 2, 4].into_iter().find(|it| BLOCKS <= tiles * it).unwrap_or(4);
+        let packed = self.parts().map(|it| it.1.format).find(|it| pack::is_packed(*it));
+        let format = packed.map_or(String::new(), |it| format!("{it} "));
+        let of = format!("{tiles} tiles of {format}{}", self.depth);
+        let choice = Tunable::new(SPLIT, &of, 2 * SPLIT_SIZE);
+        let parts = self.call.tuned.get(&choice).unwrap_or(parts);
+        (tiles, if has_two { parts.min(2) } else { parts }, choice)
+    }
+
+    /// A matrix in boxes of 64 columns and `height` rows.
+    fn boxes(&self, (word, offset): (usize, u64), rows: (u64, Option<usize>), height: u64) -> Map {
+        let boxed = [64, height as u32];
+        Map { word, offset, behind: None, dtype: DType::BF16, columns: self.depth, rows, boxed }
     }
 
     /// What takes matrices in boxes of 64 columns and so many rows of x and of weights, and its
@@ -286,23 +308,12 @@ impl MatMul<'_> {
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }
-        let Ready { before, x: (word, offset), weights, scratch } = self.ready(DType::BF16);
-        let map = |word, offset, rows, height: u64| Map {
-            word,
-            offset,
-            behind: None,
-            dtype: DType::BF16,
-            columns: self.depth,
-            rows,
-            boxed: [64, height as u32],
-        };
-        let mut maps = vec![map(word, offset, (1, Some(2)), high)];
+        let Ready { before, x, weights, scratch } = self.ready(DType::BF16);
+        let mut maps = vec![self.boxes(x, (1, Some(2)), high)];
         let mut results = Vec::new();
         for ((made, part), places) in self.parts().zip(weights) {
             let first = maps.len();
-            for (word, offset) in places {
-                maps.push(map(word, offset, (part.n, None), wide));
-            }
+            maps.extend(places.into_iter().map(|it| self.boxes(it, (part.n, None), wide)));
             let weights: Vec<String> = (first..maps.len()).map(|it| format!("&m{it}")).collect();
             results.push(self.result(made, part, &weights, &self.tail(made, part))?);
         }
@@ -429,6 +440,9 @@ fn unpacked(format: DType) -> DType {
 
 /// What the table of what was tuned calls `gemm_split.cuh`.
 const SPLIT: &str = "gemm_split";
+
+/// Rows of a tile of `gemm_split.cuh`, and half its columns.
+const SPLIT_SIZE: u64 = 64;
 
 /// Multiprocessors of the largest Hopper: a block of `skinny` each.
 const BLOCKS: u64 = 132;

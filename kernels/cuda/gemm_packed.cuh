@@ -1,0 +1,157 @@
+// Products of some rows on Hopper with packed weights, which are read as they are: the tiles of
+// gemm_split.cuh, whose weights four warps unpack.
+//
+// Each of these warps takes 16 rows of each half of a tile, 64 columns at a time. As in skinny.cuh,
+// a lane copies its own part of the records to a ring of DEEP records in shared memory, and reads
+// it back alone. What it unpacks goes where the copy engine would have put it. Scales of rows wait
+// for the tail. One more thread copies x.
+#pragma once
+#include "gemm_split.cuh"
+#include "unpack.cuh"
+
+constexpr int PACKED_STAGES = 3, PACKED_THREADS = 288;
+
+// The tail of a product with weights that have scales of rows.
+template <class W, class Tail>
+struct OfPacked {
+  W first, second;
+  Tail tail;
+  __device__ __forceinline__ float2 operator()(int row, int n, float2 p, float2 q) const {
+    return tail(row, n, make_float2(p.x * first.scale(n), p.y * first.scale(n + 1)),
+                make_float2(q.x * second.scale(n), q.y * second.scale(n + 1)));
+  }
+};
+
+// Results as gemm_packed takes them: N is a multiple of 8.
+template <int N, int STRIDE, class W, class Y, class Tail>
+__device__ __forceinline__ auto packed_result(W w, Y y, Tail tail) {
+  return result<N, STRIDE>(w, y, OfPacked<W, Tail>{w, w, tail});
+}
+template <int N, int STRIDE, class W, class Y, class Tail>
+__device__ __forceinline__ auto packed_result(W w0, W w1, Y y, Tail tail) {
+  return result<N, STRIDE>(w0, w1, y, OfPacked<W, Tail>{w0, w1, tail});
+}
+
+template <int PARTS, int K, int DEEP>
+struct GemmPacked : SplitTile<Bf16Tiles, PARTS, PACKED_STAGES> {
+  using Base = SplitTile<Bf16Tiles, PARTS, PACKED_STAGES>;
+
+  // Records along K of a block, and stages of a record.
+  template <class W>
+  static constexpr int EACH = (W::STEPS + PARTS - 1) / PARTS;
+  template <class W>
+  static constexpr int STAGES_OF = W::STEP / 64;
+  template <class W>
+  static __device__ __forceinline__ int first() {
+    return Base::rank() * EACH<W>;
+  }
+  template <class W>
+  static __device__ __forceinline__ int count() {
+    return max(0, min(EACH<W>, W::STEPS - first<W>()));
+  }
+
+  // Copies x for `count` stages, from column `k` on.
+  __device__ __forceinline__ void copy(int count, int k, int top) {
+    wait_for_earlier();
+    for (int n = 0; n < count; ++n) {
+      const int stage = n % PACKED_STAGES;
+      if (n >= PACKED_STAGES) barrier_wait(&this->empty[stage], n / PACKED_STAGES % 2 ^ 1);
+      barrier_expect(&this->full[stage], SPLIT_BOX);
+      load_box(this->shared + stage * SPLIT_STAGE_BYTES, this->x, &this->full[stage], k + n * 64,
+               top);
+    }
+  }
+
+  // Eight columns of a row of each half of 64 columns, the rows of a lane being alike modulo 8.
+  // Odd rows are stored in the other order, so that eight lanes write to 128 different bytes.
+  static __device__ __forceinline__ void store(u8* row, uint4 left, uint4 right) {
+    const int lane = threadIdx.x % 32, odd = lane / 4 % 2;
+    const uint4 one = odd ? right : left, other = odd ? left : right;
+    const int at = (odd * 4 + lane % 4) ^ lane / 4;
+    *(uint4*)(row + at * 16) = one;
+    *(uint4*)(row + (at ^ 4) * 16) = other;
+  }
+
+  // Stores 16 rows of 64 columns: those of the runs `run` and `run` + 1 of a record.
+  template <class W>
+  static __device__ __forceinline__ void store_half(u8* to, const typename W::Raw& raw, int run) {
+    uint4 top[2], bottom[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const Fragment f = W::unpack(raw, run + i, 0);
+      if constexpr (W::FOLDS) {
+        const RowPair scale = W::scales(raw, run + i);
+        RowPair more = {0, 0};
+        if constexpr (W::HAS_MINIMA) more = W::minima(raw, run + i);
+        top[i] = unpack_row(f.top, scale.top, more.top);
+        bottom[i] = unpack_row(f.bottom, scale.bottom, more.bottom);
+      } else {
+        top[i] = make_uint4(f.top[0], f.top[1], f.top[2], f.top[3]);
+        bottom[i] = make_uint4(f.bottom[0], f.bottom[1], f.bottom[2], f.bottom[3]);
+      }
+    }
+    u8* row = to + threadIdx.x % 32 / 4 * 128;
+    store(row, top[0], top[1]);
+    store(row + 8 * 128, bottom[0], bottom[1]);
+  }
+
+  // What warp `warp` of four does. The next kernel starts when the last records are under way.
+  template <class R>
+  __device__ __forceinline__ void unpack(const R& r, int warp, int left) {
+    using W = decltype(r.first);
+    constexpr int SLOT = 2 * W::PIECE, APART = R::PRODUCTS == 1 ? 4 : 0;
+    const int lane = threadIdx.x % 32, all = count<W>(), last = (r.n + 15) / 16 - 1;
+    const int tile = left / 16 + warp;
+    u8* ring = this->shared + PACKED_STAGES * SPLIT_STAGE_BYTES + warp * DEEP * SLOT;
+    const auto fetch = [&](int n) {
+      u8* slot = ring + n % DEEP * SLOT;
+      if (n < all) {
+        r.first.fetch(slot, min(tile, last), first<W>() + n, lane);
+        r.second.fetch(slot + W::PIECE, min(tile + APART, last), first<W>() + n, lane);
+      } else {
+        let_later_start();
+      }
+      copies_end();
+    };
+    for (int n = 0; n < DEEP - 1; ++n) fetch(n);
+    for (int n = 0; n < all; ++n) {
+      copies_wait<DEEP - 2>();
+      const u8* slot = ring + n % DEEP * SLOT;
+      const typename W::Raw raw[2] = {W::load(slot, lane), W::load(slot + W::PIECE, lane)};
+      fetch(n + DEEP - 1);
+#pragma unroll
+      for (int half = 0; half < STAGES_OF<W>; ++half) {
+        const int at = n * STAGES_OF<W> + half, stage = at % PACKED_STAGES;
+        if (at >= PACKED_STAGES)
+          barrier_wait(&this->empty[stage], at / PACKED_STAGES % 2 ^ 1);
+        u8* to = this->shared + stage * SPLIT_STAGE_BYTES + SPLIT_BOX + warp * 16 * 128;
+        store_half<W>(to, raw[0], half * 2);
+        store_half<W>(to + SPLIT_BOX, raw[1], half * 2);
+        fence_async();
+        __syncwarp();
+        if (lane == 0) barrier_arrive(&this->full[stage]);
+      }
+    }
+  }
+
+  template <class R>
+  __device__ __forceinline__ void operator()(const R& r, int tile) {
+    using W = decltype(r.first);
+    const int top = blockIdx.y * SPLIT_ROWS, left = tile * (SPLIT_WIDTH / R::PRODUCTS);
+    const int stages = count<W>() * STAGES_OF<W>;
+    if (threadIdx.x == 256) copy(stages, first<W>() * W::STEP, top);
+    if (threadIdx.x / 128 == 1) unpack(r, threadIdx.x / 32 - 4, left);
+    this->consume(r, stages, top, left);
+  }
+};
+
+// One launch: as gemm_split, but for PACKED_THREADS threads, and of dynamic shared memory
+// PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::PIECE bytes.
+template <int PARTS, int K, int DEEP, class... Results>
+__device__ __forceinline__ void gemm_packed(u8* shared, const TensorMap& x, int rows,
+                                            const Results&... results) {
+  __shared__ Barrier barriers[2 * PACKED_STAGES];
+  GemmPacked<PARTS, K, DEEP> g{{shared, barriers, barriers + PACKED_STAGES, x, rows}};
+  g.start(5);
+  visit_result<SPLIT_WIDTH>(blockIdx.x / PARTS, g, results...);
+}

@@ -1,0 +1,68 @@
+// gemm_packed.cuh: every format of weights, one product and two, rows and columns that fill no tile.
+#include "gemm_packed.cuh"
+#include "packed.h"
+
+struct Plain {
+  __device__ float2 operator()(int, int, float2 p, float2) const { return p; }
+};
+struct Product {
+  __device__ float2 operator()(int, int, float2 a, float2 b) const {
+    return make_float2(a.x * b.x, a.y * b.y);
+  }
+};
+
+constexpr int DEEP = 4;
+
+template <class W, int PARTS, int N0, int N1>
+__global__ void __cluster_dims__(PARTS, 1, 1) __launch_bounds__(PACKED_THREADS)
+    instance(const __grid_constant__ TensorMap x, W w0, W w1, W w2, int rows, float* y0, bf16* y1) {
+  SHARED(u8, shared);
+  const auto plain = packed_result<N0, N0>(w0, y0, Plain{});
+  if constexpr (PARTS <= 2)
+    gemm_packed<PARTS, W::COLUMNS, DEEP>(shared, x, rows, plain,
+                                         packed_result<N1, N1>(w1, w2, y1, Product{}));
+  else
+    gemm_packed<PARTS, W::COLUMNS, DEEP>(shared, x, rows, plain,
+                                         packed_result<N1, N1>(w1, y1, Plain{}));
+}
+
+template <class W, int PARTS, int N0, int N1>
+void test(const char* name, Format format, int rows) {
+  constexpr int K = W::COLUMNS;
+  Array<bf16> x(rows * K, 1), y1(rows * N1);
+  Array<float> y0(rows * N0);
+  const PackedMatrix w0(format, N0, K), w1(format, N1, K), w2(format, N1, K);
+  const auto dot = [&](const PackedMatrix& w, int row, int column) {
+    double sum = 0;
+    for (int k = 0; k < K; ++k) sum += x[row * K + k] * w.values[(size_t)column * K + k];
+    return sum;
+  };
+  const unsigned products = PARTS <= 2 ? 2 : 1,
+                 tiles = (N0 + 127) / 128 + (products * N1 + 127) / 128;
+  launch(instance<W, PARTS, N0, N1>, dim3(tiles * PARTS, (rows + 63) / 64), PACKED_THREADS,
+         PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::PIECE,
+         tensor_map(x.device, rows, K, 64), weights<W>(w0), weights<W>(w1), weights<W>(w2), rows,
+         y0.device, y1.device);
+  y0.fetch(), y1.fetch();
+  printf("%s, %d rows, %d parts\n", name, rows, PARTS);
+  check("  f32", error(y0, rows, N0, N0, [&](int r, int c) { return dot(w0, r, c); }), 1e-5);
+  check("  bf16",
+        error(y1, rows, N1, N1,
+              [&](int r, int c) { return dot(w1, r, c) * (products == 2 ? dot(w2, r, c) : 1); }),
+        8e-3);
+}
+
+int main() {
+  test<Fp8<456>, 1, 200, 72>("fp8", Format::FP8, 33);
+  test<Nvfp4<456>, 1, 136, 72>("nvfp4", Format::NVFP4, 70);
+  test<Nvfp4<96>, 1, 8, 8>("nvfp4", Format::NVFP4, 17);
+  test<Q8_0<416>, 1, 136, 64>("q8_0", Format::Q8_0, 20);
+  test<Q4_0<672>, 1, 40, 72>("q4_0", Format::Q4_0, 17);
+  test<Q4_1<352>, 1, 40, 16>("q4_1", Format::Q4_1, 19);
+#ifdef __CUDACC__
+  test<Fp8<1096>, 2, 200, 72>("fp8", Format::FP8, 33);
+  test<Nvfp4<200>, 4, 200, 72>("nvfp4", Format::NVFP4, 100);
+  test<Q4_0<1472>, 4, 304, 256>("q4_0", Format::Q4_0, 64);
+#endif
+  return failures != 0;
+}
