@@ -1,10 +1,11 @@
 // Products of some rows on Hopper with packed weights, which are read as they are: the tiles of
 // gemm_split.cuh, whose weights four warps unpack.
 //
-// Each of these warps takes 16 rows of each half of a tile, 64 columns at a time. As in skinny.cuh,
-// a lane copies its own part of the records to a ring of DEEP records in shared memory, and reads
-// it back alone. What it unpacks goes where the copy engine would have put it. Scales of rows wait
-// for the tail. One more thread copies x.
+// Each of these warps takes 16 rows of each half of a tile, a record of each at a time, out of a
+// ring of its own, DEEP deep. The copy engine fills it: before what a thread has stored can be seen
+// by matrix units, it would wait for all copies of its own. What is unpacked, 64 columns at a time,
+// goes where the copy engine would have put it. Scales of rows wait for the tail. One more thread
+// copies x.
 #pragma once
 #include "gemm_split.cuh"
 #include "unpack.cuh"
@@ -35,6 +36,7 @@ __device__ __forceinline__ auto packed_result(W w0, W w1, Y y, Tail tail) {
 template <int PARTS, int K, int DEEP>
 struct GemmPacked : SplitTile<Bf16Tiles, PARTS, PACKED_STAGES> {
   using Base = SplitTile<Bf16Tiles, PARTS, PACKED_STAGES>;
+  Barrier* records;  // those of a ring for each warp
 
   // Records along K of a block, and stages of a record.
   template <class W>
@@ -99,26 +101,29 @@ struct GemmPacked : SplitTile<Bf16Tiles, PARTS, PACKED_STAGES> {
   template <class R>
   __device__ __forceinline__ void unpack(const R& r, int warp, int left) {
     using W = decltype(r.first);
-    constexpr int SLOT = 2 * W::PIECE, APART = R::PRODUCTS == 1 ? 4 : 0;
+    constexpr int SLOT = 2 * W::RECORD, APART = R::PRODUCTS == 1 ? 4 : 0;
     const int lane = threadIdx.x % 32, all = count<W>(), last = (r.n + 15) / 16 - 1;
     const int tile = left / 16 + warp;
     u8* ring = this->shared + PACKED_STAGES * SPLIT_STAGE_BYTES + warp * DEEP * SLOT;
+    Barrier* there = records + warp * DEEP;
     const auto fetch = [&](int n) {
+      if (lane != 0) return;
+      if (n >= all) return let_later_start();
       u8* slot = ring + n % DEEP * SLOT;
-      if (n < all) {
-        r.first.fetch(slot, min(tile, last), first<W>() + n, lane);
-        r.second.fetch(slot + W::PIECE, min(tile + APART, last), first<W>() + n, lane);
-      } else {
-        let_later_start();
-      }
-      copies_end();
+      Barrier* b = &there[n % DEEP];
+      barrier_expect(b, SLOT);
+      load_bytes(slot, r.first.record(min(tile, last), first<W>() + n), W::RECORD, b);
+      load_bytes(slot + W::RECORD, r.second.record(min(tile + APART, last), first<W>() + n),
+                 W::RECORD, b);
     };
-    for (int n = 0; n < DEEP - 1; ++n) fetch(n);
+    for (int n = 0; n < DEEP; ++n) fetch(n);
     for (int n = 0; n < all; ++n) {
-      copies_wait<DEEP - 2>();
+      barrier_wait(&there[n % DEEP], n / DEEP % 2);
       const u8* slot = ring + n % DEEP * SLOT;
-      const typename W::Raw raw[2] = {W::load(slot, lane), W::load(slot + W::PIECE, lane)};
-      fetch(n + DEEP - 1);
+      const typename W::Raw raw[2] = {W::load_shared(slot, lane),
+                                      W::load_shared(slot + W::RECORD, lane)};
+      __syncwarp();
+      fetch(n + DEEP);
 #pragma unroll
       for (int half = 0; half < STAGES_OF<W>; ++half) {
         const int at = n * STAGES_OF<W> + half, stage = at % PACKED_STAGES;
@@ -146,12 +151,15 @@ struct GemmPacked : SplitTile<Bf16Tiles, PARTS, PACKED_STAGES> {
 };
 
 // One launch: as gemm_split, but for PACKED_THREADS threads, and of dynamic shared memory
-// PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::PIECE bytes.
+// PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD bytes.
 template <int PARTS, int K, int DEEP, class... Results>
 __device__ __forceinline__ void gemm_packed(u8* shared, const TensorMap& x, int rows,
                                             const Results&... results) {
-  __shared__ Barrier barriers[2 * PACKED_STAGES];
-  GemmPacked<PARTS, K, DEEP> g{{shared, barriers, barriers + PACKED_STAGES, x, rows}};
+  __shared__ Barrier barriers[2 * PACKED_STAGES + 4 * DEEP];
+  Barrier *empty = barriers + PACKED_STAGES, *records = empty + PACKED_STAGES;
+  GemmPacked<PARTS, K, DEEP> g{{shared, barriers, empty, x, rows}, records};
+  if (threadIdx.x < 4 * DEEP) barrier_init(&records[threadIdx.x], 1);
+  barrier_init_fence();
   g.start(5);
   visit_result<SPLIT_WIDTH>(blockIdx.x / PARTS, g, results...);
 }

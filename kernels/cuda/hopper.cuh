@@ -62,6 +62,15 @@ __device__ __forceinline__ void barrier_wait(Barrier* b, int phase) {
   }
 }
 
+// Copies bytes, a multiple of 16 from a multiple of 16, to shared memory, and tells `b` of them.
+__device__ __forceinline__ void load_bytes(void* to, const void* from, int bytes, Barrier* b) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(b))
+      : "memory");
+}
+
 // Copies the box of `map` at column x, row y to shared memory, and tells `b` of its bytes.
 __device__ __forceinline__ void load_box(void* to, const TensorMap& map, Barrier* b, int x, int y) {
   asm volatile(

@@ -135,9 +135,13 @@ struct Packed {
   const u8* w;
   int rows;
 
+  __device__ __forceinline__ const u8* record(int tile, int step) const {
+    return w + (u64)u32(tile * STEPS + step) * RECORD;
+  }
+
   __device__ __forceinline__ void fetch(u8* slot, int tile, int step, int lane) const {
     constexpr int AT_ONCE = EXTRA < 16 ? EXTRA : 16;
-    const u8* record = w + (u64)u32(tile * STEPS + step) * RECORD;
+    const u8* record = this->record(tile, step);
 #pragma unroll
     for (int i = 0; i < CHUNKS; ++i)
       copy_16_once(slot + i * 512 + lane * 16, record + i * 512 + lane * 16);
@@ -147,11 +151,20 @@ struct Packed {
     for (int i = 0; i < EXTRA; i += 16) copy<AT_ONCE>(to + i, from + i);
   }
 
+  // A lane's part of what `fetch` has brought, or of a record as it is.
   static __device__ __forceinline__ Raw load(const u8* slot, int lane) {
+    return load(slot, lane, lane);
+  }
+  static __device__ __forceinline__ Raw load_shared(const u8* record, int lane) {
+    return load(record, lane, lane / SHARE);
+  }
+
+  // With the extras at place `its`.
+  static __device__ __forceinline__ Raw load(const u8* slot, int lane, int its) {
     Raw raw;
 #pragma unroll
     for (int i = 0; i < CHUNKS; ++i) raw.v[i] = *(const uint4*)(slot + i * 512 + lane * 16);
-    const u8* extra = slot + CHUNKS * 512 + lane * EXTRA;
+    const u8* extra = slot + CHUNKS * 512 + its * EXTRA;
     if constexpr (EXTRA == 8) {
       *(uint2*)raw.extra = *(const uint2*)extra;
     } else {

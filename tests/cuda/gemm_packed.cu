@@ -40,7 +40,7 @@ void test(const char* name, Format format, int rows) {
   const unsigned products = PARTS <= 2 ? 2 : 1,
                  tiles = (N0 + 127) / 128 + (products * N1 + 127) / 128;
   launch(instance<W, PARTS, N0, N1>, dim3(tiles * PARTS, (rows + 63) / 64), PACKED_THREADS,
-         PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::PIECE,
+         PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD,
          tensor_map(x.device, rows, K, 64), weights<W>(w0), weights<W>(w1), weights<W>(w2), rows,
          y0.device, y1.device);
   y0.fetch(), y1.fetch();

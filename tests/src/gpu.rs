@@ -112,7 +112,7 @@ fn equal_layers_share_their_kernels() {
 const INSTRUCTIONS: &[(&str, &[&str])] = &[
     ("gemm.cuh", &["wgmma.mma_async", "cp.async.bulk.tensor"]),
     ("attention_hopper.cuh", &["wgmma.mma_async", "cp.async.bulk.tensor"]),
-    ("gemm_packed.cuh", &["wgmma.mma_async", "cp.async.bulk.tensor", "cp.async.cg"]),
+    ("gemm_packed.cuh", &["wgmma.mma_async", "cp.async.bulk.tensor", "cp.async.bulk.shared"]),
     ("gemm_small.cuh", &["mma.sync", "ldmatrix"]),
     ("attention_prompt.cuh", &["mma.sync"]),
     ("ssd_prompt.cuh", &["mma.sync"]),

@@ -39,7 +39,7 @@ const TILE: usize = 16;
 
 impl Layout {
     /// Bytes of a tile and step.
-    fn record(&self) -> usize {
+    pub(crate) fn record(&self) -> usize {
         (self.chunks * 512 + 32 / self.share * self.extra) as usize
     }
 

@@ -56,6 +56,16 @@ inline void barrier_wait(Barrier* b, int phase) {
   shim::progress();
 }
 
+inline void load_bytes(void* to, const void* from, int bytes, Barrier* b) {
+  if (bytes % 16 || (u64)from % 16 || shim::offset(to) % 16) {
+    fprintf(stderr, "%d bytes from %p to offset %u\n", bytes, from, shim::offset(to));
+    abort();
+  }
+  memcpy(to, from, bytes);
+  shim::state(b)->bytes -= bytes;
+  shim::settle(shim::state(b));
+}
+
 inline void load_box3(void* to, const TensorMap& m, Barrier* b, int x, int y, int z) {
   const u32 row = m.box[0] * m.element, base = shim::offset(to);
   if (m.swizzled && (base % 1024 || row != 128)) {

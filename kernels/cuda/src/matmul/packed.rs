@@ -3,10 +3,7 @@
 use ir::DType;
 
 use super::{BLOCKS, MatMul, Part, Ready, SPLIT_SIZE};
-use crate::{
-    Grid, Instance,
-    pack::{self, Layout},
-};
+use crate::{Grid, Instance, pack};
 
 impl MatMul<'_> {
     /// `None` where some weights are not packed.
@@ -26,9 +23,8 @@ impl MatMul<'_> {
             self.call.text(2),
             self.packed_results()?
         );
-        let piece = |Layout { chunks, extra, .. }: Layout| chunks * 512 + extra * 32;
-        let pieces = self.parts().filter_map(|it| pack::layout(it.1.format)).map(piece);
-        let ring = deep * 8 * pieces.max()?;
+        let records = self.parts().filter_map(|it| pack::layout(it.1.format));
+        let ring = deep * 8 * records.map(|it| it.record() as u64).max()?;
         Some(Instance {
             includes: vec!["gemm_packed.cuh", "tails.cuh"],
             preface: self.preface(),
@@ -45,7 +41,6 @@ impl MatMul<'_> {
             scratch,
             before,
             choices: vec![choice],
-            ..Instance::default()
         })
     }
 
