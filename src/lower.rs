@@ -188,17 +188,20 @@ impl Lowered {
         program.map(Some).map_err(|why| Error::new("C0201", why))
     }
 
-    /// What the kernels for a GPU take of it, as a table.
+    /// The same, compiled.
     ///
     /// # Errors
     ///
     /// What no kernel can do, or can not be compiled.
-    pub fn resources(&self) -> Result<String, Error> {
-        let Some(program) = self.kernels()? else { return Ok(String::new()) };
+    pub fn compiled_kernels(&self) -> Result<Option<cuda::GpuProgram>, Error> {
+        self.kernels()?.map(|it| self.compiled(it)).transpose()
+    }
+
+    /// `program`, compiled for the architectures that were named.
+    fn compiled(&self, mut program: cuda::GpuProgram) -> Result<cuda::GpuProgram, Error> {
         let architectures = self.gpu.as_ref().map_or(&[][..], |it| &it.architectures);
-        program
-            .resources(architectures, images_folder().as_deref())
-            .map_err(|why| Error::new("C0206", why))
+        let compiled = program.compile(architectures, images_folder().as_deref());
+        compiled.map(|()| program).map_err(|why| Error::new("C0206", why))
     }
 
     /// Compiles what depends on the formats of weights. A GPU makes up those that are `drawn`: all,
@@ -206,11 +209,7 @@ impl Lowered {
     pub(crate) fn finish(&mut self, drawn: &[cuda::Drawn]) -> Result<(), Error> {
         let Some(mut program) = self.kernels()? else { return Ok(()) };
         program.make_up(drawn);
-        let architectures = self.gpu.as_ref().map_or(&[][..], |it| &it.architectures);
-        program
-            .compile(architectures, images_folder().as_deref())
-            .map_err(|why| Error::new("C0206", why))?;
-        self.program.code = program.to_bytes();
+        self.program.code = self.compiled(program)?.to_bytes();
         Ok(())
     }
 }

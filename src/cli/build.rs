@@ -49,6 +49,8 @@ enum Emit {
     Plan,
     /// The kernels for a GPU
     Cuda,
+    /// The same in NVIDIA's assembly language
+    Ptx,
     /// What the kernels for a GPU take of it: registers, memory
     Resources,
 }
@@ -97,7 +99,7 @@ impl BuildArgs {
         match self.emit {
             Some(Emit::Lowered) => return self.print(out, &lowered.module),
             Some(Emit::Plan) => return self.print(out, &lowered.plan),
-            Some(Emit::Tn | Emit::Graph | Emit::Cuda | Emit::Resources) => {}
+            Some(Emit::Tn | Emit::Graph | Emit::Cuda | Emit::Ptx | Emit::Resources) => {}
             None if self.report.is_some() && !self.binds(&spec) => return Ok(()),
             None => {}
         }
@@ -105,12 +107,9 @@ impl BuildArgs {
         let output = self.output.clone().unwrap_or_else(|| lowered.program.name.clone().into());
         let (maps, tokenizer) = (compiled.weights, compiled.tokenizer);
         let mut unbound = Unbound { spec, lowered, maps, weights, tokenizer };
-        if let Some(Emit::Cuda | Emit::Resources) = self.emit {
+        if let Some(emit) = self.emit {
             unbound.weights.lay_out(&mut unbound.lowered, &unbound.maps)?;
-            return match self.emit {
-                Some(Emit::Resources) => self.print(out, &unbound.lowered.resources()?),
-                _ => self.print(out, &unbound.lowered.kernels()?.unwrap_or_default()),
-            };
+            return self.print(out, &kernels(&unbound.lowered, emit)?);
         }
         let pages = unbound.pack()?;
         if let Some(path) = &self.report {
@@ -136,6 +135,16 @@ impl BuildArgs {
             None => write!(out, "{stage}").map_err(unwritable),
         }
     }
+}
+
+/// The kernels for a GPU in a form.
+fn kernels(lowered: &Lowered, emit: Emit) -> Result<String, Error> {
+    let compiled = || Ok::<_, Error>(lowered.compiled_kernels()?.unwrap_or_default());
+    Ok(match emit {
+        Emit::Ptx => compiled()?.ptx(),
+        Emit::Resources => compiled()?.resources(),
+        _ => lowered.kernels()?.unwrap_or_default().to_string(),
+    })
 }
 
 /// A model that is compiled, and the weights that it is to have.

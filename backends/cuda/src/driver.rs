@@ -39,6 +39,8 @@ pub struct Properties {
     pub capability: u32,
     /// Multiprocessors.
     pub processors: u32,
+    /// The most bytes of shared memory that a block can have.
+    pub shared: u32,
     /// Bytes of memory that are free, and that there are.
     pub memory: [u64; 2],
 }
@@ -66,11 +68,13 @@ impl Device {
         let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
         let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
         let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+        let shared = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
         let (free, all) = result::mem_get_info().map_err(failed)?;
         Ok(Properties {
             name: self.context.name().map_err(failed)?,
             capability: 10 * major.map_err(failed)? + minor.map_err(failed)?,
             processors: processors.map_err(failed)?,
+            shared: shared.map_err(failed)?,
             memory: [free as u64, all as u64],
         })
     }
@@ -157,14 +161,15 @@ impl Device {
         Ok(pinned)
     }
 
-    /// A kernel of an image.
-    pub(crate) fn function(&self, image: &[u8], entry: &str) -> Result<Function, Fault> {
+    /// A kernel of a cubin, or of PTX with a zero behind it, which the driver compiles.
+    pub(crate) fn function(&self, code: &[u8], entry: &str) -> Result<Function, Fault> {
         let failed = |error| fault("a kernel could not be loaded", error);
         let name =
             CString::new(entry).map_err(|_| Fault::new("R0201", "a kernel without a name"))?;
-        // SAFETY: a cubin tells its own length; the module stays for as long as the process does.
+        // SAFETY: a cubin tells its own length, and a zero ends PTX; the module stays for as long
+        // as the process does.
         unsafe {
-            let module = result::module::load_data(image.as_ptr().cast()).map_err(failed)?;
+            let module = result::module::load_data(code.as_ptr().cast()).map_err(failed)?;
             let function = result::module::get_function(module, name).map_err(failed)?;
             Ok(Function(function))
         }

@@ -14,6 +14,7 @@ use runtime::{
     Rule, StateSlot,
 };
 
+use crate::Image;
 use crate::driver::{Argument, Device, Function, Graph, Memory, Pinned, Shape};
 use crate::program::{
     Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Step, Sum, TensorMap, Word,
@@ -153,9 +154,9 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     check_sequences(&gpu, room.sequences)?;
     let device = Device::open()?;
     let properties = device.properties()?;
-    let image = choose(&gpu, properties.capability)?;
+    let code = Code::choose(&gpu.architectures, properties.capability)?;
     check_room(program, gpu.scratch_bytes, room, properties.memory[0])?;
-    let functions = functions(&device, &gpu, image)?;
+    let functions = functions(&device, &gpu, code, properties.shared)?;
     let shared = |it: &Port| Shared::new(&device, it.clone(), most_rows(program, it));
     let at = |role| program.extents.iter().position(|it| it.role == role);
     let of_each = |element_bytes| {
@@ -175,7 +176,7 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     let gpu = Gpu {
         name: properties.name,
         processors: properties.processors,
-        overlaps: 90 <= properties.capability,
+        overlaps: 90 <= code.made_for,
         functions,
         slots: program.weights.iter().map(|it| it.offset).collect(),
         weights: on_device,
@@ -203,17 +204,20 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     Ok(Box::new(gpu))
 }
 
-/// The kernels of `program` on a device that runs such images; `None` for one without any use.
+/// The kernels of `program` on a device that runs such code and lets a block have as many bytes of
+/// shared memory; `None` for those that are not for it.
 fn functions(
     device: &Device,
     program: &GpuProgram,
-    image: usize,
+    code: Code,
+    most_shared: u32,
 ) -> Result<Vec<Option<Function>>, Fault> {
     let load = |it: &Kernel| {
-        if it.images[image].is_empty() {
+        let code = code.of(&it.images[code.architecture]);
+        if code.is_empty() || most_shared < it.shared {
             return Ok(None);
         }
-        let function = device.function(&it.images[image], &it.entry)?;
+        let function = device.function(&code, &it.entry)?;
         if 0 < it.shared {
             device.allow_shared(&function, it.shared)?;
         }
@@ -222,24 +226,46 @@ fn functions(
     program.kernels.iter().map(load).collect()
 }
 
-/// The images that a device of that capability runs: those of its own architecture, or the newest
-/// of older ones, where that is allowed.
-fn choose(program: &GpuProgram, capability: u32) -> Result<usize, Fault> {
-    let number = |it: &String| it.trim_start_matches("sm_").trim_end_matches('a').parse::<u32>();
-    let runs = |it: &&(usize, &String)| match number(it.1) {
-        // The instructions of `a` architectures are of that one alone.
-        Ok(made_for) if it.1.ends_with('a') => made_for == capability,
-        Ok(made_for) => made_for <= capability && made_for / 10 == capability / 10,
-        Err(_) => false,
-    };
-    let mut all: Vec<(usize, &String)> = program.architectures.iter().enumerate().collect();
-    all.reverse();
-    all.iter().find(runs).map(|it| it.0).ok_or_else(|| {
-        let made_for = program.architectures.join(", ");
-        let message =
-            format!("the model was compiled for {made_for}, and the GPU is sm_{capability}");
-        Fault::new("R0704", message).help("compile it with another `--target cuda:..`")
-    })
+/// What a device runs of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Code {
+    /// Its place among the program's architectures.
+    architecture: usize,
+    /// Such as 90 for `sm_90a`.
+    made_for: u32,
+    /// Whether the driver compiles it.
+    is_ptx: bool,
+}
+
+impl Code {
+    /// What a device of that capability runs: what was compiled for its own architecture or the
+    /// newest of older ones of its family; else the PTX for the newest of older ones.
+    fn choose(architectures: &[String], capability: u32) -> Result<Code, Fault> {
+        let of = |(architecture, name): (usize, &String)| {
+            let number = name.trim_start_matches("sm_").trim_end_matches('a');
+            let made_for = number.parse().ok().filter(|it| *it <= capability)?;
+            let is_of_family = made_for / 10 == capability / 10;
+            // The instructions of `a` architectures are of that one alone.
+            let runs = !name.ends_with('a') || made_for == capability;
+            runs.then_some(Code { architecture, made_for, is_ptx: !is_of_family })
+        };
+        let all = architectures.iter().enumerate().filter_map(of);
+        all.max_by_key(|it| (!it.is_ptx, it.made_for)).ok_or_else(|| {
+            let made_for = architectures.join(", ");
+            let message =
+                format!("the model was compiled for {made_for}, and the GPU is sm_{capability}");
+            Fault::new("R0704", message).help("compile it with another `--target cuda:..`")
+        })
+    }
+
+    /// That of a kernel, as the driver takes it; empty where there is none.
+    fn of(self, image: &Image) -> Vec<u8> {
+        match image.ptx.as_str() {
+            _ if !self.is_ptx => image.cubin.clone(),
+            "" => Vec::new(),
+            ptx => [ptx.as_bytes(), &[0]].concat(),
+        }
+    }
 }
 
 /// Refuses more sequences than kernels are made for.
@@ -617,5 +643,28 @@ impl Engine for Gpu {
     fn ceilings(&mut self) -> Result<Ceilings, Fault> {
         let (bandwidth, arithmetic) = (self.bandwidth()?, self.arithmetic()?);
         Ok(Ceilings { bandwidth, arithmetic, latency: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_runs_what_was_made_for_it() {
+        let choose = |architectures: &[&'static str], capability| {
+            let all: Vec<String> = architectures.iter().map(|it| (*it).to_owned()).collect();
+            let code = Code::choose(&all, capability).ok()?;
+            Some((architectures[code.architecture], code.is_ptx))
+        };
+        let all = ["sm_80", "sm_90a", "sm_100a"];
+        assert_eq!(choose(&all, 80), Some(("sm_80", false)));
+        assert_eq!(choose(&all, 89), Some(("sm_80", false)));
+        assert_eq!(choose(&all, 90), Some(("sm_90a", false)));
+        assert_eq!(choose(&all, 103), Some(("sm_80", true)));
+        assert_eq!(choose(&all, 75), None);
+        assert_eq!(choose(&all[1..], 103), None);
+        assert_eq!(choose(&["sm_90", "sm_80", "sm_75"], 120), Some(("sm_90", true)));
+        assert_eq!(choose(&["sm_86", "sm_80"], 89), Some(("sm_86", false)));
     }
 }

@@ -95,35 +95,9 @@ impl GpuProgram {
         let images = self.images(architectures, folder)?;
         self.architectures = architectures.to_vec();
         for (kernel, images) in self.kernels.iter_mut().zip(images) {
-            let cubin = |it: Option<Image>| it.map_or(Vec::new(), |it| it.cubin);
-            kernel.images = images.into_iter().map(cubin).collect();
+            kernel.images = images.into_iter().map(Option::unwrap_or_default).collect();
         }
         Ok(())
-    }
-
-    /// A table of what each kernel takes on each of `architectures`: threads of a block, registers
-    /// of a thread, bytes that go to memory for want of them, bytes of shared memory.
-    ///
-    /// # Errors
-    ///
-    /// As [`GpuProgram::compile`].
-    pub fn resources(
-        &self,
-        architectures: &[String],
-        folder: Option<&Path>,
-    ) -> Result<String, String> {
-        let images = self.images(architectures, folder)?;
-        let mut table = "kernel architecture threads registers spilled shared\n".to_owned();
-        for (i, (kernel, images)) in self.kernels.iter().zip(images).enumerate() {
-            for (architecture, image) in architectures.iter().zip(images) {
-                let Some(Image { resources, .. }) = image else { continue };
-                let Resources { registers, spilled, .. } = resources;
-                let Kernel { name, threads, shared, .. } = kernel;
-                let row = [*threads, registers, spilled, *shared].map(|it| it.to_string());
-                table += &format!("{i}:{name} {architecture} {}\n", row.join(" "));
-            }
-        }
-        Ok(table)
     }
 
     /// What each kernel becomes on each of `architectures`, where it is for them.

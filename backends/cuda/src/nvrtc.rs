@@ -1,4 +1,4 @@
-//! CUDA C++ to cubins, by NVIDIA's run-time compiler, which needs no GPU.
+//! CUDA C++ to cubins and PTX, by NVIDIA's run-time compiler, which needs no GPU.
 
 #![expect(unsafe_code, reason = "calls a C library")]
 
@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 /// Where the CUDA toolkit usually is, after what `CUDA_HOME` and `CUDA_PATH` say.
 const USUAL: &[&str] = &["/usr/local/cuda", "/opt/cuda"];
 
-/// What the compiler makes of a kernel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the compiler makes of a kernel; nothing for an architecture that it is not for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// What the driver loads.
     pub cubin: Vec<u8>,
-    /// The same in the assembly language that all architectures share.
+    /// The same in the assembly language that all architectures share: where there is no cubin for
+    /// a GPU, the driver compiles it.
     pub ptx: String,
     /// What a thread takes.
     pub resources: Resources,

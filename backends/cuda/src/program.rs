@@ -8,6 +8,7 @@ use runtime::Fault;
 use serde::{Deserialize, Serialize};
 
 use crate::lines::Lines;
+use crate::{Image, Resources};
 
 /// A compiled model for GPUs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +91,40 @@ impl GpuProgram {
     }
 }
 
+impl GpuProgram {
+    /// The kernels that were compiled, by place, each with what it became for an architecture.
+    fn compiled(&self) -> impl Iterator<Item = (usize, &Kernel, &String, &Image)> {
+        let kernels = self.kernels.iter().enumerate();
+        kernels.flat_map(|(i, kernel)| {
+            let images = self.architectures.iter().zip(&kernel.images);
+            let images = images.filter(|it| !it.1.cubin.is_empty());
+            images.map(move |(architecture, image)| (i, kernel, architecture, image))
+        })
+    }
+
+    /// What was compiled as PTX.
+    pub fn ptx(&self) -> String {
+        let text = |(i, kernel, architecture, image): (usize, &Kernel, &String, &Image)| {
+            format!("// {i}: {} for {architecture}\n{}\n", kernel.name, image.ptx.trim_end())
+        };
+        self.compiled().map(text).collect()
+    }
+
+    /// A table of what each kernel takes on each architecture that it was compiled for: threads of
+    /// a block, registers of a thread, bytes that go to memory for want of them, bytes of shared
+    /// memory.
+    pub fn resources(&self) -> String {
+        let mut table = "kernel architecture threads registers spilled shared\n".to_owned();
+        for (i, kernel, architecture, image) in self.compiled() {
+            let Resources { registers, spilled, .. } = image.resources;
+            let Kernel { name, threads, shared, .. } = kernel;
+            let row = [*threads, registers, spilled, *shared].map(|it| it.to_string());
+            table += &format!("{i}:{name} {architecture} {}\n", row.join(" "));
+        }
+        table
+    }
+}
+
 impl fmt::Display for GpuProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, kernel) in self.kernels.iter().enumerate() {
@@ -127,8 +162,8 @@ pub struct Kernel {
     pub source: String,
     /// The architecture whose instructions it needs; any where there is none.
     pub only: Option<String>,
-    /// Cubins, empty for architectures that it is not for.
-    pub images: Vec<Vec<u8>>,
+    /// What it became, architecture by architecture; empty for those that it is not for.
+    pub images: Vec<Image>,
     /// Threads of a block.
     pub threads: u32,
     /// Bytes of shared memory that a launch gives each block.

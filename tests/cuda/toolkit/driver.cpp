@@ -40,6 +40,23 @@ bool is_there(CUdeviceptr address, size_t bytes) {
 
 CUresult done() { return CUDA_SUCCESS; }
 
+// What every text of g++ begins with.
+constexpr const char* TEXT = "\t.file";
+
+// Makes a library of the assembly text at `path`, in its place. The shim's is beside this one.
+bool assemble(const std::string& path) {
+  Dl_info info;
+  dladdr((const void*)&cuInit, &info);
+  const std::string library = info.dli_fname, folder = library.substr(0, library.rfind('/'));
+  const std::string text = path + ".s";
+  const std::string command =
+      "g++ -shared " + text + " -L" + folder + " -lshim -o " + path;
+  const bool is_made =
+      rename(path.c_str(), text.c_str()) == 0 && system(command.c_str()) == 0;
+  unlink(text.c_str());
+  return is_made;
+}
+
 }  // namespace
 
 extern "C" {
@@ -56,10 +73,14 @@ CUresult cuDeviceGetName(char* name, int size, CUdevice) {
   return done();
 }
 
-// Ampere's: the shim has what a GPU of any architecture does.
+// Ampere's, unless `TREEN_STAND_INS` says another: the shim has what a GPU of any architecture does.
 CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute which, CUdevice) {
+  const char* played = getenv("TREEN_STAND_INS");
+  const int capability = played ? atoi(played) : 80;
   switch (which) {
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = 8; break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = capability / 10; break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = capability % 10; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *value = MOST_SHARED; break;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 4; break;
     default: *value = 0;
   }
@@ -178,16 +199,21 @@ CUresult cuGraphExecDestroy(CUgraphExec exec) {
   return done();
 }
 
-// An image is its length and a library of g++.
+// An image is its length and a library of g++, or the assembly text of one.
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
-  size_t bytes;
-  memcpy(&bytes, image, sizeof bytes);
+  const auto* code = (const char*)image;
+  const bool is_text = !strncmp(code, TEXT, strlen(TEXT));
+  size_t bytes = is_text ? strlen(code) : 0;
+  if (!is_text) {
+    memcpy(&bytes, code, sizeof bytes);
+    code += sizeof bytes;
+  }
   char path[] = "/tmp/treen-image-XXXXXX";
   const int file = mkstemp(path);
-  const bool written =
-      file >= 0 && write(file, (const char*)image + sizeof bytes, bytes) == ssize_t(bytes);
+  const bool written = file >= 0 && write(file, code, bytes) == ssize_t(bytes);
   if (file >= 0) close(file);
-  *module = written ? (CUmodule)dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+  const bool is_library = written && (!is_text || assemble(path));
+  *module = is_library ? (CUmodule)dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
   if (!*module) fprintf(stderr, "%s\n", dlerror());
   unlink(path);
   return *module ? done() : CUDA_ERROR_INVALID_IMAGE;

@@ -1,6 +1,6 @@
 // The run-time compiler, in the place of NVIDIA's, for machines without a GPU: what it makes of a
-// kernel is a library of g++ that runs on the shim. The folder above this library's has `shim` and
-// `toolkit` beside `lib`.
+// kernel is a library of g++ that runs on the shim, and in the place of PTX, the assembly text of
+// that. The folder above this library's has `shim` and `toolkit` beside `lib`.
 #include <dlfcn.h>
 #include <nvrtc.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 namespace fs = std::filesystem;
 
 struct _nvrtcProgram {
-  std::string source, log;
+  std::string source, log, assembly;
   std::vector<std::pair<std::string, std::string>> headers;
   std::vector<char> image;
 };
@@ -38,7 +38,7 @@ std::string read(const fs::path& path) {
 
 nvrtcResult nvrtcCreateProgram(nvrtcProgram* program, const char* source, const char*, int headers,
                                const char* const* texts, const char* const* names) {
-  *program = new _nvrtcProgram{source, "", {}, {}};
+  *program = new _nvrtcProgram{source, "", "", {}, {}};
   for (int i = 0; i < headers; ++i) (*program)->headers.emplace_back(names[i], texts[i]);
   return NVRTC_SUCCESS;
 }
@@ -58,14 +58,16 @@ nvrtcResult nvrtcCompileProgram(nvrtcProgram program, int, const char* const*) {
   }
   std::ofstream(folder / "kernel.cpp") << program->source << "\n#include \"entry.h\"\n";
   std::ostringstream command;
-  command << "g++ -std=c++17 -O1 -fno-strict-aliasing -w -shared -fPIC -include shim.h -I" << shim
+  command << "g++ -std=c++17 -O1 -fno-strict-aliasing -w -S -fPIC -include shim.h -I" << shim
           << " -I" << root() / "toolkit" << " -I" << folder << " -isystem " << root() / "include"
-          << " " << folder / "kernel.cpp" << " -L" << root() / "lib" << " -lshim -o "
-          << folder / "kernel.so" << " 2> " << folder / "log";
+          << " " << folder / "kernel.cpp" << " -o " << folder / "kernel.s" << " 2> "
+          << folder / "log" << " && g++ -shared " << folder / "kernel.s" << " -L" << root() / "lib"
+          << " -lshim -o " << folder / "kernel.so" << " 2> " << folder / "log";
   const bool compiled = system(command.str().c_str()) == 0;
   program->log = read(folder / "log");
   const std::string image = compiled ? read(folder / "kernel.so") : "";
   program->image.assign(image.begin(), image.end());
+  program->assembly = compiled ? read(folder / "kernel.s") : "";
   fs::remove_all(folder);
   return compiled ? NVRTC_SUCCESS : NVRTC_ERROR_COMPILATION;
 }
@@ -93,13 +95,13 @@ nvrtcResult nvrtcGetCUBIN(nvrtcProgram program, char* cubin) {
   return NVRTC_SUCCESS;
 }
 
-nvrtcResult nvrtcGetPTXSize(nvrtcProgram, size_t* size) {
-  *size = 1;
+nvrtcResult nvrtcGetPTXSize(nvrtcProgram program, size_t* size) {
+  *size = program->assembly.size() + 1;
   return NVRTC_SUCCESS;
 }
 
-nvrtcResult nvrtcGetPTX(nvrtcProgram, char* ptx) {
-  *ptx = 0;
+nvrtcResult nvrtcGetPTX(nvrtcProgram program, char* ptx) {
+  strcpy(ptx, program->assembly.c_str());
   return NVRTC_SUCCESS;
 }
 
