@@ -55,6 +55,7 @@ fn findings() -> Vec<(&'static str, String)> {
             ),
         ),
         ("NVRTC", nvrtc()),
+        ("cuBLASLt", cublaslt()),
         ("GPU", gpu()),
     ]
 }
@@ -65,6 +66,13 @@ fn nvrtc() -> String {
         Ok(_) => "compiles kernels for GPUs".to_owned(),
         Err(why) => format!("missing; only `--target cuda` needs it: {why}"),
     }
+}
+
+/// Whether NVIDIA's library for products is there.
+fn cublaslt() -> String {
+    let version = cuda::library_version();
+    let told = |it: usize| format!("version {}.{}.{}", it / 10_000, it / 100 % 100, it % 100);
+    version.map_or("missing; kernels of this program multiply instead".to_owned(), told)
 }
 
 /// Whether there is a GPU to run on.

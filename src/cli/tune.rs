@@ -35,6 +35,9 @@ pub(super) struct TuneArgs {
     /// What is tuned: choices for as many rows at most
     #[arg(long, value_name = "N", default_value_t = 1)]
     rows: u64,
+    /// Only choices whose names begin so, such as `library`
+    #[arg(long, value_name = "NAME", default_value = "")]
+    only: String,
     /// Where to write the table, which a compiler reads as it is built from source
     /// (`kernels/cuda/tuned`) [default: it is printed]
     #[arg(short, long)]
@@ -80,7 +83,8 @@ impl TuneArgs {
         let device = cuda::properties()?.name;
         model.weights.lay_out(&mut model.lowered, &model.maps)?;
         let program = model.lowered.kernels()?.unwrap_or_default();
-        for choice in program.choices.iter().filter(|it| it.rows <= self.rows) {
+        let is_asked = |it: &&Tunable| it.rows <= self.rows && it.key().starts_with(&self.only);
+        for choice in program.choices.iter().filter(is_asked) {
             let line = self.choose(&mut model, choice)?;
             writeln!(out, "{line}").map_err(unwritable)?;
         }

@@ -52,6 +52,8 @@ fn build(root: &Path, headers: &Path, folder: &Path) {
     compile(&[&library[..], &["shim/shim.cpp", "-o", "lib/libshim.so"]].concat());
     compile(&[&library[..], &["toolkit/driver.cpp"], &link, &["lib/libcuda.so.1"]].concat());
     compile(&[&library[..], &["toolkit/nvrtc.cpp"], &link, &["lib/libnvrtc.so.13"]].concat());
+    let link = ["-x", "none", "-Llib", "-l:libcuda.so.1", "-o", "lib/libcublasLt.so.13"];
+    compile(&[&library[..], &["toolkit/cublaslt.cpp"], &link].concat());
     // What every kernel includes is read once, with the flags that kernels are compiled with.
     compile(&["-x", "c++-header", "-O1", "shim/shim.h", "-o", "shim/shim.h.gch"]);
 }
@@ -117,6 +119,9 @@ fn programs_run_on_a_gpu() {
     runtime::register_device(::cuda::open);
     draws::are_as_defined(architecture);
     walks::agree(architecture);
+    if ::cuda::library_version().is_some() {
+        walks::agree_by_library(architecture);
+    }
     for path in folders() {
         [false, true].into_iter().for_each(|rounds| agrees(&path, architecture, rounds));
     }
@@ -135,6 +140,8 @@ fn programs_run_on_the_stand_ins() {
         random::are_the_same("sm_80");
         FIXTURES.iter().for_each(|it| agrees(&path(it), "sm_80", false));
         draws::are_as_defined("sm_80");
+        assert_eq!(::cuda::library_version(), Some(0), "a library is not the stand-in");
+        walks::agree_by_library("sm_80");
         return too_much_is_refused();
     }
     let compiler = Command::new("g++").arg("--version").output();

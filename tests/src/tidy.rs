@@ -64,6 +64,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
 /// Files, and folders of files, where `unsafe` may stand.
 const UNSAFE: &[&str] = &[
     "backends/cuda/src/driver.rs",
+    "backends/cuda/src/library.rs",
     "backends/cuda/src/nvrtc.rs",
     "backends/runtime/src/abi.rs",
     "backends/runtime/src/builtin.rs",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ir::DType;
 use runtime::{Batch, Compiled, Manifest, Model, Session, Target};
 use treen::precision::{Assignment, Request, contractions};
-use treen::{Options, Random, Spec};
+use treen::{Lowered, Options, Random, Spec};
 
 /// Families, with heads and widths that the fast kernels are for. Weights of products have rows in
 /// whole blocks of every format.
@@ -42,6 +42,17 @@ const TOLERANCE_FP8: f64 = 0.25;
 
 /// A family with weights in a format.
 fn model(name: &str, settings: &[&str], format: &str, target: Target, on: &str) -> Compiled {
+    bind(&mut lower(name, settings, format, target, on))
+}
+
+/// What was lowered, with made-up weights.
+fn bind(lowered: &mut Lowered) -> Compiled {
+    let weights = Random { seed: 1 }.bind(lowered).unwrap_or_else(|why| panic!("{why}"));
+    let manifest = Manifest { program: lowered.program.clone(), ..Manifest::default() };
+    Compiled::Memory { manifest, weights: Arc::new(weights) }
+}
+
+fn lower(name: &str, settings: &[&str], format: &str, target: Target, on: &str) -> Lowered {
     let settings: Vec<String> =
         settings.iter().chain(&["V=1000", "S=1024"]).map(|it| (*it).to_owned()).collect();
     let path = format!("../models/{name}.tn");
@@ -65,9 +76,7 @@ fn model(name: &str, settings: &[&str], format: &str, target: Target, on: &str) 
         let weights = contractions(&lowered, &compiled.weights);
         lowered = lower(Assignment::uniform(&request, &weights).options(options));
     }
-    let weights = Random { seed: 1 }.bind(&mut lowered).unwrap_or_else(|why| panic!("{why}"));
-    let manifest = Manifest { program: lowered.program, ..Manifest::default() };
-    Compiled::Memory { manifest, weights: Arc::new(weights) }
+    lowered
 }
 
 /// The same tokens for each of these, others for others.
@@ -158,6 +167,29 @@ fn walk(name: &str, settings: &[&str], architecture: &str) -> Vec<String> {
         }
     }
     walk.off
+}
+
+/// A family whose products of many rows are all left to cuBLASLt, as far as it takes them: prompts
+/// beside and behind each other, and tokens, which it does not multiply.
+pub(crate) fn agree_by_library(architecture: &str) {
+    let settings = ["E=64", "F=96", "K=1", "G=2", "P=32", "L=2"];
+    let mut lowered = lower("qwen3", &settings, "bf16", Target::Cuda, architecture);
+    bind(&mut lowered);
+    let choices = lowered.kernels().expect("kernels").expect("a program for a GPU").choices;
+    let choices: Vec<_> = choices.iter().filter(|it| it.key().starts_with("library ")).collect();
+    assert_eq!(choices.len(), 4, "{choices:?}");
+    choices.iter().for_each(|it| lowered.tuned.set(it, Some(1)));
+    let device = bind(&mut lowered);
+    let processor = model("qwen3", &settings, "bf16", Target::Cpu, architecture);
+    let mut walk = Walk::default();
+    let [mut a, mut b] =
+        [&device, &processor].map(|it| it.session(THREADS, None).expect("a session"));
+    for (seed, length) in [(0, 200), (1, 150), (2, 1)] {
+        let [a, b] = [&mut a, &mut b]
+            .map(|it| it.step(&text(seed, length), length).expect("logits").to_vec());
+        walk.compare(&format!("{length} tokens by cuBLASLt"), &a, &b);
+    }
+    assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
 }
 
 /// Goes through all families on the device that is there, side by side.

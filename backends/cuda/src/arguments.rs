@@ -1,7 +1,7 @@
 //! What a launch is called with: the words of a plan as sums over extents, and how many blocks.
 
 use ir::{Axis, DType, Extent, Module, Name};
-use kernels_cuda::{Grid, Map};
+use kernels_cuda::{Grid, Map, MatrixProduct};
 use plan::{Base, Counter, Place, Plan, Stride, Word};
 
 use crate::program::{self, Blocks, Product, Sum, TensorMap};
@@ -87,8 +87,7 @@ impl Arguments<'_> {
     }
 
     pub(crate) fn map(&self, launch: &plan::Launch, map: &Map) -> TensorMap {
-        let mut word = self.word(&launch.words[map.word]).expect("the word of an address");
-        word.sum = word.sum.plus(Sum::number(map.offset));
+        let mut word = self.place(launch, (map.word, map.offset));
         if let Some((bytes, counted)) = map.behind {
             word.sum = word.sum.plus(Sum::number(bytes).times(&self.factor(launch, counted)));
         }
@@ -101,6 +100,28 @@ impl Arguments<'_> {
             rows: Sum::number(number).times(&rows),
             boxed: map.boxed,
         }
+    }
+
+    /// What the library computes.
+    pub(crate) fn product(&self, launch: &plan::Launch, it: &MatrixProduct) -> program::Multiplied {
+        program::Multiplied {
+            x: self.place(launch, it.x),
+            weights: self.place(launch, it.weights),
+            y: self.place(launch, it.y),
+            is_narrow: it.dtype == DType::BF16,
+            rows: self.factor(launch, it.rows),
+            columns: it.columns,
+            depth: it.depth,
+            stride: it.stride,
+            adds: it.adds,
+        }
+    }
+
+    /// So many bytes behind the address that is word `at`.
+    fn place(&self, launch: &plan::Launch, (at, bytes): (usize, u64)) -> program::Word {
+        let mut word = self.word(&launch.words[at]).expect("the word of an address");
+        word.sum = word.sum.plus(Sum::number(bytes));
+        word
     }
 
     /// The most that word `at` can be.

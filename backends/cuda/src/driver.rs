@@ -79,6 +79,11 @@ impl Device {
         })
     }
 
+    /// On which everything is enqueued.
+    pub(crate) fn stream(&self) -> sys::CUstream {
+        self.stream
+    }
+
     /// Waits until everything is done.
     pub(crate) fn wait(&self) -> Result<(), Fault> {
         // SAFETY: the stream lives as long as `self`.

@@ -200,14 +200,14 @@ impl Emitter<'_> {
         let blocks = [one.clone(), one];
         let launch = program::Launch { kernel, maps: Vec::new(), words, blocks, parts };
         let is_for_one = rows.is_some();
-        let mut forms = vec![Form { layers: None, rows, launches: vec![launch] }];
+        let mut forms = vec![Form { rows, launches: vec![launch], ..Form::default() }];
         if is_for_one {
             let mut launches = Vec::new();
             for Printed { launch, mut of } in group {
                 let last = of[0].1.pop();
                 launches.extend(last.map(|it| self.launch_of(launch, it)).transpose()?);
             }
-            forms.push(Form { layers: None, rows: None, launches });
+            forms.push(Form { launches, ..Form::default() });
         }
         Ok(forms)
     }
@@ -303,7 +303,10 @@ impl Emitter<'_> {
                 let types = self.types(launch);
                 let call =
                     Call { words: &words, types: &types, rounds: self.rounds, tuned: self.tuned };
-                template(&call).map_err(|why| format!("{name}: {why}"))
+                let mut forms = template(&call).map_err(|why| format!("{name}: {why}"))?;
+                // The library knows nothing of rows of sequences of their own.
+                forms.retain(|it| it.products.is_empty() || !self.arguments.batch);
+                Ok(forms)
             }
         }
     }
@@ -353,7 +356,8 @@ impl Emitter<'_> {
                     unreachable!("the code of a tail comes before the place of its words")
                 };
                 let it = self.functor(launch, *at, first as usize);
-                it.map_or(Given::Known(0), |it| Given::Tail(it.named(&mut texts)))
+                let is_in_place = launch.words.get(first as usize + 1) == launch.words.get(i - 2);
+                it.map_or(Given::Known(0), |it| Given::Tail(it.named(&mut texts, is_in_place)))
             }
             Word::Format(_) | Word::Helper(_) => Given::Known(0),
             Word::Scratch => Given::Given,
@@ -429,13 +433,17 @@ impl Emitter<'_> {
             let bytes = bytes.saturating_add(each.saturating_mul(rows));
             self.program.scratch_bytes = self.program.scratch_bytes.max(bytes);
         }
+        let products = instance.products.iter();
+        let products: Vec<_> = products.map(|it| self.arguments.product(launch, it)).collect();
         let mut chain = vec![instance];
         while let Some(before) = chain.last_mut().and_then(|it| it.before.take()) {
             chain.push(*before);
         }
-        let launches = chain.into_iter().rev().map(|it| self.launch_of(launch, it));
+        // What the library computes has no kernel.
+        let kernels = chain.into_iter().skip(usize::from(!products.is_empty())).rev();
+        let launches = kernels.map(|it| self.launch_of(launch, it));
         let launches = launches.collect::<Result<_, _>>()?;
-        Ok(Form { layers, rows, launches })
+        Ok(Form { layers, rows, launches, products })
     }
 
     /// The lines of the spec that `launch` computes: what a kernel was chosen for, and all that is

@@ -16,9 +16,14 @@ use runtime::{
 
 use crate::Image;
 use crate::driver::{Argument, Device, Function, Graph, Memory, Pinned, Shape};
+use crate::library::{Library, Shape as Matrices, WORKSPACE};
 use crate::program::{
-    Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Step, Sum, TensorMap, Word,
+    Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Multiplied, Step, Sum,
+    TensorMap, Word,
 };
+
+/// The most rows that products are not left to cuBLASLt for: with so few, steps are recorded.
+const FEW_ROWS: u64 = 128;
 
 /// A program in the memory of a GPU.
 struct Gpu {
@@ -54,6 +59,8 @@ struct Gpu {
     new_at: Option<usize>,
     capacity: u64,
     graphs: BTreeMap<(Vec<u64>, Way), Graph>,
+    /// What computes products of many rows, if it is here and there are such.
+    library: Option<Library>,
     weight_bytes: u64,
     /// The last to go: all of the above is its.
     device: Device,
@@ -155,7 +162,10 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     let device = Device::open()?;
     let properties = device.properties()?;
     let code = Code::choose(&gpu.architectures, properties.capability)?;
-    check_room(program, gpu.scratch_bytes, room, properties.memory[0])?;
+    let has_products = gpu.has_products();
+    let workspace = if has_products { WORKSPACE } else { 0 };
+    let scratch = gpu.scratch_bytes.saturating_add(workspace);
+    check_room(program, scratch, room, properties.memory[0])?;
     let functions = functions(&device, &gpu, code, properties.shared)?;
     let shared = |it: &Port| Shared::new(&device, it.clone(), most_rows(program, it));
     let at = |role| program.extents.iter().position(|it| it.role == role);
@@ -166,6 +176,7 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     if gpu.made_up.is_empty() {
         device.upload(&on_device, &weights)?;
     }
+    let library = has_products.then(|| Library::open(&device)).transpose()?.flatten();
     let scratch = device.poisoned(gpu.scratch_bytes)?;
     device.clear(&scratch, 0, COUNTER_BYTES.min(gpu.scratch_bytes))?;
     let constants = device.zeros(program.constants.len() as u64)?;
@@ -196,6 +207,7 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
         new_at: at(ExtentRole::New),
         capacity: room.positions,
         graphs: BTreeMap::new(),
+        library,
         weight_bytes: weights.len() as u64,
         program: gpu,
         device,
@@ -429,6 +441,10 @@ impl Gpu {
                     for launch in &form.launches {
                         self.launch(launch, extents, loops, std::mem::take(first))?;
                     }
+                    for product in &form.products {
+                        self.multiply(product, extents, loops)?;
+                        *first = false;
+                    }
                 }
                 Step::Loop { id, size, reverse, steps } => {
                     let size = size.value(extents, loops);
@@ -447,7 +463,10 @@ impl Gpu {
     fn fits(&self, form: &Form, extents: &[u64], loops: &[u64]) -> bool {
         let layer = |(id, layers): &(usize, Vec<u64>)| layers.contains(&loops[*id]);
         let few = |(rows, most): &(Sum, u64)| rows.value(extents, loops) <= *most;
+        let many =
+            |it: &Multiplied| self.library.is_some() && FEW_ROWS < it.rows.value(extents, loops);
         form.launches.iter().all(|it| self.functions[it.kernel].is_some())
+            && form.products.iter().all(many)
             && form.layers.as_ref().is_none_or(layer)
             && form.rows.as_ref().is_none_or(few)
     }
@@ -490,6 +509,17 @@ impl Gpu {
         self.device.launch(&shape, &mut arguments)
     }
 
+    /// Has the library compute a product, in a step that is not recorded: of what is past, it is
+    /// told as it is now.
+    fn multiply(&self, of: &Multiplied, extents: &[u64], loops: &[u64]) -> Result<(), Fault> {
+        let Multiplied { columns, depth, stride, is_narrow, adds, .. } = *of;
+        let Some(library) = &self.library else { return Ok(()) };
+        let shape =
+            Matrices { rows: of.rows.value(extents, loops), columns, depth, stride, is_narrow };
+        let at = |it: &Word| self.base(&it.base, loops, extents) + it.sum.value(extents, loops);
+        library.multiply(&self.device, shape, adds, [&of.x, &of.weights, &of.y].map(at))
+    }
+
     /// The blocks of a launch, as if as many positions were past as there is room for.
     fn blocks(&self, blocks: &Blocks, extents: &[u64], loops: &[u64]) -> u32 {
         let extents = self.with_past(extents, self.capacity);
@@ -505,8 +535,9 @@ impl Gpu {
         extents
     }
 
-    fn argument(&self, word: &Word, extents: &[u64], loops: &[u64], into: &mut Vec<Argument>) {
-        let base = match &word.base {
+    /// Where a piece of memory begins.
+    fn base(&self, base: &Base, loops: &[u64], extents: &[u64]) -> u64 {
+        match base {
             Base::Zero => 0,
             Base::Arena => self.arena.address(),
             Base::Weight(first, layer) => {
@@ -522,7 +553,11 @@ impl Gpu {
             Base::Input(at) => self.inputs[*at].there.address(),
             Base::Output(at) => self.outputs[*at].there.address(),
             Base::Scratch => self.scratch.address(),
-        };
+        }
+    }
+
+    fn argument(&self, word: &Word, extents: &[u64], loops: &[u64], into: &mut Vec<Argument>) {
+        let base = self.base(&word.base, loops, extents);
         if !word.moves && word.pitch.is_none() {
             into.push(Argument::Word(base + word.sum.value(extents, loops)));
             return;

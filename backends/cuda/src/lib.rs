@@ -11,6 +11,7 @@ mod element;
 mod emit;
 mod engine;
 mod images;
+mod library;
 mod lines;
 mod loops;
 mod made_up;
@@ -24,12 +25,13 @@ pub use kernels_cuda::{Tunable, Tuned};
 
 pub use driver::Properties;
 pub use engine::{check, open};
+pub use library::library_version;
 pub use lines::Lines;
 pub use made_up::Drawn;
 pub use nvrtc::{Compiler, Image, Resources};
 pub use program::{
-    Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Product, Step, Sum, TensorMap,
-    Word,
+    Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Multiplied, Product, Step,
+    Sum, TensorMap, Word,
 };
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use ir::{Axis, DType, Function, Module, Op, Value};
+use ir::{Axis, DType, Function, Module, Op, Value, ops::BinaryFn};
 use kernels_cuda::{Functor, Grid};
 use plan::{LoopWord, loop_extents};
 
@@ -197,6 +197,8 @@ pub(crate) struct Tail {
     members: String,
     /// What its members are made of.
     made: String,
+    /// Whether it adds its one operand to the product, element by element, and does nothing else.
+    is_sum: bool,
 }
 
 impl Tail {
@@ -238,20 +240,34 @@ impl Tail {
             text.finish()
         );
         let made: Vec<String> = (1..words.len()).map(|it| format!("w{}", first + it)).collect();
-        Some(Tail { members, made: made.join(", ") })
+        Some(Tail { members, made: made.join(", "), is_sum: is_sum(function, given) })
     }
 
-    /// The functor, named by where its text stands among `texts`, to which it is added.
-    pub(crate) fn named(self, texts: &mut Vec<String>) -> Functor {
-        let Tail { members, made } = self;
+    /// The functor, named by where its text stands among `texts`, to which it is added. Its operand
+    /// lies where the result goes, if that `is_in_place`.
+    pub(crate) fn named(self, texts: &mut Vec<String>, is_in_place: bool) -> Functor {
+        let Tail { members, made, is_sum } = self;
         let place = texts.iter().position(|it| *it == members).unwrap_or(texts.len());
         if place == texts.len() {
             texts.push(members.clone());
         }
         let name = format!("Tail{place}");
         let text = format!("struct {name} {{\n{members}}};\n");
-        Functor { make: format!("{name}{{{made}}}"), name, text }
+        let make = format!("{name}{{{made}}}");
+        Functor { make, name, text, adds: is_sum && is_in_place }
     }
+}
+
+/// Whether `given` is the sum of the two parameters of a tail, which have the same axes: of the
+/// product, which comes first, and another.
+fn is_sum(function: &Function, given: Value) -> bool {
+    let Some(node) = function.maker(given) else { return false };
+    let adds = matches!(&node.op, Op::Binary(it) if it.function == BinaryFn::Add);
+    let params: Vec<Value> = function.param_values().collect();
+    let axes = |it: &Value| &function.ty(*it).axes;
+    let [a, b] = params[..] else { return false };
+    let is_of_both = node.operands == [a, b] || node.operands == [b, a];
+    adds && is_of_both && params.iter().all(|it| axes(it) == axes(&given))
 }
 
 /// Whether elements are sums of so many terms that a warp shares one.

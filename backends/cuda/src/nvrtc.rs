@@ -63,13 +63,8 @@ impl Compiler {
     ///
     /// What is missing, in a sentence.
     pub fn find() -> Result<Compiler, String> {
-        let named = ["CUDA_HOME", "CUDA_PATH"].map(std::env::var_os).into_iter().flatten();
-        let folders: Vec<PathBuf> =
-            named.map(PathBuf::from).chain(USUAL.iter().map(PathBuf::from)).collect();
-        for folder in &folders {
-            preload(&folder.join("lib64"));
-            preload(&folder.join("lib"));
-        }
+        // It needs its other half to be there before it.
+        preload(&["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"]);
         // SAFETY: looks for the library alone.
         if !unsafe { sys::is_culib_present() } {
             return Err(
@@ -79,8 +74,8 @@ impl Compiler {
                     .into(),
             );
         }
-        let headers = folders.iter().map(|it| it.join("include"));
-        let include = headers.into_iter().find(|it| it.join("cuda_bf16.h").is_file());
+        let mut headers = toolkits().map(|it| it.join("include"));
+        let include = headers.find(|it| it.join("cuda_bf16.h").is_file());
         let include = include.ok_or("the headers of CUDA (`cuda_bf16.h`) are not in CUDA_HOME")?;
         Ok(Compiler { include: include.display().to_string() })
     }
@@ -164,11 +159,16 @@ fn text(bytes: &[std::ffi::c_char]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Loads the compiler from a folder, so that it is found later by its name alone; it needs its
-/// other half to be there before it.
-fn preload(folder: &std::path::Path) {
-    for name in ["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"] {
-        let path = folder.join(name);
+/// Where a CUDA toolkit may be.
+fn toolkits() -> impl Iterator<Item = PathBuf> {
+    let named = ["CUDA_HOME", "CUDA_PATH"].map(std::env::var_os).into_iter().flatten();
+    named.map(PathBuf::from).chain(USUAL.iter().map(PathBuf::from))
+}
+
+/// Loads libraries of toolkits, so that they are found later by their names alone.
+pub(crate) fn preload(names: &[&str]) {
+    let folders = toolkits().flat_map(|it| ["lib64", "lib"].map(|lib| it.join(lib)));
+    for path in folders.flat_map(|it| names.iter().map(move |name| it.join(name))) {
         if path.is_file() {
             // SAFETY: NVIDIA's libraries do nothing when they are loaded.
             let library = unsafe { libloading::Library::new(&path) };

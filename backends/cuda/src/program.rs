@@ -60,6 +60,11 @@ impl GpuProgram {
         postcard::to_stdvec(self).unwrap_or_default()
     }
 
+    /// Whether cuBLASLt computes some of it, where it is there.
+    pub(crate) fn has_products(&self) -> bool {
+        self.steps.iter().any(Step::has_products)
+    }
+
     /// The place of `kernel` among the program's, from now on: equal texts are one.
     pub(crate) fn add(&mut self, kernel: Kernel) -> usize {
         let same = self.kernels.iter().position(|it| it.source == kernel.source);
@@ -201,8 +206,17 @@ pub enum Step {
     },
 }
 
+impl Step {
+    fn has_products(&self) -> bool {
+        match self {
+            Step::Launch(forms) => forms.iter().any(|it| !it.products.is_empty()),
+            Step::Loop { steps, .. } => steps.iter().any(Step::has_products),
+        }
+    }
+}
+
 /// Launches that do together what is to be done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Form {
     /// Layers for whose formats it is made, by the loop that counts them; all if there are none.
     pub layers: Option<(usize, Vec<u64>)>,
@@ -210,6 +224,31 @@ pub struct Form {
     pub rows: Option<(Sum, u64)>,
     /// What is launched, in order.
     pub launches: Vec<Launch>,
+    /// What cuBLASLt computes then.
+    pub products: Vec<Multiplied>,
+}
+
+/// A product `y = x w^T` by cuBLASLt, for which all matrices lie in rows, `x` and `w` in `bf16`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Multiplied {
+    /// Where `x` begins.
+    pub x: Word,
+    /// Where `w` begins.
+    pub weights: Word,
+    /// Where `y` begins.
+    pub y: Word,
+    /// Whether `y` is in `bf16`, or else in `f32`.
+    pub is_narrow: bool,
+    /// Rows of `x` and `y`.
+    pub rows: Sum,
+    /// Columns of `y`, which are rows of `w`.
+    pub columns: u64,
+    /// Columns of `x` and `w`.
+    pub depth: u64,
+    /// Numbers from a row of `y` to the next.
+    pub stride: u64,
+    /// Whether it is added to what lies where `y` goes.
+    pub adds: bool,
 }
 
 /// A launch of a kernel.

@@ -30,6 +30,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("R0702", "the GPU has not enough memory"),
     ("R0703", "the GPU or its driver failed"),
     ("R0704", "the model was not compiled for this GPU"),
+    ("R0705", "cuBLASLt, NVIDIA's library for products, failed"),
 ];
 
 /// Why something could not be done.

@@ -102,6 +102,8 @@ pub struct Functor {
     pub text: String,
     /// What makes one: an expression over words.
     pub make: String,
+    /// Whether it adds to a product what lies where the result goes, and does nothing else.
+    pub adds: bool,
 }
 
 /// A call of a kernel.
@@ -229,6 +231,32 @@ pub struct Instance {
     pub choices: Vec<Tunable>,
     /// What has to run before it.
     pub before: Option<Box<Instance>>,
+    /// What cuBLASLt computes, if it is that which does it and not a kernel.
+    pub products: Vec<MatrixProduct>,
+}
+
+/// A product `y = x w^T` by cuBLASLt, for which all matrices lie in rows, `x` and `w` in `bf16`.
+/// Places are words of the call, and bytes further on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MatrixProduct {
+    /// Where `x` lies.
+    pub x: (usize, u64),
+    /// Where `w` lies.
+    pub weights: (usize, u64),
+    /// Where `y` goes.
+    pub y: (usize, u64),
+    /// The type of `y`: `f32` or `bf16`.
+    pub dtype: DType,
+    /// The word that counts rows of `x`.
+    pub rows: usize,
+    /// Columns of `y`, which are rows of `w`.
+    pub columns: u64,
+    /// Columns of `x` and `w`.
+    pub depth: u64,
+    /// Numbers from a row of `y` to the next.
+    pub stride: u64,
+    /// Whether it is added to what lies where `y` goes.
+    pub adds: bool,
 }
 
 /// A matrix that the copy engine reads in boxes: 128-byte swizzle, zeros out of bounds.

@@ -6,6 +6,7 @@
 //! the plain form.
 
 mod fp8;
+mod library;
 mod packed;
 mod skinny;
 
@@ -165,9 +166,15 @@ impl MatMul<'_> {
         // What is packed is unpacked to 16 bits for many rows, so that these are rounded anyway.
         if self.call.rounds || self.is_packed() {
             forms.extend(self.split_packed().or_else(|| self.split()));
+            let many = forms.len();
             let fp8 = self.gemm_fp8().filter(|_| self.call.rounds);
             forms.extend(fp8.or_else(|| self.gemm()));
             forms.extend(self.gemm_small());
+            if let (Some((choice, form)), Some(last)) = (self.by_library(), forms.last_mut()) {
+                let is_chosen = self.call.tuned.get(&choice) == Some(1);
+                last.choices.push(choice);
+                is_chosen.then(|| forms.insert(many, form));
+            }
         }
         if forms.last().is_none_or(|it| it.rows.is_some() || it.architecture.is_some()) {
             forms.push(self.naive()?);

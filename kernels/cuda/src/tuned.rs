@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// What the values of a kernel mean, and which are right for every shape.
-const KINDS: [(&str, &[u64]); 3] = [
+const KINDS: [(&str, &[u64]); 4] = [
     // Stages of the ring of weights; no more are taken than there is room for.
     ("skinny", &[2, 3, 4, 6, 8, 12]),
     // Parts that columns of the weights are summed in; at most 2 for two products.
     ("gemm_split", &[1, 2, 4]),
     // Blocks that a launch has at most.
     ("attention_token", &[66, 132, 264, 528]),
+    // Whether products of many rows are left to cuBLASLt, where a machine has it.
+    ("library", &[0, 1]),
 ];
 
 /// Something that can be chosen for a launch.

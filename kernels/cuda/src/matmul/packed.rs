@@ -41,6 +41,7 @@ impl MatMul<'_> {
             scratch,
             before,
             choices: vec![choice],
+            ..Instance::default()
         })
     }
 
