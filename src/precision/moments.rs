@@ -5,19 +5,21 @@ use std::sync::Mutex;
 
 /// Positions that are added at a time.
 const POSITIONS: usize = 8;
+/// Rows of sums that are added to at a time: what is read of the positions serves all of them.
+const ROWS: usize = 4;
 
 /// Sums over positions of the products of any two of so many numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Moments {
     columns: usize,
-    /// Row by row; only those up to the diagonal are kept.
+    /// Row by row, of which there are whole [`ROWS`]; those up to the diagonal count.
     sums: Vec<f32>,
 }
 
 impl Moments {
     /// Of no positions yet.
     pub(super) fn new(columns: usize) -> Moments {
-        Moments { columns, sums: vec![0.0; columns * columns] }
+        Moments { columns, sums: vec![0.0; columns.next_multiple_of(ROWS) * columns] }
     }
 
     /// Bytes that those of so many columns take.
@@ -47,23 +49,32 @@ impl Moments {
                 padded.resize(POSITIONS * n, 0.0);
                 &padded
             };
-            for (i, sums) in self.sums.chunks_exact_mut(n).enumerate() {
-                add_products(&mut sums[..=i], eight, n, i);
+            for (i, sums) in self.sums.chunks_exact_mut(ROWS * n).enumerate() {
+                let (first, second) = eight.split_at(POSITIONS / 2 * n);
+                add_products(sums, first, n, i * ROWS);
+                add_products(sums, second, n, i * ROWS);
             }
         }
     }
 }
 
-/// Adds to `sums` the products of number `i` of each position with the numbers up to it.
-fn add_products(sums: &mut [f32], positions: &[f32], columns: usize, i: usize) {
-    let len = sums.len();
-    let row = |at: usize| &positions[at * columns..][..len];
-    for half in [0, POSITIONS / 2] {
-        let [a, b, c, d] = [half, half + 1, half + 2, half + 3].map(row);
-        let [fa, fb, fc, fd] = [a[i], b[i], c[i], d[i]];
-        for j in 0..len {
-            sums[j] += (fa * a[j] + fb * b[j]) + (fc * c[j] + fd * d[j]);
-        }
+/// Adds to [`ROWS`] rows of sums, the first of which is that of number `first`, the products of
+/// these numbers at each of four positions with the numbers up to the last of them.
+fn add_products(sums: &mut [f32], positions: &[f32], columns: usize, first: usize) {
+    let len = (first + ROWS).min(columns);
+    let [a, b, c, d] = [0, 1, 2, 3].map(|at| &positions[at * columns..][..len]);
+    // Rows that only fill up the last ones have no numbers.
+    let of_row = |i: usize| [a, b, c, d].map(|it| it.get(first + i).copied().unwrap_or(0.0));
+    let factors = [0, 1, 2, 3].map(of_row);
+    let (front, back) = sums.split_at_mut(2 * columns);
+    let ((r, s), (t, u)) = (front.split_at_mut(columns), back.split_at_mut(columns));
+    let [r, s, t, u] = [r, s, t, u].map(|it| &mut it[..len]);
+    for j in 0..len {
+        let sum = |f: [f32; 4]| (f[0] * a[j] + f[1] * b[j]) + (f[2] * c[j] + f[3] * d[j]);
+        r[j] += sum(factors[0]);
+        s[j] += sum(factors[1]);
+        t[j] += sum(factors[2]);
+        u[j] += sum(factors[3]);
     }
 }
 
@@ -92,13 +103,13 @@ mod tests {
 
     #[test]
     fn products_are_summed_over_positions() {
-        let positions: Vec<f32> = (0..11 * 3).map(|it| (it % 7) as f32).collect();
-        let mut moments = Moments::new(3);
-        moments.add(&positions);
-        for i in 0..3 {
-            for j in 0..3 {
-                let wanted: f32 = positions.chunks(3).map(|it| it[i] * it[j]).sum();
-                assert_eq!(moments.at(i, j), wanted);
+        for n in [1, 3, 4, 6] {
+            let positions: Vec<f32> = (0..11 * n).map(|it| (it % 7) as f32).collect();
+            let mut moments = Moments::new(n);
+            moments.add(&positions);
+            for (i, j) in (0..n).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                let wanted: f32 = positions.chunks(n).map(|it| it[i] * it[j]).sum();
+                assert_eq!(moments.at(i, j), wanted, "{i} {j} of {n}");
             }
         }
     }
