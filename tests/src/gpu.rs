@@ -122,6 +122,10 @@ const INSTRUCTIONS: &[(&str, &[&str])] = &[
 /// Bytes that a thread may write to memory for want of registers: no inner loop does with so few.
 const SPILLED: u32 = 128;
 
+/// Bytes of memory of a thread's own, for that and for what has an address that is chosen when
+/// running: a launch's results would cost it microseconds that way.
+const STACK: u32 = 128;
+
 /// Registers of a multiprocessor, which one block must find room in.
 const REGISTERS: u32 = 1 << 16;
 
@@ -135,6 +139,7 @@ fn check(what: &str, program: &GpuProgram, architectures: &[&str]) {
             let Some(image) = image else { continue };
             let what = format!("{what}, {architecture}: {}\n{}", kernel.name, kernel.source);
             assert!(image.resources.spilled <= SPILLED, "{what}");
+            assert!(image.resources.stack <= STACK, "{what}");
             let registers = image.resources.registers;
             assert!(0 < registers && registers * kernel.threads <= REGISTERS, "{what}");
             for (header, instructions) in INSTRUCTIONS {
