@@ -54,19 +54,20 @@
 //! }
 //! ```
 
+mod clock;
 mod keeps;
+mod parts;
 
-use std::collections::BTreeSet;
-
-use ir::{
-    Axis, Extent, Function, Module, Name, Node, Op, Param, Role, Scope, Type, Value, ops::Scan,
-};
+use ir::{Axis, Extent, Module, Name, Node, Op, Role, Value, ops::Scan};
 
 use crate::{
     Contract, Cx, Fault, Pass, PassOption,
     canonicalise::unused::without_unused_parameters,
     rebuild::{Rebuild, define, live_nodes},
 };
+
+use clock::{Clock, Kind, frontier};
+use parts::{add_params, fresh, outline, replace, without};
 
 /// See the module.
 pub struct Once;
@@ -105,74 +106,7 @@ impl Pass for Once {
     }
 }
 
-/// What changes from step to step.
-struct Clock {
-    /// The atoms that may have another extent, or count from elsewhere, at each step.
-    moving: BTreeSet<Name>,
-    /// The functions that name no such atom.
-    still: BTreeSet<Name>,
-}
-
 impl Clock {
-    /// `None` for a module that is not in step form, or that reads nothing just once.
-    fn new(module: &Module) -> Option<Clock> {
-        let axes = &module.axes;
-        let (new, _) = axes.iter().find(|(_, decl)| decl.origin.is_some())?;
-        let mentions =
-            |ty: &Type| ty.axes.iter().any(|it| axes.resolve(it).atoms().any(|atom| atom == new));
-        let inputs = module.entry().params.iter().filter(|it| it.role == Role::Input);
-        let read: Vec<&Type> = inputs.map(|it| &it.ty).filter(|it| !mentions(it)).collect();
-        let known: BTreeSet<&Name> =
-            read.iter().flat_map(|it| &it.axes).flat_map(Axis::atoms).collect();
-        let is_still = |atom: &Name| known.contains(atom) || axes.fixed(&atom.into()).is_some();
-        let moves = |atom: &&Name| !axes.resolve(&Axis::from(*atom)).atoms().all(is_still);
-        let moving = axes.iter().map(|it| it.0).filter(moves).cloned().collect();
-        let mut clock = Clock { moving, still: BTreeSet::new() };
-        for function in &module.functions {
-            let types = function.values().all(|it| clock.is_still(function.ty(it)));
-            if types && function.nodes().iter().all(|it| clock.does_the_same(function, it)) {
-                clock.still.insert(function.name.clone());
-            }
-        }
-        (!read.is_empty()).then_some(clock)
-    }
-
-    fn is_still(&self, ty: &Type) -> bool {
-        ty.axes.iter().flat_map(Axis::atoms).all(|it| !self.moving.contains(it))
-    }
-
-    /// Whether `node` gives the same at every step for the same operands.
-    fn does_the_same(&self, function: &Function, node: &Node) -> bool {
-        node.op.named_axes().iter().all(|it| !self.moving.contains(it))
-            && node.results().all(|it| self.is_still(function.ty(it)))
-            && node.op.callee().is_none_or(|it| self.still.contains(it))
-    }
-
-    /// What each parameter of the entry is.
-    fn sort(&self, params: &[Param]) -> Vec<Kind> {
-        let kind = |it: &Param| match it.role {
-            Role::Weight => Kind::Still,
-            Role::Input if self.is_still(&it.ty) => Kind::Read,
-            Role::Input | Role::State | Role::Value => Kind::Moving,
-        };
-        params.iter().map(kind).collect()
-    }
-
-    /// What each value of `function` is, whose parameters are `params`.
-    fn kinds(&self, function: &Function, params: &[Kind]) -> Vec<Kind> {
-        let mut kinds = params.to_vec();
-        kinds.resize(function.n_values(), Kind::Moving);
-        for node in function.nodes() {
-            let operands = node.operands.iter().map(|it| kinds[it.index()]);
-            let kind = operands.max().unwrap_or(Kind::Still);
-            let same = self.does_the_same(function, node);
-            node.results().for_each(|it| {
-                kinds[it.index()] = if same { kind } else { Kind::Moving };
-            });
-        }
-        kinds
-    }
-
     /// `module` with the loops of its entry split of which a part would do the same at every step.
     fn split_loops(&self, module: &Module) -> Module {
         let (entry, mut done) = (module.entry(), module.clone());
@@ -256,116 +190,4 @@ impl Clock {
         done.prune();
         (!kept.is_empty()).then_some(done)
     }
-}
-
-/// What a value is from step to step. What is made of several kinds is of the greatest.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    /// The same for every text.
-    Still,
-    /// Made of what is read once.
-    Read,
-    /// New at every step.
-    Moving,
-}
-
-/// The values made of what is read once that are needed at every step. Views of parameters cost
-/// nothing to have again.
-fn frontier(function: &Function, kinds: &[Kind]) -> Vec<Value> {
-    let moving = live_nodes(function)
-        .filter(|it| it.results().any(|result| kinds[result.index()] == Kind::Moving));
-    let outputs = function.outputs.iter().map(|it| it.value);
-    let used = moving.flat_map(|it| it.operands.iter().copied()).chain(outputs);
-    let is_kept = |it: &Value| {
-        kinds[it.index()] == Kind::Read && function.as_param(whole(function, *it)).is_none()
-    };
-    used.filter(is_kept).collect::<BTreeSet<Value>>().into_iter().collect()
-}
-
-/// The value of which `value` is all elements under other names.
-fn whole(function: &Function, value: Value) -> Value {
-    match function.maker(value) {
-        Some(Node { op: Op::Split(_) | Op::Merge(_) | Op::Rename(_), operands, .. }) => {
-            whole(function, operands[0])
-        }
-        _ => value,
-    }
-}
-
-/// A function that gives `wanted`, of the parameters that takes, which come behind others called
-/// `carries`; and which parameters those are.
-fn outline(
-    scope: Scope<'_>,
-    function: &Function,
-    wanted: &[Value],
-    carries: &[Name],
-) -> (Function, Vec<Value>) {
-    let mut needed: BTreeSet<Value> = wanted.iter().copied().collect();
-    for node in function.nodes().iter().rev() {
-        if node.results().any(|it| needed.contains(&it)) {
-            needed.extend(&node.operands);
-        }
-    }
-    let mut new = Rebuild::new(function, &function.name);
-    new.new.origin = None;
-    add_params(&mut new.new, carries, Role::Value, function, wanted);
-    let used: Vec<Value> = function.param_values().filter(|it| needed.contains(it)).collect();
-    for &value in &used {
-        let param = &function.params[value.index()];
-        let given = new.new.param(&param.name, Role::Value, param.ty.clone());
-        new.set(value, given);
-    }
-    for node in function.nodes() {
-        if node.results().any(|it| needed.contains(&it)) {
-            new.copy(scope, node);
-        }
-    }
-    for (i, &value) in wanted.iter().enumerate() {
-        let name = carries.get(i).cloned().unwrap_or_else(|| format!("kept.{i}").into());
-        let value = new.get(value);
-        new.new.output(name, value);
-    }
-    (new.new, used)
-}
-
-/// `function` that is given `kept` as parameters, from place `at` on.
-fn without(scope: Scope<'_>, function: &Function, kept: &[Value], at: usize) -> Function {
-    let mut new = Rebuild::new(function, &function.name);
-    let params: Vec<Value> = function.param_values().collect();
-    params[..at].iter().for_each(|&it| new.param(it));
-    let names = fresh(function, kept.len());
-    let given = add_params(&mut new.new, &names, Role::Value, function, kept);
-    params[at..].iter().for_each(|&it| new.param(it));
-    for node in live_nodes(function) {
-        new.copy(scope, node);
-        replace(&mut new, node, kept, &given);
-    }
-    new.outputs();
-    new.new.rewrite(scope, |_, _, _| None)
-}
-
-/// Adds parameters of the types that `values` of `old` have.
-fn add_params(
-    new: &mut Function,
-    names: &[Name],
-    role: Role,
-    old: &Function,
-    values: &[Value],
-) -> Vec<Value> {
-    let types = values.iter().map(|it| old.ty(*it).clone());
-    names.iter().zip(types).map(|(name, ty)| new.param(name, role, ty)).collect()
-}
-
-/// What `node` gave is `given`, where it is one of `kept`.
-fn replace(new: &mut Rebuild<'_>, node: &Node, kept: &[Value], given: &[Value]) {
-    let here = kept.iter().zip(given).filter(|(kept, _)| node.results().any(|it| it == **kept));
-    here.for_each(|(&kept, &given)| new.set(kept, given));
-}
-
-/// Names that no parameter and no output of `function` has.
-fn fresh(function: &Function, n: usize) -> Vec<Name> {
-    let params = function.params.iter().map(|it| &it.name);
-    let taken: BTreeSet<&Name> = params.chain(function.outputs.iter().map(|it| &it.name)).collect();
-    let numbered = (0..).map(|i| Name::from(format!("kept.{i}")));
-    numbered.filter(|it| !taken.contains(it)).take(n).collect()
 }
