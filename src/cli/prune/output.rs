@@ -96,7 +96,7 @@ fn weight_map(whole: &Whole<'_>, best: &Pruned, ranking: &Ranking) -> Value {
 pub(super) fn text(report: &Value) -> String {
     let mut text = String::new();
     let mut line = |name: &str, from: &Value, to: &Value| {
-        let _ = writeln!(text, "{name:<16} {:>14} -> {to}", from.to_string());
+        let _ = writeln!(text, "{name:<16} {from} -> {to}");
     };
     if let Some(axes) = report["axes"].as_object() {
         axes.iter().for_each(|(name, it)| line(name, &it["from"], &it["to"]));
@@ -105,7 +105,7 @@ pub(super) fn text(report: &Value) -> String {
     line("parameters", &parameters["from"], &parameters["to"]);
     let perplexity = &report["perplexity"];
     if let (Some(from), Some(to)) = (perplexity["from"].as_f64(), perplexity["to"].as_f64()) {
-        let _ = writeln!(text, "{:<16} {from:>14.4} -> {to:.4}", "perplexity");
+        let _ = writeln!(text, "{:<16} {from:.4} -> {to:.4}", "perplexity");
     }
     if let Some(skipped) = report["skipped_layers"].as_array().filter(|it| !it.is_empty()) {
         let skipped: Vec<String> = skipped.iter().map(Value::to_string).collect();
