@@ -10,7 +10,8 @@
 // A launch has S::THREADS threads, SKINNY_SHARED bytes of shared memory, and the fewest blocks with
 // which none has more tiles than if there were one for each multiprocessor: uneven shares cost up
 // to a tenth. It takes most of the shared memory so that a multiprocessor takes one block: of two
-// on one of them, another would go without. When its last loads are under way, a block lets the
+// on one of them, another would go without; with room for two, one of the next kernel beside one of
+// this, an H100 gave 0.94 of the tokens in bf16 and 0.87 in NVFP4. When its last loads are under way, a block lets the
 // next kernel start, whose first loads fill the gap.
 //
 // x is f32 or bf16. With PARTS = 2, a number of x is the sum of two bf16 (16 bits of fraction),

@@ -486,6 +486,7 @@ impl Emitter<'_> {
             images: Vec::new(),
             threads: instance.threads,
             shared: instance.shared,
+            shared_before_hopper: instance.shared_before_hopper,
         });
         Ok(program::Launch { kernel, maps, words, blocks, parts: Vec::new() })
     }

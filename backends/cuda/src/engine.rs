@@ -19,7 +19,7 @@ use crate::driver::{Argument, Device, Function, Graph, Memory, Pinned, Shape};
 use crate::library::{Library, Shape as Matrices, WORKSPACE};
 use crate::program::{
     Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Multiplied, Step, Sum,
-    TensorMap, Word,
+    TensorMap, Word, capability_of,
 };
 
 /// The most rows that products are not left to cuBLASLt for: with so few, steps are recorded.
@@ -30,7 +30,8 @@ struct Gpu {
     name: String,
     /// Multiprocessors.
     processors: u32,
-    overlaps: bool,
+    /// The compute capability that its code is made for.
+    made_for: u32,
     program: GpuProgram,
     /// Those kernels that are for this device.
     functions: Vec<Option<Function>>,
@@ -187,7 +188,7 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     let gpu = Gpu {
         name: properties.name,
         processors: properties.processors,
-        overlaps: 90 <= code.made_for,
+        made_for: code.made_for,
         functions,
         slots: program.weights.iter().map(|it| it.offset).collect(),
         weights: on_device,
@@ -225,13 +226,14 @@ fn functions(
     most_shared: u32,
 ) -> Result<Vec<Option<Function>>, Fault> {
     let load = |it: &Kernel| {
-        let code = code.of(&it.images[code.architecture]);
-        if code.is_empty() || most_shared < it.shared {
+        let (image, shared) = (&it.images[code.architecture], it.shared_for(code.made_for));
+        let code = code.of(image);
+        if code.is_empty() || most_shared < shared {
             return Ok(None);
         }
         let function = device.function(&code, &it.entry)?;
-        if 0 < it.shared {
-            device.allow_shared(&function, it.shared)?;
+        if 0 < shared {
+            device.allow_shared(&function, shared)?;
         }
         Ok(Some(function))
     };
@@ -254,8 +256,7 @@ impl Code {
     /// newest of older ones of its family; else the PTX for the newest of older ones.
     fn choose(architectures: &[String], capability: u32) -> Result<Code, Fault> {
         let of = |(architecture, name): (usize, &String)| {
-            let number = name.trim_start_matches("sm_").trim_end_matches('a');
-            let made_for = number.parse().ok().filter(|it| *it <= capability)?;
+            let made_for = capability_of(name).filter(|it| *it <= capability)?;
             let is_of_family = made_for / 10 == capability / 10;
             // The instructions of `a` architectures are of that one alone.
             let runs = !name.ends_with('a') || made_for == capability;
@@ -334,6 +335,11 @@ fn sum(mut counts: impl Iterator<Item = Option<u64>>) -> Result<u64, Fault> {
 }
 
 impl Gpu {
+    /// Whether kernels wait by themselves for those before them.
+    fn overlaps(&self) -> bool {
+        90 <= self.made_for
+    }
+
     /// Makes up the weights, if nobody brings them.
     fn make_up(&self, extents: usize) -> Result<(), Fault> {
         let extents = vec![0; extents];
@@ -420,7 +426,7 @@ impl Gpu {
     fn launch_alone(&self, kernel: usize, blocks: [u32; 2], words: &[u64]) -> Result<(), Fault> {
         let Some(function) = self.functions[kernel] else { return Ok(()) };
         let threads = self.program.kernels[kernel].threads;
-        let shape = Shape { function, blocks, threads, shared: 0, overlaps: self.overlaps };
+        let shape = Shape { function, blocks, threads, shared: 0, overlaps: self.overlaps() };
         let mut arguments: Vec<Argument> = words.iter().copied().map(Argument::Word).collect();
         self.device.launch(&shape, &mut arguments)
     }
@@ -502,9 +508,9 @@ impl Gpu {
             function,
             blocks,
             threads: kernel.threads,
-            shared: kernel.shared,
+            shared: kernel.shared_for(self.made_for),
             // The copies before the first kernel do not know of kernels that wait by themselves.
-            overlaps: self.overlaps && !first,
+            overlaps: self.overlaps() && !first,
         };
         self.device.launch(&shape, &mut arguments)
     }

@@ -122,12 +122,25 @@ impl GpuProgram {
         let mut table = "kernel architecture threads registers spilled shared\n".to_owned();
         for (i, kernel, architecture, image) in self.compiled() {
             let Resources { registers, spilled, .. } = image.resources;
-            let Kernel { name, threads, shared, .. } = kernel;
-            let row = [*threads, registers, spilled, *shared].map(|it| it.to_string());
+            let Kernel { name, threads, .. } = kernel;
+            let shared = kernel.shared_for(capability_of(architecture).unwrap_or(0));
+            let row = [*threads, registers, spilled, shared].map(|it| it.to_string());
             table += &format!("{i}:{name} {architecture} {}\n", row.join(" "));
         }
         table
     }
+}
+
+impl Kernel {
+    /// Bytes of shared memory of a block, where its code is made for such a compute capability.
+    pub(crate) fn shared_for(&self, capability: u32) -> u32 {
+        self.shared_before_hopper.filter(|_| capability < 90).unwrap_or(self.shared)
+    }
+}
+
+/// The compute capability that an architecture names, such as 90 for `sm_90a`.
+pub(crate) fn capability_of(architecture: &str) -> Option<u32> {
+    architecture.strip_prefix("sm_")?.trim_end_matches('a').parse().ok()
 }
 
 impl fmt::Display for GpuProgram {
@@ -173,6 +186,8 @@ pub struct Kernel {
     pub threads: u32,
     /// Bytes of shared memory that a launch gives each block.
     pub shared: u32,
+    /// As many where its code is made for a GPU before Hopper, if that is less.
+    pub shared_before_hopper: Option<u32>,
 }
 
 /// The kernels that choose a token for each row of logits.

@@ -217,6 +217,8 @@ pub struct Instance {
     pub grid: [Grid; 2],
     /// Bytes of shared memory that a launch gives each block.
     pub shared: u32,
+    /// As many where its code is made for a GPU before Hopper, if that is less.
+    pub shared_before_hopper: Option<u32>,
     /// The word that counts rows, and the most that it is made for.
     pub rows: Option<(usize, u64)>,
     /// Whether the body waits for earlier kernels by itself.

@@ -8,8 +8,8 @@ use crate::{
     pack::{self, Layout},
 };
 
-/// What a launch gives each block.
-const SKINNY_SHARED: u64 = 213 * 1024;
+/// What a launch gives each block: on Hopper, and before it.
+const SKINNY_SHARED: [u64; 2] = [213 * 1024, 160 * 1024];
 
 /// How x comes to the kernel.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,8 @@ impl MatMul<'_> {
             threads: 32 * warps as u32,
             residents: 1,
             grid: [Grid::fixed(first), Grid::fixed(1)],
-            shared: SKINNY_SHARED as u32,
+            shared: SKINNY_SHARED[0] as u32,
+            shared_before_hopper: Some(SKINNY_SHARED[1] as u32),
             rows: Some((2, most)),
             waits: true,
             scratch: before.as_ref().map(|_| (self.reserved(), 2 * self.depth, 2)),
@@ -146,8 +147,11 @@ impl MatMul<'_> {
         Some(format!(
             "if (blockIdx.x < {first}) {{\n    \
              using S = {policy};\n    \
-             static_assert(S::THREADS <= 512 && SKINNY_SHARED <= {SKINNY_SHARED});\n    \
+             static_assert(S::THREADS <= 512);\n    \
+             static_assert(SKINNY_SHARED == {hopper} || SKINNY_SHARED == {before});\n    \
              return skinny(in, (int){rows}, shared,\n      {parts});\n  }}",
+            hopper = SKINNY_SHARED[0],
+            before = SKINNY_SHARED[1],
             parts = parts.join(",\n      "),
             rows = self.call.text(2),
         ))
