@@ -60,7 +60,9 @@ struct Gpu {
     new_at: Option<usize>,
     capacity: u64,
     graphs: BTreeMap<(Vec<u64>, Way), Graph>,
-    /// What computes products of many rows, if it is here and there are such.
+    /// Whether cuBLASLt is still to be looked for: by the first step with products for it, since
+    /// loading it takes time.
+    seeks_library: bool,
     library: Option<Library>,
     weight_bytes: u64,
     /// The last to go: all of the above is its.
@@ -177,7 +179,6 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     if gpu.made_up.is_empty() {
         device.upload(&on_device, &weights)?;
     }
-    let library = has_products.then(|| Library::open(&device)).transpose()?.flatten();
     let scratch = device.poisoned(gpu.scratch_bytes)?;
     device.clear(&scratch, 0, COUNTER_BYTES.min(gpu.scratch_bytes))?;
     let constants = device.zeros(program.constants.len() as u64)?;
@@ -208,7 +209,8 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
         new_at: at(ExtentRole::New),
         capacity: room.positions,
         graphs: BTreeMap::new(),
-        library,
+        seeks_library: has_products,
+        library: None,
         weight_bytes: weights.len() as u64,
         program: gpu,
         device,
@@ -657,6 +659,10 @@ impl Engine for Gpu {
         self.past.fill(past);
         if let Answer::Tokens(rules) = answer {
             self.rules.fill(rules.iter().flat_map(words));
+        }
+        let many = self.new_at.is_none_or(|it| FEW_ROWS < extents[it]);
+        if many && !is_batch && std::mem::take(&mut self.seeks_library) {
+            self.library = Library::open(&self.device)?;
         }
         // The last parts of many prompts are not worth a graph each.
         let is_short = self.sequences == 1 && self.new_at.is_some_and(|it| extents[it] == 1);
