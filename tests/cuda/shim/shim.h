@@ -39,7 +39,9 @@
 #define __constant__ static
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
+#ifndef __CUDA_ARCH__
 #define __CUDA_ARCH__ 900
+#endif
 
 namespace shim {
 

@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr unsigned MOST_THREADS = 1024, USUAL_SHARED = 48 << 10, MOST_SHARED = 227 << 10;
+constexpr unsigned MOST_THREADS = 1024, USUAL_SHARED = 48 << 10;
 
 using Work = std::vector<std::function<void()>>;
 
@@ -57,6 +57,15 @@ bool assemble(const std::string& path) {
   return is_made;
 }
 
+// Ampere's, unless `TREEN_STAND_INS` says another: the shim has what a GPU of any architecture does.
+int capability() {
+  const char* played = getenv("TREEN_STAND_INS");
+  return played ? atoi(played) : 80;
+}
+
+// Bytes of shared memory that a block may have.
+unsigned most_shared() { return (capability() < 90 ? 163 : 227) << 10; }
+
 }  // namespace
 
 // For libraries that enqueue by themselves.
@@ -76,14 +85,11 @@ CUresult cuDeviceGetName(char* name, int size, CUdevice) {
   return done();
 }
 
-// Ampere's, unless `TREEN_STAND_INS` says another: the shim has what a GPU of any architecture does.
 CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute which, CUdevice) {
-  const char* played = getenv("TREEN_STAND_INS");
-  const int capability = played ? atoi(played) : 80;
   switch (which) {
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = capability / 10; break;
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = capability % 10; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *value = MOST_SHARED; break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = capability() / 10; break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = capability() % 10; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *value = most_shared(); break;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 4; break;
     default: *value = 0;
   }
@@ -231,7 +237,7 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* 
 
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute which, int value) {
   if (which == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
-    if (value < 0 || unsigned(value) > MOST_SHARED) return CUDA_ERROR_INVALID_VALUE;
+    if (value < 0 || unsigned(value) > most_shared()) return CUDA_ERROR_INVALID_VALUE;
     ((Kernel*)function)->shared = value;
   }
   return done();

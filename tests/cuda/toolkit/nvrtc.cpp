@@ -34,6 +34,17 @@ std::string read(const fs::path& path) {
   return text.str();
 }
 
+// What headers know of the architecture: 800 for `--gpu-architecture=sm_80`.
+std::string defined(int n, const char* const* options) {
+  const std::string key = "--gpu-architecture=sm_";
+  for (int i = 0; i < n; ++i) {
+    const std::string option = options[i];
+    if (option.rfind(key, 0) == 0)
+      return " -D__CUDA_ARCH__=" + std::to_string(10 * atoi(option.c_str() + key.size()));
+  }
+  return "";
+}
+
 }  // namespace
 
 nvrtcResult nvrtcCreateProgram(nvrtcProgram* program, const char* source, const char*, int headers,
@@ -49,7 +60,7 @@ nvrtcResult nvrtcDestroyProgram(nvrtcProgram* program) {
   return NVRTC_SUCCESS;
 }
 
-nvrtcResult nvrtcCompileProgram(nvrtcProgram program, int, const char* const*) {
+nvrtcResult nvrtcCompileProgram(nvrtcProgram program, int n, const char* const* options) {
   const fs::path shim = root() / "shim";
   std::string name = (fs::temp_directory_path() / "treen-kernel-XXXXXX").string();
   const fs::path folder = mkdtemp(name.data());
@@ -58,7 +69,7 @@ nvrtcResult nvrtcCompileProgram(nvrtcProgram program, int, const char* const*) {
   }
   std::ofstream(folder / "kernel.cpp") << program->source << "\n#include \"entry.h\"\n";
   std::ostringstream command;
-  command << "g++ -std=c++17 -O1 -fno-strict-aliasing -w -S -fPIC -include shim.h -I" << shim
+  command << "g++ -std=c++17 -O1 -fno-strict-aliasing -w -S -fPIC -include shim.h" << defined(n, options) << " -I" << shim
           << " -I" << root() / "toolkit" << " -I" << folder << " -isystem " << root() / "include"
           << " " << folder / "kernel.cpp" << " -o " << folder / "kernel.s" << " 2> "
           << folder / "log" << " && g++ -shared " << folder / "kernel.s" << " -L" << root() / "lib"
