@@ -98,7 +98,8 @@ impl Weights {
     }
 }
 
-fn hexadecimal(digest: &[u8]) -> String {
+/// Bytes, two digits for each.
+pub(crate) fn hexadecimal(digest: &[u8]) -> String {
     digest.iter().map(|it| format!("{it:02x}")).collect()
 }
 

@@ -278,7 +278,9 @@ impl ModelArgs {
         };
         let rules = self.rules.0.clone();
         let chunk = if target == Target::Cuda { GPU_CHUNK } else { Options::default().chunk };
-        let told = Options { passes, check, cache, limit, rules, chunk, ..Options::default() };
+        let remembers = true;
+        let told =
+            Options { passes, check, remembers, cache, limit, rules, chunk, ..Options::default() };
         Options { target, architectures, rounds: !self.exact, ..told }
     }
 }

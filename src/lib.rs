@@ -6,6 +6,7 @@
 mod bind;
 pub mod budget;
 pub mod catalog;
+mod checked;
 mod costs;
 mod cover;
 mod depth;

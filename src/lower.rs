@@ -10,7 +10,7 @@ use passes::{
 };
 use runtime::{Program, Target};
 
-use crate::{Cover, Error, catalog::cache_folder, costs, precision::Rounded};
+use crate::{Cover, Error, catalog::cache_folder, checked::Checked, costs, precision::Rounded};
 
 /// The passes that lead to the CPU, in order.
 pub const DEFAULT_PIPELINE: &str =
@@ -33,6 +33,8 @@ pub struct Options {
     pub passes: Option<String>,
     /// Whether the contracts of passes are checked.
     pub check: bool,
+    /// Whether what held before is kept in the cache folder, and not checked again.
+    pub remembers: bool,
     /// The most positions in a step: longer prompts are read in parts.
     pub chunk: usize,
     /// How numbers of states that grow are stored, such as keys and values.
@@ -62,6 +64,7 @@ impl Default for Options {
         Options {
             passes: None,
             check: true,
+            remembers: false,
             chunk: 256,
             cache: DType::F32,
             formats: Formats::default(),
@@ -251,8 +254,13 @@ pub fn lower(
     observe: &mut dyn FnMut(&Step<'_>),
 ) -> Result<Lowered, Error> {
     let pipeline = options.pipeline(&module)?;
-    let manager = Manager { check: options.check, limit: options.limit, ..Manager::default() };
+    let remembers = options.check && options.remembers;
+    let checked = remembers.then(|| Checked::of(&pipeline, &module, options.limit)).flatten();
+    let trusts = checked.as_ref().is_some_and(Checked::is_known);
+    let (check, most) = (options.check, options.limit);
+    let manager = Manager { check, trusts, limit: most, ..Manager::default() };
     let (mut module, records) = manager.run(&pipeline, module, observe)?;
+    checked.iter().for_each(Checked::remember);
     let axes = step_axes(&module)?;
     if axes.past.is_some() {
         limit(&mut module.axes, &axes.new, options.chunk);
