@@ -1,5 +1,5 @@
-//! What was checked before. Whether passes keep their contracts on a graph depends on the graph, the
-//! passes and the compiler alone, so that a build of it need not find out twice.
+//! What was checked before. Whether passes keep their contracts on a graph depends on the graph,
+//! the passes and the compiler alone, so that a build of it need not find out twice.
 
 use std::{
     fs,

@@ -3,11 +3,11 @@
 //! A residual stream is needed as it is, and normalised. Where no product has the sum in its tail,
 //! one pass over its rows gives both.
 
-use ir::{Function, Op, Scope, ops::BinaryFn};
+use ir::{Function, Op, Scope, Value, ops::BinaryFn};
 
 use crate::{Kernel, Site, Update, Word, callee, matmul::MatMul, number, rms_norm::RmsNorm, rows};
 
-/// Claims what [`RmsNorm`] does with the sum before it, unless that ends a product.
+/// Claims what [`RmsNorm`] does with the sum before it, unless that ends a product or a loop.
 pub(crate) struct AddNorm;
 
 impl Kernel for AddNorm {
@@ -20,10 +20,17 @@ impl Kernel for AddNorm {
         let all = site.function.nodes();
         let x = all[root].operands[0];
         let sum = all.iter().position(|it| it.results().eq([x]))?;
-        let same =
-            |it: &ir::Value| !site.is_stored(*it) && site.function.ty(*it) == site.function.ty(x);
+        // A loop that gives an addend can give the sum as well.
+        let is_of_loop = |it: Value| {
+            let maker = site.function.maker(it).filter(|_| site.uses[it.index()] == 1);
+            maker.is_some_and(|it| matches!(it.op, Op::Unary(_) | Op::Binary(_) | Op::Select(_)))
+        };
+        let fits = |it: &Value| {
+            let is_value = !site.is_stored(*it) && site.function.ty(*it) == site.function.ty(x);
+            is_value && !is_of_loop(*it)
+        };
         let is_sum = all[sum].op.as_binary() == Some(BinaryFn::Add);
-        let is_free = is_sum && all[sum].operands.iter().all(same);
+        let is_free = is_sum && all[sum].operands.iter().all(fits);
         (is_free && MatMul.claim(site, sum).is_none()).then(|| {
             nodes.push(sum);
             nodes.sort_unstable();
