@@ -260,7 +260,7 @@ pub fn lower(
     let (check, most) = (options.check, options.limit);
     let manager = Manager { check, trusts, limit: most, ..Manager::default() };
     let (mut module, records) = manager.run(&pipeline, module, observe)?;
-    checked.iter().for_each(Checked::remember);
+    checked.iter().filter(|_| !trusts).for_each(Checked::remember);
     let axes = step_axes(&module)?;
     if axes.past.is_some() {
         limit(&mut module.axes, &axes.new, options.chunk);

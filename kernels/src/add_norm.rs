@@ -5,7 +5,11 @@
 
 use ir::{Function, Op, Scope, Value, ops::BinaryFn};
 
-use crate::{Kernel, Site, Update, Word, callee, matmul::MatMul, number, rms_norm::RmsNorm, rows};
+use crate::{
+    Kernel, Site, Update, Word,
+    matmul::MatMul,
+    rms_norm::{RmsNorm, norm_words},
+};
 
 /// Claims what [`RmsNorm`] does with the sum before it, unless that ends a product or a loop.
 pub(crate) struct AddNorm;
@@ -44,30 +48,24 @@ impl Kernel for AddNorm {
     }
 
     fn words(&self, scope: Scope<'_>, function: &Function) -> Vec<Word> {
-        let norm = function.nodes().last().expect("the norm");
-        let [x, weight] = norm.operands[..] else { unreachable!("x and weight") };
-        let [a, b] = function.maker(x).expect("the sum").operands[..] else { unreachable!("two") };
-        let row = function.ty(weight).axes.clone();
+        let (x, how) = norm_words(scope, function);
         let (sum, y) = match function.outputs.len() {
             1 => (Word::Bits(0), Word::Output(0)),
             _ => (Word::Output(0), Word::Output(1)),
         };
-        let is_given = weight.index() < function.params.len();
-        vec![
-            y,
-            sum,
-            Word::Operand(a.index()),
-            Word::Operand(b.index()),
-            if is_given { Word::Operand(weight.index()) } else { Word::Bits(0) },
-            Word::Size(rows(&function.ty(x).axes, row.len())),
-            Word::Size(row),
-            Word::real(number(callee(scope, function), "eps")),
-        ]
+        let addends = addends(function, x).map(|it| Word::Operand(it.index()));
+        [y, sum].into_iter().chain(addends).chain(how).collect()
     }
 
     fn reuses(&self, function: &Function) -> Vec<Update> {
-        let addends = |it: &ir::Node| matches!(it.op, Op::Binary(_)).then(|| it.operands.clone());
-        let addends = function.nodes().iter().find_map(addends).expect("the sum");
-        addends.iter().map(|it| Update { operand: it.index(), result: 0 }).collect()
+        let x = function.nodes().last().expect("the norm").operands[0];
+        let places = addends(function, x).map(|it| Update { operand: it.index(), result: 0 });
+        places.into()
     }
+}
+
+/// What the sum `x` is of.
+fn addends(function: &Function, x: Value) -> [Value; 2] {
+    let sum = function.maker(x).expect("a claimed sum");
+    [sum.operands[0], sum.operands[1]]
 }

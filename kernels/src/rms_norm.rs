@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation of rows: `cpu/src/norm.rs`.
 
-use ir::{Function, Node, Op, Real, Scope};
+use ir::{Function, Node, Op, Real, Scope, Value};
 
 use crate::{Kernel, Site, Word, callee, number, rows};
 
@@ -21,21 +21,26 @@ impl Kernel for RmsNorm {
     }
 
     fn words(&self, scope: Scope<'_>, function: &Function) -> Vec<Word> {
-        let operands = &function.nodes().last().expect("the call").operands;
-        let (x, weight) = (operands[0], operands[1]);
-        let is_given = weight.index() < function.params.len();
-        let row = function.ty(weight).axes.clone();
-        vec![
-            Word::Output(0),
-            Word::Size(row.clone()),
-            Word::Operand(x.index()),
-            Word::Size(row.clone()),
-            if is_given { Word::Operand(weight.index()) } else { Word::Bits(0) },
-            Word::Size(rows(&function.ty(x).axes, row.len())),
-            Word::Size(row),
-            Word::real(number(callee(scope, function), "eps")),
-        ]
+        let (x, [weight, rows, row, eps]) = norm_words(scope, function);
+        let x = Word::Operand(x.index());
+        vec![Word::Output(0), row.clone(), x, row.clone(), weight, rows, row, eps]
     }
+}
+
+/// What the last node of `function` normalises, and the words that say how: the weight or 0, rows,
+/// their numbers, epsilon.
+pub(crate) fn norm_words(scope: Scope<'_>, function: &Function) -> (Value, [Word; 4]) {
+    let operands = &function.nodes().last().expect("the call").operands;
+    let (x, weight) = (operands[0], operands[1]);
+    let is_given = weight.index() < function.params.len();
+    let row = function.ty(weight).axes.clone();
+    let words = [
+        if is_given { Word::Operand(weight.index()) } else { Word::Bits(0) },
+        Word::Size(rows(&function.ty(x).axes, row.len())),
+        Word::Size(row),
+        Word::real(number(callee(scope, function), "eps")),
+    ];
+    (x, words)
 }
 
 /// Whether `node` is the number 1, wherever it stands.
