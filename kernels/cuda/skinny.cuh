@@ -1,18 +1,19 @@
 // Products with few rows: y[m, n] = tail(m, n, sum over k of x[m, k] w[n, k]), with f32 sums.
 //
-// What counts is to read the weights once at the memory's speed. A block takes tiles of 16 rows of
-// w (`block`, `block` + `blocks`, ...); its warps take the tiles' steps of W::STEP columns in turn.
-// A lane copies its own part of the weights to a ring of STAGES steps in shared memory, which it
-// alone reads back: loads run ahead without waiting for other lanes, across tiles. Matrix units
-// multiply a tile, as the 16 rows, by up to 8 rows of x, as the 8 columns. The sums of the warps
+// What counts is to read the weights once at the memory's speed. A block takes tiles of W::HEIGHT
+// rows of w (`block`, `block` + `blocks`, ...); its warps take the tiles' steps of W::STEP columns in
+// turn. A warp copies its own part of the weights to a ring of STAGES steps in shared memory, which
+// it alone reads back: loads run ahead without waiting for other warps, across tiles. Matrix units
+// multiply a tile, as up to 16 rows, by up to 8 rows of x, as the 8 columns. The sums of the warps
 // are added in order, for ROUND tiles at a time.
 //
 // A launch has S::THREADS threads, SKINNY_SHARED bytes of shared memory, and the fewest blocks with
 // which none has more tiles than if there were one for each multiprocessor: uneven shares cost up
-// to a tenth. It takes most of the shared memory so that a multiprocessor takes one block: of two
-// on one of them, another would go without; with room for two, one of the next kernel beside one of
-// this, an H100 gave 0.94 of the tokens in bf16 and 0.87 in NVFP4. When its last loads are under way, a block lets the
-// next kernel start, whose first loads fill the gap.
+// to a tenth, and so do idle multiprocessors, which is why tiles may have fewer rows. It takes most
+// of the shared memory so that a multiprocessor takes one block: of two on one of them, another
+// would go without; with room for two, one of the next kernel beside one of this, an H100 gave 0.94
+// of the tokens in bf16 and 0.87 in NVFP4. When its last loads are under way, a block lets the next
+// kernel start, whose first loads fill the gap.
 //
 // x is f32 or bf16. With PARTS = 2, a number of x is the sum of two bf16 (16 bits of fraction),
 // each with columns of its own; with PARTS = 1 it is rounded to bf16. If X_STAYS, all of x is
@@ -87,6 +88,9 @@ struct Skinny {
   static constexpr int SUMS = WARPS * PRODUCTS * COLUMNS * 16;  // floats a tile
   static constexpr int FIT = 4096 / SUMS, ROUND = FIT < 1 ? 1 : FIT > 4 ? 4 : FIT;
   static constexpr int SQUARES = WARPS * MAX;  // floats
+  // Of a row of x, so many times four numbers of each thread are under way at once.
+  static constexpr int TURNS = (DEPTH + 4 * THREADS - 1) / (4 * THREADS);
+  static constexpr int BATCH = TURNS < 8 ? TURNS : 8;
   // Sums are there twice, in turn.
   static constexpr int OTHERS = X_BYTES + (2 * ROUND * SUMS + SQUARES) * 4;
 
@@ -144,7 +148,9 @@ struct SkinnyBlock {
   u8* shared;
   int warp = kept(threadIdx.x / 32), lane = kept(threadIdx.x % 32);
 
-  __device__ __forceinline__ int tiles() const { return (part.weights[0].rows + 15) / 16; }
+  __device__ __forceinline__ int tiles() const {
+    return (part.weights[0].rows + W::HEIGHT - 1) / W::HEIGHT;
+  }
   __device__ __forceinline__ int block() const { return (int)blockIdx.x - part.first; }
 
   // This warp's ring: STAGES slots.
@@ -182,18 +188,17 @@ struct SkinnyBlock {
 
   // Brings x to shared memory as bf16, and the squares' sums of this warp's share.
   __device__ __forceinline__ void stage_x() const {
-    constexpr int BATCH = 4;
     for (int row = 0; row < rows; ++row) {
       float square = 0;
-      for (int start = threadIdx.x * 4; start < S::DEPTH; start += BATCH * S::THREADS * 4) {
-        float4 v[BATCH];
+      for (int start = threadIdx.x * 4; start < S::DEPTH; start += S::BATCH * S::THREADS * 4) {
+        float4 v[S::BATCH];
 #pragma unroll
-        for (int i = 0; i < BATCH; ++i) {
+        for (int i = 0; i < S::BATCH; ++i) {
           int k = start + i * S::THREADS * 4;
           v[i] = k < W::COLUMNS ? in.at(row, k) : float4{0, 0, 0, 0};
         }
 #pragma unroll
-        for (int i = 0; i < BATCH; ++i) {
+        for (int i = 0; i < S::BATCH; ++i) {
           int k = start + i * S::THREADS * 4;
           if (k < S::DEPTH) square += place(row, k, v[i]);
         }
@@ -319,14 +324,15 @@ struct SkinnyBlock {
 
   // Stores the results of a round of tiles from `first` on.
   __device__ __forceinline__ void finish(const float* from, int first) const {
-    for (int i = threadIdx.x; i < S::ROUND * 16 * rows; i += S::THREADS) {
-      int turn = i / (16 * rows), row = i / 16 % rows;
-      int n = (first + turn * part.blocks) * 16 + i % 16;
+    constexpr int HEIGHT = W::HEIGHT;
+    for (int i = threadIdx.x; i < S::ROUND * HEIGHT * rows; i += S::THREADS) {
+      int turn = i / (HEIGHT * rows), row = i / HEIGHT % rows, r = i % HEIGHT;
+      int n = (first + turn * part.blocks) * HEIGHT + r;
       if (n >= part.weights[0].rows) continue;
       float factor = norm(row), p[S::PRODUCTS];
 #pragma unroll
       for (int q = 0; q < S::PRODUCTS; ++q)
-        p[q] = total(from + turn * S::SUMS, q, row, i % 16) * part.weights[q].scale(n) * factor;
+        p[q] = total(from + turn * S::SUMS, q, row, r) * part.weights[q].scale(n) * factor;
       row_of(part.y, row, part.stride)[n] = from_float<ElementOf<decltype(part.y)>>(
           part.tail(row, n, p[0], p[S::PRODUCTS - 1]));
     }
@@ -369,6 +375,7 @@ struct SkinnyBlock {
         Sums sum = {};
         for (; step < W::STEPS; step += S::WARPS) {
           copies_wait<S::STAGES - 2>();
+          W::meet();
           if (ahead.inside()) {
             fetch(ahead, freed);
             fetch_x(ahead, freed);

@@ -59,10 +59,11 @@ void test(const char* what, typename S::W w0, typename S::W w1, Value value, int
   check("  the last row, among others", memcmp(&before[0], &y.host[last], 4 * N), 0);
 }
 
-template <class T, int N, int K, int PRODUCTS, int MAX, int PARTS, bool STAYS, class X, class In>
+template <class T, int N, int K, int PRODUCTS, int MAX, int PARTS, bool STAYS, class X, int HEIGHT = 16,
+          class In>
 void rows(const char* what, int count, In in, bool norms) {
   Array<T> w0(N * K, 0.05), w1(N * K, 0.05);
-  using W = Rows<K, T>;
+  using W = Rows<K, T, HEIGHT>;
   test<Skinny<W, PRODUCTS, MAX, PARTS, STAYS>, X>(
       what, W{w0.device, N}, W{w1.device, N},
       [&](int q, int n, int k) { return (q == 0 ? w0 : w1)[n * K + k]; }, count, in, norms);
@@ -92,6 +93,9 @@ int main() {
   rows<bf16, 43, 576, 1, 4, 2, true, float>("bf16, 3 rows", 3, plain<float, 576>, false);
   rows<bf16, 3, 32, 1, 2, 1, true, bf16>("bf16, 2 rows of bf16", 2, plain<bf16, 32>, false);
   rows<bf16, 43, 576, 2, 16, 1, false, bf16>("bf16, 13 rows", 13, plain<bf16, 576>, false);
+  rows<bf16, 43, 320, 1, 1, 1, true, bf16, 12>("bf16, tiles of 12", 1, plain<bf16, 320>, false);
+  rows<bf16, 43, 96, 2, 2, 2, true, float, 8>("bf16, tiles of 8", 2, normed<96>, true);
+  rows<float, 43, 96, 1, 4, 2, true, float, 12>("f32, tiles of 12", 3, plain<float, 96>, false);
   rows<f16, 50, 320, 1, 1, 2, true, float>("f16", 1, plain<float, 320>, false);
   rows<float, 50, 320, 2, 1, 2, true, float>("f32, two", 1, plain<float, 320>, false);
   packed<Fp8<96>, 43, 2, 1, 2, true, float>("fp8, two", Format::FP8, 1, normed<96>, true);

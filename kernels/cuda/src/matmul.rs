@@ -214,7 +214,7 @@ impl MatMul<'_> {
                 }
                 let (shape, to) = ([part.n, self.depth], next);
                 next += 2 * part.n * self.depth;
-                let policy = pack::skinny_policy(part.format, self.depth);
+                let policy = pack::skinny_policy(part.format, self.depth, pack::TILE);
                 let weights = pack::skinny_weights(part.format, shape, at);
                 body.push(format!("unpack<8>((bf16*)(w5 + {to}), {policy}{weights});"));
                 (5, to)

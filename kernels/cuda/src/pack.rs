@@ -6,9 +6,9 @@ use ir::DType;
 
 use crate::element;
 
-/// What `skinny.cuh` reads of a format.
+/// What `skinny.cuh` reads of a packed format.
 pub(crate) struct Layout {
-    /// Its name there, but for formats of plain rows.
+    /// Its name there.
     pub(crate) policy: &'static str,
     /// 16-byte pieces of a lane and step.
     pub(crate) chunks: u64,
@@ -19,11 +19,9 @@ pub(crate) struct Layout {
     pub(crate) step: u64,
 }
 
-/// `None` for what is not read.
+/// `None` for what is not packed.
 pub(crate) fn layout(dtype: DType) -> Option<Layout> {
     let (policy, chunks, extra, share, step) = match dtype {
-        DType::BF16 | DType::F16 => ("Rows", 2, 0, 1, 32),
-        DType::F32 => ("Rows", 4, 0, 1, 32),
         DType::F8E4M3 => ("Fp8", 2, 0, 4, 64),
         DType::Q8_0 => ("Q8_0", 2, 8, 4, 64),
         DType::NvFp4 => ("Nvfp4", 2, 8, 2, 128),
@@ -34,8 +32,8 @@ pub(crate) fn layout(dtype: DType) -> Option<Layout> {
     Some(Layout { policy, chunks, extra, share, step })
 }
 
-/// Rows of a tile.
-const TILE: usize = 16;
+/// Rows of a tile of a packed format.
+pub(crate) const TILE: u64 = 16;
 
 impl Layout {
     /// Bytes of a tile and step.
@@ -46,25 +44,39 @@ impl Layout {
     /// Bytes of all tiles of a matrix.
     fn tiles(&self, rows: usize, columns: usize) -> Option<usize> {
         let steps = columns.div_ceil(self.step as usize);
-        rows.div_ceil(TILE).checked_mul(steps)?.checked_mul(self.record())
-    }
-
-    fn is_packed(&self) -> bool {
-        self.policy != "Rows"
+        rows.div_ceil(TILE as usize).checked_mul(steps)?.checked_mul(self.record())
     }
 }
 
 /// Whether weights in that format are not rows of plain numbers.
 pub(crate) fn is_packed(dtype: DType) -> bool {
-    layout(dtype).is_some_and(|it| it.is_packed())
+    layout(dtype).is_some()
 }
 
-/// The type that `skinny.cuh` reads a matrix of so many columns by.
-pub(crate) fn skinny_policy(dtype: DType, columns: u64) -> String {
+/// Whether kernels read rows of numbers in that format as they are.
+fn is_plain(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+}
+
+/// The type that `skinny.cuh` reads a matrix of so many columns by, in tiles of `height` rows.
+pub(crate) fn skinny_policy(dtype: DType, columns: u64, height: u64) -> String {
     match layout(dtype) {
-        Some(it) if it.is_packed() => format!("{}<{columns}>", it.policy),
-        _ => format!("Rows<{columns}, {}>", element(dtype)),
+        Some(it) => format!("{}<{columns}>", it.policy),
+        None => format!("Rows<{columns}, {}, {height}>", element(dtype)),
     }
+}
+
+/// Bytes and columns that a warp of `skinny.cuh` takes of such a tile at once; `None` where it can
+/// not.
+pub(crate) fn skinny_step(dtype: DType, columns: u64, height: u64) -> Option<[u64; 2]> {
+    if let Some(it) = layout(dtype) {
+        return (height == TILE).then_some([it.chunks * 512 + it.extra * 32, it.step]);
+    }
+    let bytes = dtype.bytes(1, 32).filter(|_| is_plain(dtype))? as u64;
+    let whole = columns.checked_mul(bytes / 32)?.is_multiple_of(128);
+    let wide = if whole { 128 } else { bytes };
+    let fits = columns.is_multiple_of(32) && (height * wide).is_multiple_of(512);
+    fits.then_some([height * wide, 32 * wide / bytes])
 }
 
 /// One of that type, for the weight of `[rows, columns]` at word `at`. Scales of rows and of
@@ -91,18 +103,20 @@ pub(crate) fn row_scales([n, k]: [u64; 2], at: usize) -> String {
 /// The format in which rows of `columns` weights that are given in `dtype` are laid out: what no
 /// kernel reads is widened.
 pub fn laid_out(dtype: DType, columns: usize) -> DType {
-    let reads = layout(dtype).is_some_and(|it| !it.is_packed() || columns.is_multiple_of(8));
+    let reads = is_plain(dtype) || is_packed(dtype) && columns.is_multiple_of(8);
     if reads { dtype } else { DType::BF16 }
 }
 
 /// Bytes of `rows` times `columns` weights; `None` when that overflows or is no such format.
 pub fn packed_bytes(dtype: DType, rows: usize, columns: usize) -> Option<usize> {
+    if is_plain(dtype) {
+        return dtype.bytes(rows, columns);
+    }
     let layout = layout(dtype)?;
     let behind = match dtype {
         DType::F8E4M3 => rows.checked_mul(4)?,
         DType::NvFp4 => 4,
-        _ if layout.is_packed() => 0,
-        _ => return dtype.bytes(rows, columns),
+        _ => 0,
     };
     layout.tiles(rows, columns)?.checked_add(behind)
 }
@@ -117,7 +131,7 @@ pub fn pack(
     [rows, columns]: [usize; 2],
     bytes: Cow<'_, [u8]>,
 ) -> Result<Cow<'_, [u8]>, String> {
-    let Some(layout) = layout(dtype).filter(Layout::is_packed) else { return Ok(bytes) };
+    let Some(layout) = layout(dtype) else { return Ok(bytes) };
     let size = packed_bytes(dtype, rows, columns).ok_or("larger than any memory")?;
     let mut packed = vec![0; size];
     let row_bytes = dtype.bytes(1, columns).ok_or("larger than any memory")?;
@@ -134,11 +148,11 @@ pub fn pack(
             _ => {}
         }
         for step in 0..steps {
-            let record = (n / TILE * steps + step) * layout.record();
+            let record = (n / TILE as usize * steps + step) * layout.record();
             let into = &mut packed[record..][..layout.record()];
             let columns =
                 step * layout.step as usize..columns.min((step + 1) * layout.step as usize);
-            Row { dtype, of: n % TILE, row }.put(columns, into);
+            Row { dtype, of: n % TILE as usize, row }.put(columns, into);
         }
     }
     Ok(packed.into())

@@ -50,7 +50,7 @@ impl MatMul<'_> {
         let mut results = Vec::new();
         for (made, part) in self.parts() {
             let (policy, shape) =
-                (pack::skinny_policy(part.format, self.depth), [part.n, self.depth]);
+                (pack::skinny_policy(part.format, self.depth, pack::TILE), [part.n, self.depth]);
             let one =
                 |at: &usize| format!("{policy}{}", pack::skinny_weights(part.format, shape, *at));
             let weights: Vec<String> = part.weights.iter().map(one).collect();

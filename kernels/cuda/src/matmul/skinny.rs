@@ -5,8 +5,11 @@ use ir::DType;
 use super::{BLOCKS, Made, MatMul, Part};
 use crate::{
     Grid, Instance, Tunable, element,
-    pack::{self, Layout},
+    pack::{self, skinny_step},
 };
+
+/// Rows of a tile, unless fewer are better.
+const TILE: u64 = pack::TILE;
 
 /// What a launch gives each block: on Hopper, and before it.
 const SKINNY_SHARED: [u64; 2] = [213 * 1024, 160 * 1024];
@@ -39,26 +42,24 @@ impl MatMul<'_> {
         let before = (way == Way::Rounded && !(self.x == DType::BF16 && self.norm.is_none()))
             .then(|| Box::new(self.prepare(DType::BF16)));
         let x = if way == Way::Rounded { DType::BF16 } else { self.x };
-        let sizes: Vec<Skinny> = self
-            .parts()
-            .map(|(_, part)| Skinny::new(part, self.depth, most, x, way))
-            .collect::<Option<_>>()?;
+        let height = self.height();
+        let size = |(_, part)| Skinny::new(part, self.depth, height, most, x, way);
+        let sizes: Vec<Skinny> = self.parts().map(size).collect::<Option<_>>()?;
         let warps = sizes.first()?.warps;
         if sizes.iter().any(|it| it.warps != warps) {
             return None;
         }
-        let tiles: u64 = sizes.iter().map(|it| it.tiles).sum();
         let rows = self.skinny_rows(way, before.is_some());
         let mut choices = Vec::new();
         let mut alike: Vec<(Alike, Vec<Share<'_>>)> = Vec::new();
         for ((made, part), size) in self.parts().zip(&sizes) {
-            // As many tiles for each of its blocks, and no block that has fewer to no end.
-            let share = (BLOCKS * size.tiles / tiles).max(1);
-            let blocks = size.tiles.div_ceil(size.tiles.div_ceil(share));
             let choice = self.choice(part, most);
-            let policy = self.policy(part, size, most, self.call.tuned.get(&choice));
+            let policy = self.policy(part, size, height, most, self.call.tuned.get(&choice));
             choices.push(choice);
             let kind = self.alike(made, part, policy);
+            // As many tiles for each block, and no block that has fewer to no end.
+            let tiles = part.n.div_ceil(height);
+            let blocks = tiles.div_ceil(tiles.div_ceil(self.share(part)));
             let share = Share { made, part, blocks };
             match alike.iter_mut().find(|it| it.0 == kind) {
                 Some(same) => same.1.push(share),
@@ -87,6 +88,26 @@ impl MatMul<'_> {
         })
     }
 
+    /// The most blocks for `part`.
+    fn share(&self, part: &Part) -> u64 {
+        let all: u64 = self.parts().map(|it| it.1.n).sum();
+        (BLOCKS * part.n / all).max(1)
+    }
+
+    /// Rows of a tile: fewer than usual where the block with most rows has a tenth less of them
+    /// then, since so many more blocks read at once.
+    fn height(&self) -> u64 {
+        let of_part =
+            |part: &Part, height: u64| height * part.n.div_ceil(height).div_ceil(self.share(part));
+        let most = |height: u64| self.parts().map(|it| of_part(it.1, height)).max();
+        let usual = most(TILE).map(|it| it * 9 / 10);
+        let reads = |height: &u64| {
+            self.parts().all(|it| skinny_step(it.1.format, self.depth, *height).is_some())
+        };
+        let fewer = [12, 8].into_iter().filter(|it| reads(it) && most(*it) <= usual);
+        fewer.min_by_key(|it| most(*it)).unwrap_or(TILE)
+    }
+
     /// Where x is, and what is to be done to it.
     fn skinny_rows(&self, way: Way, is_prepared: bool) -> String {
         let (x, k) = (element(self.x), self.depth);
@@ -111,12 +132,19 @@ impl MatMul<'_> {
     }
 
     /// The type that says how a part is computed.
-    fn policy(&self, part: &Part, size: &Skinny, most: u64, stages: Option<u64>) -> String {
-        let Skinny { warps, x_parts, stays, .. } = size;
-        let stages = stages.map(|it| format!(", {warps}, {it}")).unwrap_or_default();
+    fn policy(
+        &self,
+        part: &Part,
+        size: &Skinny,
+        height: u64,
+        most: u64,
+        stages: Option<u64>,
+    ) -> String {
+        let Skinny { warps, x_parts, stays } = size;
+        let stages = stages.map(|it| format!(", {it}")).unwrap_or_default();
         format!(
-            "Skinny<{}, {}, {most}, {x_parts}, {stays}{stages}>",
-            pack::skinny_policy(part.format, self.depth),
+            "Skinny<{}, {}, {most}, {x_parts}, {stays}, {warps}{stages}>",
+            pack::skinny_policy(part.format, self.depth, height),
             part.weights.len(),
         )
     }
@@ -178,7 +206,6 @@ struct Share<'a> {
 
 /// How a part is computed.
 struct Skinny {
-    tiles: u64,
     warps: u64,
     /// Numbers of 16 bits that stand for a number of x.
     x_parts: u64,
@@ -187,15 +214,15 @@ struct Skinny {
 }
 
 impl Skinny {
-    /// `None` for what is not taken.
-    fn new(part: &Part, depth: u64, most: u64, x: DType, way: Way) -> Option<Skinny> {
-        let Layout { chunks, extra, step, .. } = pack::layout(part.format)?;
-        if step == 32 && !depth.is_multiple_of(32) || !depth.is_multiple_of(4) {
+    /// In tiles of `height` rows; `None` for what is not taken.
+    fn new(part: &Part, depth: u64, height: u64, most: u64, x: DType, way: Way) -> Option<Skinny> {
+        let [bytes, step] = skinny_step(part.format, depth, height)?;
+        if !depth.is_multiple_of(4) {
             return None;
         }
         let x_parts = if x == DType::BF16 { 1 } else { 2 };
         let products = part.weights.len() as u64;
-        let slot = products * (chunks * 512 + extra * 32);
+        let slot = products * bytes;
         let warps = 16 / (if 4 < most { 2 } else { 1 }) / (if 3072 < slot { 2 } else { 1 });
         let columns = most * x_parts;
         let padded = depth.next_multiple_of(step);
@@ -210,7 +237,6 @@ impl Skinny {
         let travels = way == Way::Rounded
             && depth.is_multiple_of(8)
             && fits(0, slot + step / 32 * columns.div_ceil(8) * 512);
-        let tiles = part.n.div_ceil(16);
-        (stays || travels).then_some(Skinny { tiles, warps, x_parts, stays })
+        (stays || travels).then_some(Skinny { warps, x_parts, stays })
     }
 }
