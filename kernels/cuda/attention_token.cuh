@@ -14,7 +14,8 @@
 // numbers each, and keep a softmax of their own; a block adds those of its lanes up, and the last
 // block those of the parts, always in the same order.
 //
-// `length` is read before earlier kernels have ended: none of the same graph may write it.
+// `length` and, if CAUSAL, what the cache has of earlier positions are read before earlier kernels
+// have ended: none of the same graph may write them.
 #pragma once
 #include "last.cuh"
 #include "numbers.cuh"
@@ -35,6 +36,8 @@ struct AttentionToken {
   static constexpr int PART_MIN = WARPS * POSITIONS, AHEAD = 2 * PART_MIN;
 
   static constexpr int BLOCKS = HEADS * SETS * PARTS, LEFT = BLOCKS * QUERIES;
+  // So many parts are added at once.
+  static constexpr int ADDED = PARTS < 8 ? PARTS : 8;
   // What a launch needs besides: floats of scratch, and counters that are zero.
   static constexpr int SCRATCH = LEFT * (PV + 2), COUNTERS = HEADS * SETS;
 };
@@ -69,11 +72,22 @@ struct Four {
   float top = -1e30f, sum = 0;
   float4 value = {0, 0, 0, 0};
 
-  __device__ __forceinline__ void add(float2 its, float4 v) {
-    float most = fmaxf(top, its.x), less = exp2f(top - most), factor = exp2f(its.x - most);
-    top = most, sum = less * sum + factor * its.y;
-    value = {less * value.x + factor * v.x, less * value.y + factor * v.y,
-             less * value.z + factor * v.z, less * value.w + factor * v.w};
+  // Takes in N others: (top, sum) and four of the values of each.
+  template <int N>
+  __device__ __forceinline__ void add(const float2 (&its)[N], const float4 (&v)[N]) {
+    float most = top;
+#pragma unroll
+    for (int i = 0; i < N; ++i) most = fmaxf(most, its[i].x);
+    float less = exp2f(top - most);
+    top = most, sum *= less;
+    value = {less * value.x, less * value.y, less * value.z, less * value.w};
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      float factor = exp2f(its[i].x - most);
+      sum += factor * its[i].y;
+      value = {value.x + factor * v[i].x, value.y + factor * v[i].y, value.z + factor * v[i].z,
+               value.w + factor * v[i].w};
+    }
   }
 };
 
@@ -93,6 +107,10 @@ struct AttentionTokenBlock {
   // The positions of this part.
   struct Span {
     int past, from, to, parts;
+  };
+  // What a lane has of UNROLLED of them.
+  struct Positions {
+    Eight<C> keys[A::UNROLLED], values[A::UNROLLED];
   };
 
   __device__ __forceinline__ Span span() const {
@@ -196,24 +214,38 @@ struct AttentionTokenBlock {
     }
   }
 
-  __device__ __forceinline__ void walk(Softmaxes<A::QUERIES>& all, const Span& span) const {
-    float queries[A::QUERIES][8];
-    load_queries(queries);
+  // Loads those of the positions from `at` on that are not before `least`.
+  __device__ __forceinline__ void load(Positions& to, int at, int least, const Span& span) const {
     // Lanes without numbers of a key or a value repeat the first ones: their products are not used.
     int key = own < A::P ? own : 0, value = own < A::PV ? own : 0;
-    for (int at = span.from + warp * A::POSITIONS; at < span.to; at += A::WARPS * A::POSITIONS) {
-      prefetch_some(span, at + A::AHEAD, A::POSITIONS, lane, 32);
-      int first = at + lane / A::LANES;
-      Eight<C> keys[A::UNROLLED], values[A::UNROLLED];
 #pragma unroll
-      for (int u = 0; u < A::UNROLLED; ++u) {
-        u64 row = (u64)min(first + u * A::AT_ONCE, span.to - 1) * A::HEADS + head;
-        keys[u].load(k + row * A::P + key);
-        values[u].load(v + row * A::PV + value);
-      }
+    for (int u = 0; u < A::UNROLLED; ++u) {
+      int position = min(at + lane / A::LANES + u * A::AT_ONCE, span.to - 1);
+      if (position < least) continue;
+      u64 row = (u64)position * A::HEADS + head;
+      to.keys[u].load(k + row * A::P + key);
+      to.values[u].load(v + row * A::PV + value);
+    }
+  }
+
+  // This warp's first positions.
+  __device__ __forceinline__ int first(const Span& span) const {
+    return span.from + warp * A::POSITIONS;
+  }
+
+  // Takes in this warp's positions, of which the first are there if CAUSAL, but for new ones.
+  __device__ __forceinline__ void walk(Softmaxes<A::QUERIES>& all, Positions& some,
+                                       const Span& span) const {
+    float queries[A::QUERIES][8];
+    load_queries(queries);
+    int least = A::CAUSAL ? span.past : 0;
+    for (int at = first(span); at < span.to; at += A::WARPS * A::POSITIONS, least = 0) {
+      prefetch_some(span, at + A::AHEAD, A::POSITIONS, lane, 32);
+      load(some, at, least, span);
       float scores[A::QUERIES][A::UNROLLED];
-      score(scores, queries, keys, first, span);
-      take(all, scores, values);
+      score(scores, queries, some.keys, at + lane / A::LANES, span);
+      take(all, scores, some.values);
+      some = {};  // so that it takes no registers until then
     }
   }
 
@@ -272,8 +304,11 @@ struct AttentionTokenBlock {
     for (int at = threadIdx.x * 4; at < A::QUERIES * A::PV; at += A::THREADS * 4) {
       int i = at / A::PV, d = at % A::PV;
       Four four;
+      float2 its[A::WARPS];
+      float4 v[A::WARPS];
 #pragma unroll
-      for (int w = 0; w < A::WARPS; ++w) four.add(sums[w][i], values[w][i][d / 4]);
+      for (int w = 0; w < A::WARPS; ++w) its[w] = sums[w][i], v[w] = values[w][i][d / 4];
+      four.add(its, v);
       if (parts == 1) {
         store(i, d, four);
       } else {
@@ -288,15 +323,25 @@ struct AttentionTokenBlock {
     for (int at = threadIdx.x * 4; at < A::QUERIES * A::PV; at += A::THREADS * 4) {
       int i = at / A::PV, d = at % A::PV;
       Four four;
-#pragma unroll 16
-      for (int p = 0; p < parts; ++p)
-        four.add(__ldcg(sums_left(p, i)), __ldcg(values_left(p, i, d)));
+      for (int first = 0; first < parts; first += A::ADDED) {
+        float2 its[A::ADDED];
+        float4 v[A::ADDED];
+#pragma unroll
+        for (int j = 0; j < A::ADDED; ++j) {
+          bool has = first + j < parts;
+          its[j] = has ? __ldcg(sums_left(first + j, i)) : float2{-1e30f, 0};
+          v[j] = has ? __ldcg(values_left(first + j, i, d)) : float4{0, 0, 0, 0};
+        }
+        four.add(its, v);
+      }
       store(i, d, four);
     }
   }
 
   __device__ __forceinline__ void run() const {
     Span mine = span();
+    Positions some;
+    if (A::CAUSAL && first(mine) < mine.to) load(some, first(mine), 0, mine);
     prefetch_some(mine, mine.from, A::AHEAD, threadIdx.x, A::THREADS);
     let_later_start();
     wait_for_earlier();
@@ -308,7 +353,7 @@ struct AttentionTokenBlock {
 #pragma unroll
       for (int j = 0; j < 8; ++j) all.value[i][j] = 0;
     }
-    walk(all, mine);
+    walk(all, some, mine);
     add_lanes(all);
     leave(all, mine.parts);
     if (mine.parts > 1 && is_last_block(counters + head * A::SETS + set, mine.parts))

@@ -20,7 +20,8 @@
 // brought to shared memory once, by `In`, which may normalise it:
 //   float4 in.at(row, k)      x[row, k .. k + 3]
 //   In::NORMS                 whether x[row] is divided by sqrt(mean of squares + in.epsilon)
-//   float4 in.weight(k)       if so: what the columns of x are multiplied by
+//   float4 in.weight(k)       if so: what the columns of x are multiplied by, which no earlier kernel
+//                             of the same graph may write
 // Otherwise its 16-byte pieces travel through the ring beside the weights: for x that is too large,
 // which must be bf16 (`PlainRows<bf16>`), with PARTS = 1.
 //
@@ -186,21 +187,39 @@ struct SkinnyBlock {
     }
   }
 
-  // Brings x to shared memory as bf16, and the squares' sums of this warp's share.
-  __device__ __forceinline__ void stage_x() const {
+  // What this thread's columns of x from `start` on are multiplied by.
+  using Weighting = float4[S::BATCH];
+  __device__ __forceinline__ int column(int start, int i) const {
+    return start + (i * S::THREADS + threadIdx.x) * 4;
+  }
+  __device__ __forceinline__ void load_weighting(Weighting& g, int start) const {
+    if constexpr (In::NORMS) {
+#pragma unroll
+      for (int i = 0; i < S::BATCH; ++i) {
+        int k = column(start, i);
+        g[i] = k < W::COLUMNS ? in.weight(k) : float4{0, 0, 0, 0};
+      }
+    }
+  }
+
+  // Brings x to shared memory as bf16, and the squares' sums of this warp's share. `g` is for the
+  // first columns.
+  __device__ __forceinline__ void stage_x(Weighting& g) const {
+    constexpr int WIDTH = S::BATCH * S::THREADS * 4;
     for (int row = 0; row < rows; ++row) {
       float square = 0;
-      for (int start = threadIdx.x * 4; start < S::DEPTH; start += S::BATCH * S::THREADS * 4) {
+      for (int start = 0; start < S::DEPTH; start += WIDTH) {
         float4 v[S::BATCH];
 #pragma unroll
         for (int i = 0; i < S::BATCH; ++i) {
-          int k = start + i * S::THREADS * 4;
+          int k = column(start, i);
           v[i] = k < W::COLUMNS ? in.at(row, k) : float4{0, 0, 0, 0};
         }
+        if (WIDTH < S::DEPTH && row + start > 0) load_weighting(g, start);
 #pragma unroll
         for (int i = 0; i < S::BATCH; ++i) {
-          int k = start + i * S::THREADS * 4;
-          if (k < S::DEPTH) square += place(row, k, v[i]);
+          int k = column(start, i);
+          if (k < S::DEPTH) square += place(row, k, v[i], g[i]);
         }
       }
       if constexpr (In::NORMS) {
@@ -210,13 +229,10 @@ struct SkinnyBlock {
     }
   }
 
-  // Four numbers of x into their columns. Returns the sum of their squares.
-  __device__ __forceinline__ float place(int row, int k, float4 v) const {
+  // Four numbers of x into their columns, times `g`. Returns the sum of their squares.
+  __device__ __forceinline__ float place(int row, int k, float4 v, const float4& g) const {
     float square = v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
-    if constexpr (In::NORMS) {
-      float4 g = k < W::COLUMNS ? in.weight(k) : float4{0, 0, 0, 0};
-      v = {v.x * g.x, v.y * g.y, v.z * g.z, v.w * g.w};
-    }
+    if constexpr (In::NORMS) v = {v.x * g.x, v.y * g.y, v.z * g.z, v.w * g.w};
 #pragma unroll
     for (int i = 0; i < S::PARTS; ++i) {
       bf16* to = staged() + (i * S::MAX + row) * S::X_STRIDE + k;
@@ -351,9 +367,11 @@ struct SkinnyBlock {
       copies_end();
     }
     let_later_start_after(ahead);
+    Weighting g;
+    if constexpr (S::X_STAYS) load_weighting(g, 0);
     wait_for_earlier();
     if constexpr (S::X_STAYS) {
-      stage_x();
+      stage_x(g);
       __syncthreads();
     } else {
       for (int stage = 0; stage < S::STAGES - 1; ++stage, again.advance())

@@ -45,6 +45,10 @@ impl Kernel for NormMatMul {
     fn tail(&self, scope: Scope<'_>, function: &Function, result: usize) -> Option<Tail> {
         MatMul.tail(scope, function, result)
     }
+
+    fn takes_half(&self) -> bool {
+        MatMul.takes_half()
+    }
 }
 
 fn is_contract(node: &Node) -> bool {

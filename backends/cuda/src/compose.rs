@@ -100,6 +100,7 @@ impl Composer<'_> {
             words: &[],
             out: DType::F32,
             own: &[],
+            constant: &[],
         })?;
         let places: Vec<Place> = body.operands.iter().map(|it| it.place.clone()).collect();
         let gone = gone.to_vec();

@@ -13,6 +13,7 @@ use ir::{
 };
 
 /// Text under construction.
+#[derive(Clone)]
 pub(crate) struct Element<'a> {
     module: &'a Module,
     function: &'a Function,
@@ -31,6 +32,8 @@ pub(crate) struct Element<'a> {
     divided: Vec<(Vec<String>, Vec<String>, String)>,
     /// Elements already computed in this block or in one around it.
     known: BTreeMap<(Value, Vec<String>), String>,
+    /// Elements of operands that were read.
+    reads: Vec<(Value, Vec<String>)>,
 }
 
 /// The type of an element in registers.
@@ -88,6 +91,7 @@ impl<'a> Element<'a> {
             folds: 0,
             divided: Vec::new(),
             known: BTreeMap::new(),
+            reads: Vec::new(),
         }
     }
 
@@ -178,6 +182,14 @@ impl<'a> Element<'a> {
         self.known.insert((value, index), text);
     }
 
+    /// Which elements of operands that of `value` at `index` is made of, as far as is not known.
+    pub(crate) fn reads(&self, value: Value, index: &[String]) -> Vec<(Value, Vec<String>)> {
+        let mut text = self.clone();
+        text.reads.clear();
+        text.element(value, index);
+        text.reads
+    }
+
     /// How many times elements were joined so far.
     pub(crate) fn folds(&self) -> usize {
         self.folds
@@ -193,6 +205,7 @@ impl<'a> Element<'a> {
         if at < self.products {
             return format!("q{at}");
         }
+        self.reads.push((value, index.to_vec()));
         let ty = self.function.ty(value);
         let bound = ty.axes.iter().map(|it| self.module.axes.bound(it).unwrap_or(usize::MAX));
         let is_large = i32::MAX as usize <= bound.fold(1, usize::saturating_mul);

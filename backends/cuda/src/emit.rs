@@ -289,20 +289,25 @@ impl Emitter<'_> {
                         .map_err(|why| format!("`{name}` {why}"))?;
                 }
                 let (function, out) = self.typed(launch, 0, it);
+                let constant: Vec<bool> = launch.words.iter().map(is_constant).collect();
                 let (function, words) = (&function, &it.words[..]);
-                let (body, grid) =
-                    loops::Loop { module: self.module, function, words, out, own: &own }.kernel();
-                let (includes, preface) = (vec!["base.cuh"], String::new());
-                let threads = loops::THREADS;
-                Ok(vec![Instance { includes, preface, body, threads, grid, ..Instance::default() }])
+                let (own, constant) = (&own[..], &constant[..]);
+                let module = self.module;
+                Ok(vec![loops::Loop { module, function, words, out, own, constant }.kernel()])
             }
             Callee::Kernel(_) => {
                 self.check_kernel(launch, name)?;
                 let template = template(name).ok_or_else(|| format!("no CUDA kernel `{name}`"))?;
                 let words = self.given(launch, formats);
                 let types = self.types(launch);
-                let call =
-                    Call { words: &words, types: &types, rounds: self.rounds, tuned: self.tuned };
+                let is_constant: Vec<bool> = launch.words.iter().map(is_constant).collect();
+                let call = Call {
+                    words: &words,
+                    types: &types,
+                    is_constant: &is_constant,
+                    rounds: self.rounds,
+                    tuned: self.tuned,
+                };
                 let mut forms = template(&call).map_err(|why| format!("{name}: {why}"))?;
                 // The library knows nothing of rows of sequences of their own.
                 forms.retain(|it| it.products.is_empty() || !self.arguments.batch);
@@ -490,6 +495,12 @@ impl Emitter<'_> {
         });
         Ok(program::Launch { kernel, maps, words, blocks, parts: Vec::new() })
     }
+}
+
+/// Whether it is the address of what no kernel writes.
+fn is_constant(word: &Word) -> bool {
+    let Word::Address(Place { base, .. }) = word else { return false };
+    matches!(base, Base::Weight(..) | Base::Constant(_))
 }
 
 /// Whether the launches of a kernel are so short that several of them had better be one.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use ir::{Axis, DType, Function, Module, Op, Value, ops::BinaryFn};
-use kernels_cuda::{Functor, Grid};
+use kernels_cuda::{Functor, Grid, Instance};
 use plan::{LoopWord, loop_extents};
 
 use crate::element::{Element, extent_name, size, stored};
@@ -84,12 +84,24 @@ pub(crate) struct Loop<'a> {
     /// Which words are others for each row of the result, which is then a position of a sequence of
     /// its own; empty where none are.
     pub(crate) own: &'a [bool],
+    /// Which words are addresses of what no kernel writes.
+    pub(crate) constant: &'a [bool],
 }
 
 impl<'a> Loop<'a> {
-    /// The body of the kernel, and its grid.
-    pub(crate) fn kernel(&self) -> (String, [Grid; 2]) {
-        rows::kernel(self).unwrap_or_else(|| self.by_element())
+    /// The kernel.
+    pub(crate) fn kernel(&self) -> Instance {
+        let by_rows = rows::kernel(self);
+        let waits = by_rows.is_some();
+        let (body, grid) = by_rows.unwrap_or_else(|| self.by_element());
+        let (includes, threads) = (vec!["base.cuh"], THREADS);
+        Instance { includes, body, threads, grid, waits, ..Instance::default() }
+    }
+
+    /// Whether no kernel writes what the parameter `value` is.
+    pub(crate) fn is_constant(&self, value: Value) -> bool {
+        let is_it = |word: &LoopWord| matches!(word, LoopWord::Operand(i) if *i == value.index());
+        self.words.iter().position(is_it).is_some_and(|it| self.constant[it])
     }
 
     /// The same, where each element is by itself.
@@ -119,7 +131,7 @@ impl<'a> Loop<'a> {
         axes: &[Axis],
         threads: u32,
     ) -> (Vec<String>, [Grid; 2]) {
-        let Loop { module, function, words, out, own } = self;
+        let Loop { module, function, words, out, own, .. } = self;
         text.is_batch = own.contains(&true);
         let shared = words.iter().enumerate().filter(|it| own.get(it.0) != Some(&true));
         bind(text, function, shared, "w");
@@ -144,7 +156,7 @@ impl<'a> Loop<'a> {
 
     /// Names what row `row` has of its own. What is `own` is the address for the first row.
     fn bind_row(&self, text: &mut Element<'_>, row: &str) {
-        let Loop { module, function, words, out, own } = self;
+        let Loop { module, function, words, out, own, .. } = self;
         text.line(&format!("const long row = {row};"));
         let ty = stored(*out);
         if own.first() != Some(&true) {

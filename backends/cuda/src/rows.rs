@@ -13,6 +13,9 @@ use crate::loops::{Loop, THREADS};
 /// Rows up to this many numbers are a warp's.
 const NARROW: usize = 256;
 
+/// Bytes that memory gives at once.
+const LINE: usize = 128;
+
 /// A thread keeps so many numbers of a row.
 const KEPT: usize = 16;
 
@@ -27,9 +30,12 @@ pub(crate) fn kernel(of: &Loop<'_>) -> Option<(String, [Grid; 2])> {
     let sums = sums(module, function, rows)?;
     let mut text = Element::new(module, function, 0, false);
     text.line(&format!("__shared__ float shared[{}];", THREADS / 32));
+    text.line("let_later_start();");
     let (index, grid) = of.begin(&mut text, rows, threads);
     let threads = threads as usize;
     let mut row = Row { text, threads, rows, index, columns, kept: Vec::new() };
+    row.load_constants(of, output);
+    row.text.line("wait_for_earlier();");
     for (value, node) in sums {
         row.sum(function, value, node);
     }
@@ -70,11 +76,44 @@ struct Row<'a> {
     /// Its place along each of `rows`.
     index: Vec<String>,
     columns: usize,
-    /// What was kept while summing, each with its index.
+    /// What was kept before, each with its index.
     kept: Vec<(Value, Vec<String>, String)>,
 }
 
 impl Row<'_> {
+    /// Loads those constants that elements of `output` take at their own column, which need not wait
+    /// for anything, and brings short others to L2.
+    fn load_constants(&mut self, of: &Loop<'_>, output: Value) {
+        let each = self.columns.div_ceil(self.threads);
+        let index = [&self.index[..], &["column".to_owned()]].concat();
+        let reads = self.text.reads(output, &index);
+        let is_early = |(value, at): &(Value, Vec<String>)| {
+            of.is_constant(*value) && at.iter().all(|it| index.contains(it)) && each <= KEPT
+        };
+        let early: Vec<_> = reads.into_iter().filter(is_early).collect();
+        let others = of.function.values().filter(|it| early.iter().all(|early| early.0 != *it));
+        others.filter(|it| of.is_constant(*it)).for_each(|it| self.prefetch(of, it));
+        for (i, (value, at)) in early.into_iter().enumerate() {
+            self.text.line(&format!("float early{i}[{each}];"));
+            self.each(self.columns, |text| {
+                let x = text.element(value, &at);
+                text.line(&format!("early{i}[j] = {x};"));
+            });
+            self.kept.push((value, at, format!("early{i}[j]")));
+        }
+    }
+
+    /// Brings a constant to L2, if a line for each thread is enough.
+    fn prefetch(&mut self, of: &Loop<'_>, constant: Value) {
+        let ty = of.function.ty(constant);
+        let size: Option<usize> = ty.axes.iter().map(|it| of.module.axes.fixed(it)).product();
+        let lines = size.and_then(|it| ty.dtype.bytes(1, it)).map(|it| it.div_ceil(LINE));
+        if let Some(lines) = lines.filter(|it| *it <= THREADS as usize) {
+            let line = format!("(const char*)p{} + {LINE} * threadIdx.x", constant.index());
+            self.text.line(&format!("if (threadIdx.x < {lines}) prefetch({line});"));
+        }
+    }
+
     /// Adds up `value`, the sum that `node` makes.
     fn sum(&mut self, function: &Function, value: Value, node: &Node) {
         let Op::Reduce(reduce) = &node.op else { unreachable!("a sum") };

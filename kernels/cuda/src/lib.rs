@@ -113,6 +113,8 @@ pub struct Call<'a> {
     pub words: &'a [Word],
     /// Word by word, the element type of what lies at an address.
     pub types: &'a [DType],
+    /// Word by word, whether it is the address of what no kernel writes.
+    pub is_constant: &'a [bool],
     /// Whether kernels for many rows may round what they multiply to 16 bits.
     pub rounds: bool,
     /// What was found by measuring.

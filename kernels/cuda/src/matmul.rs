@@ -343,7 +343,7 @@ impl MatMul<'_> {
         let from = format!("(const {x}*)w0");
         if let Some((weight, eps)) = &self.norm {
             let tail = format!("Weighted{{(const float*)w{weight}}}");
-            return rows::norm([x, &from, eps, &tail, &to], k, 2);
+            return rows::norm([x, &from, eps, &tail, &to], k, 2, self.call.is_constant[*weight]);
         }
         let rows = self.call.text(2);
         let body = format!("narrow<{THREADS}>({to}, {from}, (long){rows} * {k});");

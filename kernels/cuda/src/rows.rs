@@ -20,8 +20,13 @@ pub(crate) fn norm_threads(k: u64) -> u32 {
 }
 
 /// A norm of rows of `k` numbers, as many as word `rows` counts: the type and place of x, epsilon,
-/// what becomes of a number, and where that goes.
-pub(crate) fn norm([x, from, eps, tail, to]: [&str; 5], k: u64, rows: usize) -> Instance {
+/// what becomes of a number, and where that goes. It loads weights at once if they are `constant`.
+pub(crate) fn norm(
+    [x, from, eps, tail, to]: [&str; 5],
+    k: u64,
+    rows: usize,
+    constant: bool,
+) -> Instance {
     let threads = norm_threads(k);
     let centred = tail.starts_with("WeightedBiased");
     Instance {
@@ -32,16 +37,18 @@ pub(crate) fn norm([x, from, eps, tail, to]: [&str; 5], k: u64, rows: usize) -> 
         ),
         threads,
         grid: [Grid::all(&[rows], 1), Grid::fixed(1)],
-        waits: true,
+        waits: constant,
         ..Instance::default()
     }
 }
 
-/// The norm of a call, whose rows, width and epsilon are the words from `at` on.
+/// The norm of a call, whose weights are the words from 4 on, up to `at`, and then come rows, width
+/// and epsilon.
 fn norm_of(call: &Call<'_>, at: usize, tail: &str) -> Result<Vec<Instance>, String> {
+    let constant = (4..at).all(|it| call.known(it).is_some() || call.is_constant[it]);
     let [x, y] = [call.types[2], call.types[0]].map(element);
     let (to, from) = (call.pointer(0, y), call.pointer(2, &format!("const {x}")));
-    Ok(vec![norm([x, &from, &call.real(at + 2)?, tail, &to], call.fixed(at + 1)?, at)])
+    Ok(vec![norm([x, &from, &call.real(at + 2)?, tail, &to], call.fixed(at + 1)?, at, constant)])
 }
 
 /// Words: y, its stride, x, its stride, weight or 0, rows, width, eps.

@@ -29,7 +29,7 @@ pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
         preface: preface.clone(),
         threads: THREADS as u32,
         grid: [Grid::all(&[5, 6], THREADS), Grid::fixed(1)],
-        waits: true,
+        waits: call.is_constant[2] && call.is_constant[3],
         ..Instance::default()
     };
     if call.is_own(4) {
@@ -45,7 +45,7 @@ pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
         preface: preface.clone(),
         threads: 128,
         grid: [Grid::fixed(channels.div_ceil(4 * 128)), Grid::all(&[5], 32)],
-        waits: true,
+        waits: call.is_constant[2] && call.is_constant[3],
         ..Instance::default()
     };
     let naive = Instance {

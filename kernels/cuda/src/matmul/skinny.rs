@@ -95,16 +95,18 @@ impl MatMul<'_> {
     }
 
     /// Rows of a tile: fewer than usual where the block with most rows has a tenth less of them
-    /// then, since so many more blocks read at once.
+    /// then, since so many more blocks read at once, and with two products, which would take too much
+    /// of the ring otherwise.
     fn height(&self) -> u64 {
         let of_part =
             |part: &Part, height: u64| height * part.n.div_ceil(height).div_ceil(self.share(part));
         let most = |height: u64| self.parts().map(|it| of_part(it.1, height)).max();
-        let usual = most(TILE).map(|it| it * 9 / 10);
+        let has_two = self.parts().any(|it| it.1.weights.len() == 2);
+        let usual = most(TILE).map(|it| if has_two { it } else { it * 9 / 10 });
         let reads = |height: &u64| {
             self.parts().all(|it| skinny_step(it.1.format, self.depth, *height).is_some())
         };
-        let fewer = [12, 8].into_iter().filter(|it| reads(it) && most(*it) <= usual);
+        let fewer = [8, 12].into_iter().filter(|it| reads(it) && most(*it) <= usual);
         fewer.min_by_key(|it| most(*it)).unwrap_or(TILE)
     }
 
@@ -117,8 +119,9 @@ impl MatMul<'_> {
                 format!("PlainRows<bf16> in{{(const bf16*)(w5 + {at}), {k}}};")
             }
             (Some((weight, eps)), Way::AsItIs) => format!(
-                "NormedRows<{x}, float> in{{(const {x}*)w0, {k}, (const float*)w{weight}, 0.0f, \
-                 {eps}}};"
+                "{}NormedRows<{x}, float> in{{(const {x}*)w0, {k}, (const float*)w{weight}, 0.0f, \
+                 {eps}}};",
+                if self.call.is_constant[*weight] { "" } else { "wait_for_earlier();\n  " },
             ),
             _ => format!("PlainRows<{x}> in{{(const {x}*)w0, {k}}};"),
         }
