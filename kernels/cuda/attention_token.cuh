@@ -36,8 +36,10 @@ struct AttentionToken {
   static constexpr int PART_MIN = WARPS * POSITIONS, AHEAD = 2 * PART_MIN;
 
   static constexpr int BLOCKS = HEADS * SETS * PARTS, LEFT = BLOCKS * QUERIES;
-  // So many parts are added at once.
-  static constexpr int ADDED = PARTS < 8 ? PARTS : 8;
+  // So many parts are added at once,
+  static constexpr int ADDED = PARTS < 12 ? PARTS : 12;
+  // by each of so many threads for four values.
+  static constexpr int SLOTS = QUERIES * PV / 4, GROUPS = 2 * SLOTS <= THREADS ? 2 : 1;
   // What a launch needs besides: floats of scratch, and counters that are zero.
   static constexpr int SCRATCH = LEFT * (PV + 2), COUNTERS = HEADS * SETS;
 };
@@ -318,23 +320,41 @@ struct AttentionTokenBlock {
     }
   }
 
+  // Four values of query i of the parts `first`, `first` + A::GROUPS, ...
+  __device__ __forceinline__ Four of_parts(int first, int parts, int i, int d) const {
+    Four four;
+    for (; first < parts; first += A::GROUPS * A::ADDED) {
+      float2 its[A::ADDED];
+      float4 v[A::ADDED];
+#pragma unroll
+      for (int j = 0; j < A::ADDED; ++j) {
+        int part = first + j * A::GROUPS;
+        its[j] = part < parts ? __ldcg(sums_left(part, i)) : float2{-1e30f, 0};
+        v[j] = part < parts ? __ldcg(values_left(part, i, d)) : float4{0, 0, 0, 0};
+      }
+      four.add(its, v);
+    }
+    return four;
+  }
+
   // Adds up the parts.
   __device__ __forceinline__ void combine(int parts) const {
-    for (int at = threadIdx.x * 4; at < A::QUERIES * A::PV; at += A::THREADS * 4) {
-      int i = at / A::PV, d = at % A::PV;
+    __shared__ Four halves[A::GROUPS == 2 ? A::SLOTS : 1];
+    if constexpr (A::GROUPS == 2) {
+      const int slot = threadIdx.x % A::SLOTS, half = threadIdx.x / A::SLOTS;
+      const int i = slot * 4 / A::PV, d = slot * 4 % A::PV;
       Four four;
-      for (int first = 0; first < parts; first += A::ADDED) {
-        float2 its[A::ADDED];
-        float4 v[A::ADDED];
-#pragma unroll
-        for (int j = 0; j < A::ADDED; ++j) {
-          bool has = first + j < parts;
-          its[j] = has ? __ldcg(sums_left(first + j, i)) : float2{-1e30f, 0};
-          v[j] = has ? __ldcg(values_left(first + j, i, d)) : float4{0, 0, 0, 0};
-        }
-        four.add(its, v);
-      }
+      if (half < 2) four = of_parts(half, parts, i, d);
+      if (half == 1) halves[slot] = four;
+      __syncthreads();
+      if (half != 0) return;
+      const float2 its[1] = {{halves[slot].top, halves[slot].sum}};
+      const float4 v[1] = {halves[slot].value};
+      four.add(its, v);
       store(i, d, four);
+    } else {
+      for (int at = threadIdx.x * 4; at < A::QUERIES * A::PV; at += A::THREADS * 4)
+        store(at / A::PV, at % A::PV, of_parts(0, parts, at / A::PV, at % A::PV));
     }
   }
 

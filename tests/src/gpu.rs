@@ -86,6 +86,27 @@ fn kernels_name_the_lines_that_they_compute() {
     }
 }
 
+/// The weight of a norm is loaded before the kernel before has ended; not if that may be what
+/// computes it.
+#[test]
+fn weights_that_kernels_compute_are_waited_for() {
+    let text = include_str!("../../models/llama.tn");
+    let added = text.replace("rms_norm(x, norm, eps)", "rms_norm(x, norm + 1, eps)");
+    assert_ne!(text, added);
+    let waits = |text: &str| {
+        let path = std::env::temp_dir().join(format!("treen-waits-{}.tn", std::process::id()));
+        std::fs::write(&path, text).expect("a file");
+        let program = program(&mut lower(path.to_str().expect("a name"), &[]), DType::BF16);
+        std::fs::remove_file(&path).expect("the file");
+        let normed = program.kernels.iter().map(|it| &it.source);
+        let normed: Vec<_> = normed.filter(|it| it.contains("NormedRows<")).collect();
+        let waits = normed.iter().filter(|it| it.contains("wait_for_earlier();\n  NormedRows<"));
+        (waits.count(), normed.len())
+    };
+    let ((none, all), (some, as_many)) = (waits(text), waits(&added));
+    assert!(none == 0 && 0 < some && all == as_many, "{none} of {all}, {some} of {as_many}");
+}
+
 #[test]
 fn decoders_read_batches() {
     for folder in folders() {

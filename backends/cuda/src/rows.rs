@@ -30,12 +30,13 @@ pub(crate) fn kernel(of: &Loop<'_>) -> Option<(String, [Grid; 2])> {
     let sums = sums(module, function, rows)?;
     let mut text = Element::new(module, function, 0, false);
     text.line(&format!("__shared__ float shared[{}];", THREADS / 32));
-    text.line("let_later_start();");
     let (index, grid) = of.begin(&mut text, rows, threads);
     let threads = threads as usize;
     let mut row = Row { text, threads, rows, index, columns, kept: Vec::new() };
     row.load_constants(of, output);
+    // The loads of a kernel that starts earlier would only delay those of this one.
     row.text.line("wait_for_earlier();");
+    row.text.line("let_later_start();");
     for (value, node) in sums {
         row.sum(function, value, node);
     }
@@ -81,8 +82,8 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Loads those constants that elements of `output` take at their own column, which need not wait
-    /// for anything, and brings short others to L2.
+    /// Loads those constants that elements of `output` take at their own column, which need not
+    /// wait for anything, and brings short others to L2.
     fn load_constants(&mut self, of: &Loop<'_>, output: Value) {
         let each = self.columns.div_ceil(self.threads);
         let index = [&self.index[..], &["column".to_owned()]].concat();

@@ -95,8 +95,8 @@ impl MatMul<'_> {
     }
 
     /// Rows of a tile: fewer than usual where the block with most rows has a tenth less of them
-    /// then, since so many more blocks read at once, and with two products, which would take too much
-    /// of the ring otherwise.
+    /// then, since so many more blocks read at once, and with two products, which would take too
+    /// much of the ring otherwise.
     fn height(&self) -> u64 {
         let of_part =
             |part: &Part, height: u64| height * part.n.div_ceil(height).div_ceil(self.share(part));
