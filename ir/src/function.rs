@@ -294,7 +294,12 @@ impl Function {
 
     /// The node that makes `value`; `None` for a parameter.
     pub fn maker(&self, value: Value) -> Option<&Node> {
-        self.makers[value.index()].map(|it| &self.nodes[it as usize])
+        self.maker_at(value).map(|it| &self.nodes[it])
+    }
+
+    /// The place among the nodes of the one that makes `value`; `None` for a parameter.
+    pub fn maker_at(&self, value: Value) -> Option<usize> {
+        self.makers[value.index()].map(|it| it as usize)
     }
 
     /// Where a node of this function was written, if that is known.

@@ -21,7 +21,7 @@ impl Kernel for NormMatMul {
         let all = site.function.nodes();
         let contracts = nodes.iter().map(|it| &all[*it]).filter(|it| is_contract(it));
         let x = contracts.clone().next()?.operands[0];
-        let norm = all.iter().position(|it| it.results().eq([x]))?;
+        let norm = site.function.maker_at(x)?;
         let inside = nodes.iter().flat_map(|&it| &all[it].operands).filter(|it| **it == x).count();
         let is_private = site.uses[x.index()] == inside;
         (is_private && is_dense_norm(site, &all[norm])).then(|| {

@@ -39,11 +39,12 @@ fn gather(root: &Path, to: &Path) {
     }
 }
 
-/// Runs a command, and panics with what it says where it fails.
-pub(crate) fn run(command: &mut Command) {
+/// Runs a command, and panics with what it says where it fails: what it says.
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().expect("the command starts");
     let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
     assert!(output.status.success(), "{command:?}\n{}", said.concat());
+    said.concat()
 }
 
 #[test]
@@ -69,7 +70,10 @@ fn kernels_on_the_shim() {
         compile(&["-c", &format!("{name}.cu"), "-o", &format!("{name}.o")]);
         let mut link = Command::new("g++");
         run(link.current_dir(&folder).args([&format!("{name}.o"), "shim.o", "-o", name]));
-        run(&mut Command::new(folder.join(name)));
+        // Where a barrier is missing, it matters which thread comes first.
+        let said = run(&mut Command::new(folder.join(name)));
+        let reversed = run(Command::new(folder.join(name)).env("SHIM_REVERSE", "1"));
+        assert_eq!(said, reversed, "{name}");
     }
     fs::remove_dir_all(&folder).expect("the folder goes");
 }

@@ -226,9 +226,11 @@ impl Composer<'_> {
         let is_only = as_launch(&steps[from])?.writes == [operand.place.clone()];
         let is_read_by_others = (0..steps.len()).any(|at| {
             let is_it = |it: &Place| it.base == operand.place.base;
-            let reads = as_launch(&steps[at]).is_some_and(|it| it.reads.iter().any(is_it));
+            if !as_launch(&steps[at]).is_some_and(|it| it.reads.iter().any(is_it)) {
+                return false;
+            }
             let version = writer(steps, at, &operand.place, &[]);
-            reads && (version.is_none() || version == Some(from) && !readers.contains(&at))
+            version.is_none() || version == Some(from) && !readers.contains(&at)
         });
         let last = *readers.iter().max()?;
         let in_a_row = steps[from..last].iter().all(|it| !matches!(it, Step::Loop { .. }));

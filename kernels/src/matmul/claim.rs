@@ -1,5 +1,7 @@
 //! Which nodes belong to a product: from the last one back, as far as everything is used inside.
 
+use std::collections::BTreeSet;
+
 use ir::{Axis, DType, Function, Node, Op, Value, ops::Slice};
 
 use super::{as_concat, as_contract, as_slice, factors};
@@ -34,14 +36,21 @@ struct Claim<'a> {
 impl<'a> Claim<'a> {
     /// Takes what the nodes of the claim use, if nothing else uses it.
     fn back(&mut self) {
-        for i in (0..self.nodes[0]).rev() {
-            let node = &self.site.function.nodes()[i];
+        let function = self.site.function;
+        let makers = |node: &'a Node| {
+            needed(node).iter().filter_map(|it| function.maker_at(*it)).collect::<Vec<_>>()
+        };
+        // The last first: what uses a node comes after it.
+        let mut before = BTreeSet::from_iter(makers(&function.nodes()[self.nodes[0]]));
+        while let Some(i) = before.pop_last() {
+            let node = &function.nodes()[i];
             let inside = node.results().map(|it| self.uses(it)).sum::<usize>();
             let all = node.results().map(|it| self.site.uses[it.index()]).sum::<usize>();
             let is_constant = is_number(node);
             let is_private = inside == all || is_constant;
-            if 0 < inside && is_private && (is_constant || self.takes(node)) {
+            if is_private && (is_constant || self.takes(node)) {
                 self.nodes.push(i);
+                before.extend(makers(node));
             }
         }
     }
@@ -102,11 +111,7 @@ impl<'a> Claim<'a> {
 
     /// How often nodes of the claim use `value`, but for what products multiply with weights.
     fn uses(&self, value: Value) -> usize {
-        let operands = self.claimed().flat_map(|it| match &it.op {
-            Op::Contract(_) => &it.operands[1..],
-            _ => &it.operands[..],
-        });
-        operands.filter(|it| **it == value).count()
+        self.claimed().flat_map(needed).filter(|it| **it == value).count()
     }
 
     fn claimed(&self) -> impl Iterator<Item = &'a Node> {
@@ -161,6 +166,14 @@ impl<'a> Claim<'a> {
     fn in_order(mut self) -> Vec<usize> {
         self.nodes.sort_unstable();
         self.nodes
+    }
+}
+
+/// What `node` uses, but for what a product multiplies with weights.
+fn needed(node: &Node) -> &[Value] {
+    match &node.op {
+        Op::Contract(_) => &node.operands[1..],
+        _ => &node.operands[..],
     }
 }
 
