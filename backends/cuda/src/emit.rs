@@ -278,6 +278,7 @@ impl Emitter<'_> {
         formats: &[Option<DType>],
     ) -> Result<Vec<Instance>, String> {
         let name = self.plan.callee_name(launch.callee);
+        let is_constant: Vec<bool> = launch.words.iter().map(is_constant).collect();
         match launch.callee {
             Callee::Loop(at) => {
                 let it = &self.generated[&self.plan.loops[at]];
@@ -289,9 +290,8 @@ impl Emitter<'_> {
                         .map_err(|why| format!("`{name}` {why}"))?;
                 }
                 let (function, out) = self.typed(launch, 0, it);
-                let constant: Vec<bool> = launch.words.iter().map(is_constant).collect();
                 let (function, words) = (&function, &it.words[..]);
-                let (own, constant) = (&own[..], &constant[..]);
+                let (own, constant) = (&own[..], &is_constant[..]);
                 let module = self.module;
                 Ok(vec![loops::Loop { module, function, words, out, own, constant }.kernel()])
             }
@@ -300,7 +300,6 @@ impl Emitter<'_> {
                 let template = template(name).ok_or_else(|| format!("no CUDA kernel `{name}`"))?;
                 let words = self.given(launch, formats);
                 let types = self.types(launch);
-                let is_constant: Vec<bool> = launch.words.iter().map(is_constant).collect();
                 let call = Call {
                     words: &words,
                     types: &types,

@@ -32,7 +32,7 @@ pub(crate) fn layout(dtype: DType) -> Option<Layout> {
     Some(Layout { policy, chunks, extra, share, step })
 }
 
-/// Rows of a tile of a packed format.
+/// Rows of a tile: of a packed format, and of plain rows unless fewer are better.
 pub(crate) const TILE: u64 = 16;
 
 impl Layout {

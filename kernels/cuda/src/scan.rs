@@ -20,6 +20,8 @@ pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let make = tail.map_or("Same{}", |it| it.make.as_str());
     let name = tail.map_or("Same", |it| it.name.as_str());
     let pitch = if call.is_own(4) { "c4" } else { "0" };
+    // They load weights at once.
+    let waits = call.is_constant[2] && call.is_constant[3];
     let token = Instance {
         includes: vec!["conv_token.cuh", "tails.cuh"],
         body: format!(
@@ -29,7 +31,7 @@ pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
         preface: preface.clone(),
         threads: THREADS as u32,
         grid: [Grid::all(&[5, 6], THREADS), Grid::fixed(1)],
-        waits: call.is_constant[2] && call.is_constant[3],
+        waits,
         ..Instance::default()
     };
     if call.is_own(4) {
@@ -45,7 +47,7 @@ pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
         preface: preface.clone(),
         threads: 128,
         grid: [Grid::fixed(channels.div_ceil(4 * 128)), Grid::all(&[5], 32)],
-        waits: call.is_constant[2] && call.is_constant[3],
+        waits,
         ..Instance::default()
     };
     let naive = Instance {

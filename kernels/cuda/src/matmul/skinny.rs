@@ -5,11 +5,8 @@ use ir::DType;
 use super::{BLOCKS, Made, MatMul, Part};
 use crate::{
     Grid, Instance, Tunable, element,
-    pack::{self, skinny_step},
+    pack::{self, TILE, skinny_step},
 };
-
-/// Rows of a tile, unless fewer are better.
-const TILE: u64 = pack::TILE;
 
 /// What a launch gives each block: on Hopper, and before it.
 const SKINNY_SHARED: [u64; 2] = [213 * 1024, 160 * 1024];
