@@ -9,10 +9,8 @@ __device__ __forceinline__ bool is_last_block(u32* counter, int blocks) {
   __shared__ bool last;
   __syncthreads();
   if (threadIdx.x == 0) {
-    __threadfence();  // for all that it has met
-    last = atomicAdd(counter, 1u) + 1 == (u32)blocks;
+    last = count_in(counter) + 1 == (u32)blocks;
     if (last) *counter = 0;
-    __threadfence();
   }
   __syncthreads();
   return last;

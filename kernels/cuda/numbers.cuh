@@ -30,9 +30,12 @@ __device__ __forceinline__ float bf16_low(u32 pair) { return __uint_as_float(pai
 __device__ __forceinline__ float bf16_high(u32 pair) { return __uint_as_float(pair & 0xffff0000); }
 
 // The products of the halves of two words, rounded to bf16.
-__device__ __forceinline__ u32 bf16_multiply(u32 a, u32 b) {
-  __nv_bfloat162 product = __hmul2(*(__nv_bfloat162*)&a, *(__nv_bfloat162*)&b);
+__device__ __forceinline__ u32 bf16_multiply(u32 a, __nv_bfloat162 b) {
+  __nv_bfloat162 product = __hmul2(*(__nv_bfloat162*)&a, b);
   return *(u32*)&product;
+}
+__device__ __forceinline__ u32 bf16_multiply(u32 a, u32 b) {
+  return bf16_multiply(a, *(__nv_bfloat162*)&b);
 }
 
 // Four numbers in a row, aligned to their size.

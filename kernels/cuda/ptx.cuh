@@ -79,6 +79,14 @@ __device__ __forceinline__ float power_of_2(float x) {
   return y;
 }
 
+// Adds 1 to a counter, and returns what it was: after all that this thread has met before, and before
+// all that comes. A half of the time of fences on both sides, which order all memory.
+__device__ __forceinline__ u32 count_in(u32* counter) {
+  u32 was;
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(was) : "l"(counter) : "memory");
+  return was;
+}
+
 // Fetches the line of an address to L2.
 __device__ __forceinline__ void prefetch(const void* p) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
@@ -103,4 +111,12 @@ __device__ __forceinline__ void mma_f16(float (&d)[4], const u32 (&a)[4], const 
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// A warp's 8 x 8 numbers of 16 bits, of which lane 4 g + t has row g, columns 2 t and 2 t + 1, with
+// rows for columns.
+__device__ __forceinline__ u32 transposed(u32 x) {
+  u32 y;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+  return y;
 }

@@ -170,19 +170,18 @@ struct MakeNvfp4 {
   // The byte of a scale in E4M3.
   static __device__ __forceinline__ u8 scale_byte(u8 code) {
     const int e = code >> 3 & 15, m = code & 7;
-    if (e != 0) return 8 * (e + 2) + m;
-    return m < 2 ? 0 : m < 4 ? 8 + (m - 2) * 4 : 16 + (m - 4) * 2;
+    if (e != 0) return 8 * (e + 15) + m;
+    return m < 2 ? 0 : m < 4 ? 112 + (m - 2) * 4 : 120 + (m - 4) * 2;
   }
 
   // Where the bits of eight numbers go: weights.cuh has the order.
   static __device__ __forceinline__ u32 placed(const u32 (&codes)[8]) {
-    const int low[4] = {6, 3, 0, 10}, b[4] = {8, 5, 2, 13}, sign[4] = {15, 12, 9, 14};
+    const int places[4][4] = {{6, 7, 8, 15}, {3, 4, 5, 12}, {0, 1, 2, 9}, {14, 10, 11, 13}};
     u32 word = 0;
 #pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      const u32 q = codes[e];
-      word |= ((q & 3) << low[e / 2] | (q >> 2 & 1) << b[e / 2] | q >> 3 << sign[e / 2])
-              << 16 * (e % 2);
+    for (int i = 0; i < 32; ++i) {
+      const int e = i / 4, half = e < 6 ? e % 2 : 7 - e;
+      word |= (codes[e] >> i % 4 & 1) << (places[e / 2][i % 4] + half * 16);
     }
     return word;
   }

@@ -253,7 +253,9 @@ struct SkinnyBlock {
     }
   }
 
-  using Sums = float[S::PRODUCTS][S::UNITS][4];
+  // In two chains where there would be one, which waits for itself.
+  static constexpr int CHAINS = S::PRODUCTS * S::UNITS == 1 ? 2 : 1;
+  using Sums = float[S::PRODUCTS][S::UNITS][CHAINS][4];
 
   static __device__ __forceinline__ void multiply(float (&to)[4], const Fragment& f,
                                                   const uint4& x) {
@@ -290,12 +292,12 @@ struct SkinnyBlock {
         uint4 x = x_words(slot, step, run, u);
 #pragma unroll
         for (int p = 0; p < S::PRODUCTS; ++p) {
+          float(&to)[4] = sum[p][u][run % CHAINS];
           if constexpr (W::FOLDS) {
-            fold(sum[p][u], raw[p], run, x);
+            fold(to, raw[p], run, x);
           } else {
 #pragma unroll
-            for (int i = 0; i < W::PARTS; ++i)
-              multiply(sum[p][u], W::unpack(raw[p], run, i), x);
+            for (int i = 0; i < W::PARTS; ++i) multiply(to, W::unpack(raw[p], run, i), x);
           }
         }
       }
@@ -311,8 +313,10 @@ struct SkinnyBlock {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           int column = u * 8 + lane % 4 * 2 + i % 2, row = lane / 4 + i / 2 * 8;
+          float x = sum[p][u][0][i];
+          if constexpr (CHAINS == 2) x += sum[p][u][1][i];
           if (column < S::COLUMNS)
-            to[((warp * S::PRODUCTS + p) * S::COLUMNS + column) * 16 + row] = sum[p][u][i];
+            to[((warp * S::PRODUCTS + p) * S::COLUMNS + column) * 16 + row] = x;
         }
       }
     }

@@ -19,9 +19,10 @@
 //   Fp8, Fp8Blocks  bytes e2 e0 e3 e1 | e6 e4 e7 e5, E4M3
 //   Q8_0            bytes e0 e2 e1 e3 | e4 e6 e5 e7, signed
 //   Q4_0, Q4_1      nibbles e0 e2 e4 e6 e1 e3 e5 e7
-//   Nvfp4           even numbers in the lower 16 bits and odd ones in the upper, alike. With bits
-//                   s b a m of E2M1 (sign, exponent b a, fraction m), from bit 0: e4's m a b,
-//                   e2's m a b, e0's m a b, e4's s, e6's m a, e2's s, e6's b, e6's s, e0's s.
+//   Nvfp4           even numbers in the lower 16 bits and odd ones in the upper, alike, but e7 in the
+//                   lower and e6 in the upper. With bits s b a m of E2M1 (sign, exponent b a,
+//                   fraction m), from bit 0: e4's m a b, e2's m a b, e0's m a b, e4's s, e7's a b,
+//                   e2's s, e7's s m, e0's s.
 // Extras, g from 0 to 7, T for top and B for bottom, columns counted in the record; what is no byte
 // is little-endian:
 //   Fp8             none; `scales` has an f32 for each of the N rows
@@ -30,7 +31,7 @@
 //   Nvfp4           one byte a scale of 16 columns: for each g, for h = 0, 1, for the columns from
 //                   0, 32, 64 and 96 on: of T, of B, for the 16 that start 16 h further. A scale
 //                   2^e (1 + m / 8) of E4M3, be it normal there or not (e from -9 to 8), has byte
-//                   8 (e + 9) + m. Where it is zero, byte and numbers are zero. `matrix_scale` is
+//                   8 (e + 22) + m. Where it is zero, byte and numbers are zero. `matrix_scale` is
 //                   the matrix's own.
 //   Q8_0, Q4_0      f16 scales: for each g, for each 32 columns: of T, of B
 //   Q4_1            for each g: as many scales as Q4_0, then minima alike
@@ -251,22 +252,31 @@ struct Nvfp4 : Packed<K, 4, 8, 2> {
   static constexpr bool FOLDS = false, HAS_MINIMA = false;
   const float* matrix_scale;
 
-  // `scales` has the scale's byte in both halves.
-  static __device__ __forceinline__ void unpack_row(u32 (&to)[4], u32 v, u32 scales) {
-    constexpr u32 MASK = 0x81c081c0;
-    u32 scale = scales * 16 + 0x76807680;
+  // `scale` is in both halves. The last pair, whose bits are where there was room, is moved by a
+  // product, from each half to the other: of the three terms of that, no two have a bit in one place.
+  static __device__ __forceinline__ void unpack_row(u32 (&to)[4], u32 v, __nv_bfloat162 scale) {
+    constexpr u32 MASK = 0x81c081c0, LOW = MASK & 0xffff, REST = 0x6c006c00;
+    constexpr u32 MOVES = 1 << 18 | 1 << 13 | 1 << 8;  // s, b and a, m
+    const u64 moved = (u64)(v & REST) * MOVES;
     to[0] = bf16_multiply(v & MASK, scale);
     to[1] = bf16_multiply(v << 3 & MASK, scale);
     to[2] = bf16_multiply(v << 6 & MASK, scale);
-    u32 low = v >> 4 & 0x00c000c0, high = v >> 5 & 0x01000100, sign = v << 1 & 0x80008000;
-    to[3] = bf16_multiply(low | high | sign, scale);
+    to[3] = bf16_multiply((u32(moved >> 32) & LOW) | (u32(moved) & MASK - LOW), scale);
+  }
+
+  // Two scales, of bytes in the middle of the halves of `v`.
+  static __device__ __forceinline__ __nv_bfloat162 two_scales(u32 v) {
+    const u32 scales = (v & 0x0ff00ff0) | 0x70007000;
+    return *(const __nv_bfloat162*)&scales;
   }
 
   static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
+    const u32 bytes = raw.extra[at / 2];
+    const __nv_bfloat162 top = two_scales(bytes << 4), bottom = two_scales(bytes >> 4);
     Fragment f;
-    u32 bytes = raw.extra[at / 2];
-    unpack_row(f.top, raw.word(at, 0), __byte_perm(bytes, 0, at % 2 ? 0x4242 : 0x4040));
-    unpack_row(f.bottom, raw.word(at, 1), __byte_perm(bytes, 0, at % 2 ? 0x4343 : 0x4141));
+    unpack_row(f.top, raw.word(at, 0), at % 2 ? __high2bfloat162(top) : __low2bfloat162(top));
+    unpack_row(f.bottom, raw.word(at, 1),
+               at % 2 ? __high2bfloat162(bottom) : __low2bfloat162(bottom));
     return f;
   }
   __device__ __forceinline__ float scale(int) const { return *matrix_scale * 128; }

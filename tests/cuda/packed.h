@@ -74,7 +74,7 @@ struct PackedMatrix {
       int e;
       const double fraction = std::frexp(e4m3(code), &e);
       record[1024 + (in_tile % 8 * 2 + first / 16 % 2) * 8 + run * 2 + in_tile / 8] =
-          u8(8 * (e - 1 + 9) + int((2 * fraction - 1) * 8));
+          u8(8 * (e - 1 + 22) + int((2 * fraction - 1) * 8));
       scale *= e4m3(code);
     }
     for (int column = first; column < first + 16 && column < k; ++column)
@@ -94,10 +94,10 @@ struct PackedMatrix {
     const u32 code = random_bits(4);
     u32 word, bits = code << 4 * (e / 2 + e % 2 * 4);
     if (format == Format::NVFP4) {
-      const int fraction[] = {6, 3, 0, 10}, sign[] = {15, 12, 9, 14}, pair = e / 2;
-      const int high = pair == 3 ? 13 : fraction[pair] + 2;
-      bits = (code & 3) << fraction[pair] | (code >> 2 & 1) << high | (code >> 3) << sign[pair];
-      bits <<= 16 * (e % 2);
+      const int places[4][4] = {{6, 7, 8, 15}, {3, 4, 5, 12}, {0, 1, 2, 9}, {14, 10, 11, 13}};
+      const int half = e < 6 ? e % 2 : 7 - e;
+      bits = 0;
+      for (int i = 0; i < 4; ++i) bits |= (code >> i & 1) << (places[e / 2][i] + half * 16);
     }
     u8* at = record + run / 2 * 512 + lane * 16 + (run % 2 * 2 + row / 8) * 4;
     memcpy(&word, at, 4);

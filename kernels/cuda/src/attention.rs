@@ -1,14 +1,11 @@
-//! Attention over a cache of keys and values: one position by `attention_token.cuh`, many by
-//! `attention_hopper.cuh` and `attention_prompt.cuh`.
+//! Attention over a cache of keys and values: one position by `attention_mma.cuh` or
+//! `attention_token.cuh`, many by `attention_hopper.cuh` and `attention_prompt.cuh`.
 
 use ir::DType;
 
 use crate::{COUNTER_BYTES, Call, Grid, Instance, MOST_SEQUENCES, Map, Tunable, element};
 
 const THREADS: u32 = 128;
-
-/// Threads of a block for one position.
-const TOKEN_THREADS: u32 = 256;
 
 /// Blocks that fill a large device twice.
 const BLOCKS: u64 = 264;
@@ -39,6 +36,20 @@ pub(crate) fn instances(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     forms.extend(attention.prompt());
     forms.push(attention.naive());
     Ok(forms)
+}
+
+/// How attention of one position is computed.
+struct By {
+    header: &'static str,
+    /// Its type there, and its function.
+    policy: &'static str,
+    function: &'static str,
+    /// Of a block.
+    warps: u32,
+    /// That a block takes at most.
+    queries: u64,
+    /// Blocks that a multiprocessor holds.
+    residents: u32,
 }
 
 struct Attention<'a> {
@@ -118,18 +129,46 @@ impl Attention<'_> {
 
     /// One position of each of several sequences.
     fn batch(&self) -> Vec<Instance> {
-        let few = self.next(FEW, 2 * BLOCKS / FEW);
+        let few = self.next(FEW, BLOCKS / FEW);
         let few = few.map(|it| Instance { rows: Some((10, FEW)), ..it });
-        let many = self.next(MOST_SEQUENCES, 2 * self.heads);
+        let many = self.next(MOST_SEQUENCES, 4 * self.heads);
         let many = many.or_else(|| self.next(MOST_SEQUENCES, 1));
         let many = many.unwrap_or_else(|| self.naive_batch());
         few.into_iter().chain([many]).collect()
     }
 
+    /// How one position is computed.
+    fn by(&self) -> By {
+        let Attention { call, cache, p, pv, .. } = self;
+        let pieces = p.is_multiple_of(32) && pv.is_multiple_of(64) && *p.max(pv) <= 128;
+        if pieces && call.types[2] == DType::BF16 && *cache == DType::BF16 {
+            return By {
+                header: "attention_mma.cuh",
+                policy: "AttentionMma",
+                function: "attention_mma",
+                warps: 4,
+                queries: 8,
+                residents: 3,
+            };
+        }
+        let queries = if 128 < *p.max(pv) { 4 } else { 8 };
+        // Loads of one block go on while another one computes.
+        let fits = *cache != DType::F32 && queries.min(self.group) <= 5;
+        By {
+            header: "attention_token.cuh",
+            policy: "AttentionToken",
+            function: "attention_token",
+            warps: 8,
+            queries,
+            residents: if fits { 2 } else { 1 },
+        }
+    }
+
     /// One position of each of at most `most` sequences, with about so many blocks for each.
     fn next(&self, most: u64, blocks: u64) -> Option<Instance> {
         let Attention { heads, group, p, pv, window, scale, .. } = self;
-        let queries = (*group).min(if 128 < *p.max(pv) { 4 } else { 8 });
+        let By { header, policy, function, warps, queries, residents } = self.by();
+        let (queries, threads) = (queries.min(*group), 32 * warps);
         let sets = group.div_ceil(queries);
         let choice =
             Tunable::new("attention_token", &format!("{heads}x{group} of {p}, {pv}"), most);
@@ -143,21 +182,20 @@ impl Attention<'_> {
         let blocks = heads * sets * parts;
         let [y, q, k, v] = self.pointers();
         let body = format!(
-            "using A = AttentionToken<1, {heads}, {group}, {p}, {pv}, true, {window}, {parts}>;\n  \
-             static_assert(A::BLOCKS == {blocks} && A::THREADS == {TOKEN_THREADS});\n  \
+            "using A = {policy}<{heads}, {group}, {p}, {pv}, {window}, {parts}>;\n  \
+             static_assert(A::BLOCKS == {blocks} && A::THREADS == {threads});\n  \
              const int row = blockIdx.y;\n  \
-             attention_token<A>({q} + row * {q_row}, {k}, {v}, (const int*)(past + row), {scale}, \
-             {y} + row * {y_row}, (float*)(w20 + {COUNTER_BYTES}) + row * A::SCRATCH, \
+             {function}<A>({q} + row * {q_row}, {k}, {v}, (const int*)(past + row), \
+             {scale}, {y} + row * {y_row}, (float*)(w20 + {COUNTER_BYTES}) + row * A::SCRATCH, \
              (u32*)w20 + row * A::COUNTERS, blockIdx.x);",
             q_row = heads * group * p,
             y_row = heads * group * pv,
         );
         Some(Instance {
-            includes: vec!["attention_token.cuh"],
+            includes: vec![header],
             body,
-            threads: TOKEN_THREADS,
-            // Loads of one block go on while another one computes.
-            residents: if (self.cache != DType::F32) && queries <= 5 { 2 } else { 1 },
+            threads,
+            residents,
             grid: [Grid::fixed(blocks), Grid::all(&[10], 1)],
             waits: true,
             choices: (most == 1).then_some(choice).into_iter().collect(),

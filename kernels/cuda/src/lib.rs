@@ -21,6 +21,8 @@ pub use tuned::{Tunable, Tuned};
 pub const HEADERS: &[(&str, &str)] = &[
     ("argmax.cuh", include_str!("../argmax.cuh")),
     ("attention_hopper.cuh", include_str!("../attention_hopper.cuh")),
+    ("attention_mma.cuh", include_str!("../attention_mma.cuh")),
+    ("attention_parts.cuh", include_str!("../attention_parts.cuh")),
     ("attention_prompt.cuh", include_str!("../attention_prompt.cuh")),
     ("attention_token.cuh", include_str!("../attention_token.cuh")),
     ("base.cuh", include_str!("../base.cuh")),

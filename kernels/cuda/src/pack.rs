@@ -230,13 +230,15 @@ impl Row<'_> {
             let nibbles = Q4_ORDER.into_iter().enumerate();
             return nibbles.map(|(j, e)| number(e) << (4 * j)).sum();
         }
-        // By half of e: where bits m and a, bit b and the sign go.
-        const PLACES: [[u32; 3]; 4] = [[6, 8, 15], [3, 5, 12], [0, 2, 9], [10, 13, 14]];
+        // By half of e: where its bits go, from the lowest on. The last pair is the other way round.
+        const PLACES: [[usize; 4]; 4] =
+            [[6, 7, 8, 15], [3, 4, 5, 12], [0, 1, 2, 9], [14, 10, 11, 13]];
         let bits = |e: usize| {
-            let (q, [low, b, sign]) = (number(e), PLACES[e / 2]);
-            ((q & 3) << low | (q >> 2 & 1) << b | (q >> 3) << sign) << (16 * (e % 2))
+            let (q, half) = (number(e), if e < 6 { e % 2 } else { 7 - e });
+            let places = PLACES[e / 2].into_iter().enumerate();
+            places.map(move |(bit, to)| (q >> bit & 1) << (to + 16 * half))
         };
-        (0..8).map(bits).sum()
+        (0..8).flat_map(bits).sum()
     }
 
     fn put_scales(&self, columns: std::ops::Range<usize>, extras: &mut [u8]) {
@@ -269,13 +271,13 @@ impl Row<'_> {
     }
 }
 
-/// `8 (e + 9) + m` of the scale `2^e (1 + m / 8)` that a code of E4M3 stands for.
+/// `8 (e + 22) + m` of the scale `2^e (1 + m / 8)` that a code of E4M3 stands for.
 fn scale_byte(code: u8) -> u8 {
     let (exponent, fraction) = (code >> 3 & 15, code & 7);
     match (exponent, fraction) {
         (0, 0 | 1) => 0,
-        (0, 2 | 3) => 8 + (fraction - 2) * 4,
-        (0, _) => 16 + (fraction - 4) * 2,
-        (_, _) => 8 * (exponent + 2) + fraction,
+        (0, 2 | 3) => 112 + (fraction - 2) * 4,
+        (0, _) => 120 + (fraction - 4) * 2,
+        (_, _) => 8 * (exponent + 15) + fraction,
     }
 }

@@ -27,6 +27,7 @@ void copy(void* to, const void* from) {
 inline void copies_end() {}
 template <int>
 void copies_wait() {}
+inline u32 count_in(u32* counter) { return (*counter)++; }
 inline void prefetch(const void*) {}
 inline float power_of_2(float x) { return std::exp2(x); }
 
@@ -68,4 +69,12 @@ inline void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
 }
 inline void mma_f16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
   shim::multiply_16_8_16<f16>(d, a, b);
+}
+
+inline u32 transposed(u32 x) {
+  return shim::together(ALL_LANES, x, [&](auto get) {
+    const unsigned row = shim::lane() / 4, column = shim::lane() % 4 * 2;
+    const auto half = [&](unsigned of) { return get(of * 4 + row / 2) >> row % 2 * 16 & 0xffff; };
+    return half(column) | half(column + 1) << 16;
+  });
 }
