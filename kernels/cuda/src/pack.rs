@@ -230,7 +230,7 @@ impl Row<'_> {
             let nibbles = Q4_ORDER.into_iter().enumerate();
             return nibbles.map(|(j, e)| number(e) << (4 * j)).sum();
         }
-        // By half of e: where its bits go, from the lowest on. The last pair is the other way round.
+        // By half of e: where its bits go, from the lowest on. The last two change halves.
         const PLACES: [[usize; 4]; 4] =
             [[6, 7, 8, 15], [3, 4, 5, 12], [0, 1, 2, 9], [14, 10, 11, 13]];
         let bits = |e: usize| {
