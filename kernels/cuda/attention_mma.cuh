@@ -1,11 +1,12 @@
-// Attention of a new position (attention_parts.cuh) by matrix units, which take 16 positions as rows
-// and 8 queries as columns, with sums in f32.
+// Attention of a new position (attention_parts.cuh) by matrix units, which take 16 positions as
+// rows and 8 queries as columns, with sums in f32.
 //
-// Queries and caches are bf16; weights of values are rounded to it. P is a multiple of 32, PV of 64.
-// Lane 4 g + t takes keys of positions g and g + 8, of each 32 numbers the 8 from 8 t on, and values
-// of positions 2 t, 2 t + 1, 2 t + 8 and 2 t + 9, of each 64 numbers the 8 from 8 g on. So few
-// instructions are left that the caches of 64 texts are read at 0.87 of the memory's speed, where
-// the form with sums over lanes has 0.63. To bring later positions to L2 beforehand makes it slower.
+// Queries and caches are bf16; weights of positions are rounded to it. P is a multiple of 32 and PV
+// of 64, at most 128. Lane 4 g + t takes keys of positions g and g + 8, of each 32 numbers the 8
+// from 8 t on, and values of positions 2 t, 2 t + 1, 2 t + 8 and 2 t + 9, of each 64 numbers the 8
+// from 8 g on. So few instructions are left that the caches of 64 texts are read at 0.87 of the
+// memory's speed, where the form with sums over lanes has 0.63. To bring later positions to L2
+// beforehand makes it slower.
 #pragma once
 #include "attention_parts.cuh"
 
@@ -13,12 +14,16 @@ template <int HEADS, int GROUP, int P, int PV, int WINDOW, int PARTS>
 struct AttentionMma : AttentionParts<HEADS, GROUP, P, PV, WINDOW, PARTS, 4, 8> {
   static constexpr int POSITIONS = 16, RUNS = P / 32, CHUNKS = PV / 64;
   static_assert(P % 32 == 0 && PV % 64 == 0, "lanes take whole pieces");
+  static_assert(P <= 128 && PV <= 128, "registers are for so many");
   static constexpr int PART_MIN = 4 * POSITIONS;  // a round of the block
 };
 
 template <class A, class Q, class C, class Out>
-struct AttentionMmaBlock : AttentionPart<A, Q, C, Out> {
-  using Base = AttentionPart<A, Q, C, Out>;
+struct AttentionMmaBlock;
+
+template <class A, class Out>
+struct AttentionMmaBlock<A, bf16, bf16, Out> : AttentionPart<A, bf16, bf16, Out> {
+  using Base = AttentionPart<A, bf16, bf16, Out>;
   using typename Base::Span;
   using Base::lane, Base::warp, Base::head;
 
@@ -27,7 +32,7 @@ struct AttentionMmaBlock : AttentionPart<A, Q, C, Out> {
     uint4 keys[A::RUNS][2], values[A::CHUNKS][4];
   };
   // Softmaxes of queries 2 t and 2 t + 1: the largest score, this lane's share of the sum, and of
-  // each 16 numbers of the values those of A::CHUNKS times 8 pairs that are the lane's.
+  // each 64 numbers of the values the 8 from 8 g on: [.][m][2 i + j] is number 2 m + i of query j.
   struct Sums {
     float top[2] = {-1e30f, -1e30f}, sum[2] = {0, 0};
     float value[A::CHUNKS][4][4] = {};
@@ -39,7 +44,7 @@ struct AttentionMmaBlock : AttentionPart<A, Q, C, Out> {
     for (int i = 0; i < 2; ++i) {
       const int position = min(at + lane / 4 + 8 * i, span.to - 1);
       if (position < least) continue;
-      const C* from = this->k + ((u64)position * A::HEADS + head) * A::P + lane % 4 * 8;
+      const bf16* from = this->k + ((u64)position * A::HEADS + head) * A::P + lane % 4 * 8;
 #pragma unroll
       for (int run = 0; run < A::RUNS; ++run) to.keys[run][i] = *(const uint4*)(from + run * 32);
     }
@@ -47,17 +52,16 @@ struct AttentionMmaBlock : AttentionPart<A, Q, C, Out> {
     for (int i = 0; i < 4; ++i) {
       const int position = min(at + lane % 4 * 2 + i % 2 + i / 2 * 8, span.to - 1);
       if (position < least) continue;
-      const C* from = this->v + ((u64)position * A::HEADS + head) * A::PV + lane / 4 * 8;
+      const bf16* from = this->v + ((u64)position * A::HEADS + head) * A::PV + lane / 4 * 8;
 #pragma unroll
       for (int j = 0; j < A::CHUNKS; ++j) to.values[j][i] = *(const uint4*)(from + j * 64);
     }
   }
 
-  // The weights of positions g and g + 8 for queries 2 t and 2 t + 1, and what came before rescaled.
+  // The weights of positions g and g + 8 for queries 2 t and 2 t + 1; what came before is rescaled.
   __device__ __forceinline__ void weigh(float (&to)[2][2], Sums& all, const Positions& some,
                                         const uint4 (&queries)[A::RUNS], int at,
                                         const Span& span) const {
-    constexpr float LOG2_E = 1.4426950408889634f;
     float scores[2][4] = {};
 #pragma unroll
     for (int run = 0; run < A::RUNS; ++run) {
@@ -162,10 +166,3 @@ struct AttentionMmaBlock : AttentionPart<A, Q, C, Out> {
     Base::finish(left, mine.parts);
   }
 };
-
-template <class A, class Q, class C, class Out>
-__device__ __forceinline__ void attention_mma(const Q* q, const C* k, const C* v,
-                                              const int* length, float scale, Out* y,
-                                              float* scratch, u32* counters, int block) {
-  attend<AttentionMmaBlock, A>(q, k, v, length, scale, y, scratch, counters, block);
-}

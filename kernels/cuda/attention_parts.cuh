@@ -2,9 +2,9 @@
 //
 //   y[h, g] = sum over t of softmax(scale q[h, g] . k[t, h]) v[t, h]
 //
-// q is [HEADS, GROUP, P]; the caches k [.., HEADS, P] and v [.., HEADS, PV]; y is [HEADS, GROUP, PV].
-// `length` positions came before; the new one sees those and itself (its own key and value are in
-// the cache), and with a WINDOW above 0 only the nearest WINDOW of them.
+// q is [HEADS, GROUP, P]; the caches are k [.., HEADS, P] and v [.., HEADS, PV]; y is [HEADS, GROUP,
+// PV]. `length` positions came before; the new one sees those and itself (its own key and value are
+// in the cache), and with a WINDOW above 0 only the nearest WINDOW of them.
 //
 // The queries of a head are taken QUERIES at a time. The cache of each such set is cut into at most
 // PARTS parts of equal length, a block each; a short cache has fewer, and blocks without one end at
@@ -17,6 +17,8 @@
 #pragma once
 #include "last.cuh"
 #include "numbers.cuh"
+
+constexpr float LOG2_E = 1.4426950408889634f;
 
 template <int HEADS_, int GROUP_, int P_, int PV_, int WINDOW_, int PARTS_, int WARPS_, int MOST>
 struct AttentionParts {
@@ -31,11 +33,12 @@ struct AttentionParts {
   // adds so many parts at once.
   static constexpr int SLOTS = QUERIES * PV / 4, GROUPS = 2 * SLOTS <= THREADS ? 2 : 1;
   static constexpr int FEW = (PARTS + GROUPS - 1) / GROUPS, ADDED = FEW < 18 ? FEW : 18;
-  // What a launch needs besides: floats of scratch, and counters that are zero.
-  static constexpr int SCRATCH = LEFT * (PV + 2), COUNTERS = HEADS * SETS;
+  // What a launch needs besides: floats of scratch, four of which are read at once, and counters
+  // that are zero.
+  static constexpr int SCRATCH = (LEFT * (PV + 2) + 3) / 4 * 4, COUNTERS = HEADS * SETS;
 
   // What warps leave: their largest scores (in base 2), the sums of the exponentials less those,
-  // and of values times these. Rows are apart such that lanes with two of them write at once.
+  // and of values times these. Rows are 32 bytes further apart, for fewer conflicts.
   struct Left {
     float2 sums[WARPS][QUERIES];
     alignas(16) float values[WARPS][QUERIES][PV + 8];

@@ -73,7 +73,6 @@ struct AttentionTokenBlock : AttentionPart<A, Q, C, Out> {
   }
 
   __device__ __forceinline__ void load_queries(float (&to)[A::QUERIES][8]) const {
-    constexpr float LOG2_E = 1.4426950408889634f;
 #pragma unroll
     for (int i = 0; i < A::QUERIES; ++i) {
 #pragma unroll
@@ -221,10 +220,3 @@ struct AttentionTokenBlock : AttentionPart<A, Q, C, Out> {
     Base::finish(left, mine.parts);
   }
 };
-
-template <class A, class Q, class C, class Out>
-__device__ __forceinline__ void attention_token(const Q* q, const C* k, const C* v,
-                                                const int* length, float scale, Out* y,
-                                                float* scratch, u32* counters, int block) {
-  attend<AttentionTokenBlock, A>(q, k, v, length, scale, y, scratch, counters, block);
-}

@@ -79,11 +79,15 @@ __device__ __forceinline__ float power_of_2(float x) {
   return y;
 }
 
-// Adds 1 to a counter, and returns what it was: after all that this thread has met before, and before
-// all that comes. A half of the time of fences on both sides, which order all memory.
+// Adds 1 to a counter, and returns what it was: after all that this thread has met before, and
+// before all that comes. Takes half the time of an atomic between two `__threadfence`s, which are
+// sequentially consistent.
 __device__ __forceinline__ u32 count_in(u32* counter) {
   u32 was;
-  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(was) : "l"(counter) : "memory");
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;"
+               : "=r"(was)
+               : "l"(counter)
+               : "memory");
   return was;
 }
 
@@ -113,8 +117,8 @@ __device__ __forceinline__ void mma_f16(float (&d)[4], const u32 (&a)[4], const 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// A warp's 8 x 8 numbers of 16 bits, of which lane 4 g + t has row g, columns 2 t and 2 t + 1, with
-// rows for columns.
+// A warp's 8 x 8 numbers of 16 bits, of which lane 4 g + t has columns 2 t and 2 t + 1 of row g,
+// with rows for columns.
 __device__ __forceinline__ u32 transposed(u32 x) {
   u32 y;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));

@@ -171,7 +171,7 @@ struct MakeNvfp4 {
   static __device__ __forceinline__ u8 scale_byte(u8 code) {
     const int e = code >> 3 & 15, m = code & 7;
     if (e != 0) return 8 * (e + 15) + m;
-    return m < 2 ? 0 : m < 4 ? 112 + (m - 2) * 4 : 120 + (m - 4) * 2;
+    return m == 0 ? 0 : m == 1 ? 104 : m < 4 ? 112 + (m - 2) * 4 : 120 + (m - 4) * 2;
   }
 
   // Where the bits of eight numbers go: weights.cuh has the order.

@@ -254,7 +254,7 @@ struct SkinnyBlock {
   }
 
   // In two chains where there would be one, which waits for itself.
-  static constexpr int CHAINS = S::PRODUCTS * S::UNITS == 1 ? 2 : 1;
+  static constexpr int CHAINS = S::PRODUCTS * S::UNITS == 1 && !W::FOLDS ? 2 : 1;
   using Sums = float[S::PRODUCTS][S::UNITS][CHAINS][4];
 
   static __device__ __forceinline__ void multiply(float (&to)[4], const Fragment& f,

@@ -19,8 +19,8 @@
 //   Fp8, Fp8Blocks  bytes e2 e0 e3 e1 | e6 e4 e7 e5, E4M3
 //   Q8_0            bytes e0 e2 e1 e3 | e4 e6 e5 e7, signed
 //   Q4_0, Q4_1      nibbles e0 e2 e4 e6 e1 e3 e5 e7
-//   Nvfp4           even numbers in the lower 16 bits and odd ones in the upper, alike, but e7 in the
-//                   lower and e6 in the upper. With bits s b a m of E2M1 (sign, exponent b a,
+//   Nvfp4           even numbers in the lower 16 bits and odd ones in the upper, alike, but e7 in
+//                   the lower and e6 in the upper. With bits s b a m of E2M1 (sign, exponent b a,
 //                   fraction m), from bit 0: e4's m a b, e2's m a b, e0's m a b, e4's s, e7's a b,
 //                   e2's s, e7's s m, e0's s.
 // Extras, g from 0 to 7, T for top and B for bottom, columns counted in the record; what is no byte
@@ -253,7 +253,7 @@ struct Nvfp4 : Packed<K, 4, 8, 2> {
   const float* matrix_scale;
 
   // `scale` is in both halves. The last pair, whose bits are where there was room, is moved by a
-  // product, from each half to the other: of the three terms of that, no two have a bit in one place.
+  // product, from each half to the other: no two of its three terms have a bit in one place.
   static __device__ __forceinline__ void unpack_row(u32 (&to)[4], u32 v, __nv_bfloat162 scale) {
     constexpr u32 MASK = 0x81c081c0, LOW = MASK & 0xffff, REST = 0x6c006c00;
     constexpr u32 MOVES = 1 << 18 | 1 << 13 | 1 << 8;  // s, b and a, m

@@ -1,5 +1,5 @@
-// attention_token.cuh and attention_mma.cuh: lengths from nothing on, groups, widths, windows, formats
-// of the cache; counters are zero again.
+// attention_token.cuh and attention_mma.cuh: lengths from nothing on, groups, widths, windows,
+// formats of the cache; counters are zero again.
 #include "attention_cases.h"
 #include "attention_mma.cuh"
 #include "attention_token.cuh"

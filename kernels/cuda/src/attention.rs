@@ -41,15 +41,17 @@ pub(crate) fn instances(call: &Call<'_>) -> Result<Vec<Instance>, String> {
 /// How attention of one position is computed.
 struct By {
     header: &'static str,
-    /// Its type there, and its function.
+    /// What is said there of the sizes, and, with `Block` behind, what computes it.
     policy: &'static str,
-    function: &'static str,
     /// Of a block.
     warps: u32,
     /// That a block takes at most.
     queries: u64,
     /// Blocks that a multiprocessor holds.
     residents: u32,
+    /// About so many blocks for each of few sequences, and parts of the cache of each of many.
+    few: u64,
+    many: u64,
 }
 
 struct Attention<'a> {
@@ -129,9 +131,10 @@ impl Attention<'_> {
 
     /// One position of each of several sequences.
     fn batch(&self) -> Vec<Instance> {
-        let few = self.next(FEW, BLOCKS / FEW);
+        let By { few, many, .. } = self.by();
+        let few = self.next(FEW, few);
         let few = few.map(|it| Instance { rows: Some((10, FEW)), ..it });
-        let many = self.next(MOST_SEQUENCES, 4 * self.heads);
+        let many = self.next(MOST_SEQUENCES, many * self.heads);
         let many = many.or_else(|| self.next(MOST_SEQUENCES, 1));
         let many = many.unwrap_or_else(|| self.naive_batch());
         few.into_iter().chain([many]).collect()
@@ -141,14 +144,15 @@ impl Attention<'_> {
     fn by(&self) -> By {
         let Attention { call, cache, p, pv, .. } = self;
         let pieces = p.is_multiple_of(32) && pv.is_multiple_of(64) && *p.max(pv) <= 128;
-        if pieces && call.types[2] == DType::BF16 && *cache == DType::BF16 {
+        if pieces && call.rounds && call.types[2] == DType::BF16 && *cache == DType::BF16 {
             return By {
                 header: "attention_mma.cuh",
                 policy: "AttentionMma",
-                function: "attention_mma",
                 warps: 4,
                 queries: 8,
                 residents: 3,
+                few: BLOCKS / FEW,
+                many: 4,
             };
         }
         let queries = if 128 < *p.max(pv) { 4 } else { 8 };
@@ -157,21 +161,22 @@ impl Attention<'_> {
         By {
             header: "attention_token.cuh",
             policy: "AttentionToken",
-            function: "attention_token",
             warps: 8,
             queries,
             residents: if fits { 2 } else { 1 },
+            few: 2 * BLOCKS / FEW,
+            many: 2,
         }
     }
 
     /// One position of each of at most `most` sequences, with about so many blocks for each.
     fn next(&self, most: u64, blocks: u64) -> Option<Instance> {
         let Attention { heads, group, p, pv, window, scale, .. } = self;
-        let By { header, policy, function, warps, queries, residents } = self.by();
+        let By { header, policy, warps, queries, residents, .. } = self.by();
         let (queries, threads) = (queries.min(*group), 32 * warps);
         let sets = group.div_ceil(queries);
-        let choice =
-            Tunable::new("attention_token", &format!("{heads}x{group} of {p}, {pv}"), most);
+        let of = format!("{heads}x{group} of {p}, {pv} in {} by {policy}", self.cache);
+        let choice = Tunable::new("attention_token", &of, most);
         let tuned = self.call.tuned.get(&choice).filter(|_| most == 1);
         let blocks = tuned.unwrap_or(blocks);
         let parts = (blocks / (heads * sets)).clamp(1, 64);
@@ -185,7 +190,7 @@ impl Attention<'_> {
             "using A = {policy}<{heads}, {group}, {p}, {pv}, {window}, {parts}>;\n  \
              static_assert(A::BLOCKS == {blocks} && A::THREADS == {threads});\n  \
              const int row = blockIdx.y;\n  \
-             {function}<A>({q} + row * {q_row}, {k}, {v}, (const int*)(past + row), \
+             attend<{policy}Block, A>({q} + row * {q_row}, {k}, {v}, (const int*)(past + row), \
              {scale}, {y} + row * {y_row}, (float*)(w20 + {COUNTER_BYTES}) + row * A::SCRATCH, \
              (u32*)w20 + row * A::COUNTERS, blockIdx.x);",
             q_row = heads * group * p,
@@ -199,7 +204,7 @@ impl Attention<'_> {
             grid: [Grid::fixed(blocks), Grid::all(&[10], 1)],
             waits: true,
             choices: (most == 1).then_some(choice).into_iter().collect(),
-            scratch: Some((4 * blocks * queries * (pv + 2) * most, 0, 10)),
+            scratch: Some((4 * most * (blocks * queries * (pv + 2)).next_multiple_of(4), 0, 10)),
             ..Instance::default()
         })
     }

@@ -117,7 +117,7 @@ pub struct Call<'a> {
     pub types: &'a [DType],
     /// Word by word, whether it is the address of what no kernel writes.
     pub is_constant: &'a [bool],
-    /// Whether kernels for many rows may round what they multiply to 16 bits.
+    /// Whether kernels may round what they multiply to 16 bits where others do not.
     pub rounds: bool,
     /// What was found by measuring.
     pub tuned: &'a Tuned,

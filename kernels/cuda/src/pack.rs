@@ -275,9 +275,29 @@ impl Row<'_> {
 fn scale_byte(code: u8) -> u8 {
     let (exponent, fraction) = (code >> 3 & 15, code & 7);
     match (exponent, fraction) {
-        (0, 0 | 1) => 0,
+        (0, 0) => 0,
+        (0, 1) => 104,
         (0, 2 | 3) => 112 + (fraction - 2) * 4,
         (0, _) => 120 + (fraction - 4) * 2,
         (_, _) => 8 * (exponent + 15) + fraction,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_scales_are_the_scales() {
+        assert_eq!(scale_byte(0), 0);
+        for code in 1..=126 {
+            let byte = scale_byte(code);
+            let (exponent, fraction) = (i32::from(byte >> 3) - 22, f32::from(byte & 7));
+            let is = (1.0 + fraction / 8.0) * 2f32.powi(exponent);
+            let (exponent, fraction) = (i32::from(code >> 3), f32::from(code & 7));
+            let small = if exponent == 0 { 0.0 } else { 1.0 };
+            let wanted = (small + fraction / 8.0) * 2f32.powi(exponent.max(1) - 7);
+            assert_eq!(is, wanted, "{code}");
+        }
     }
 }
