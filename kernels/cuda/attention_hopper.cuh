@@ -216,7 +216,7 @@ __device__ __forceinline__ void attention_hopper(u8* shared, const Q* q, const T
   const int mine = threadIdx.x / 128 * 64,
             row = top + mine + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
   const int at[2] = {past + row / G, past + (row + 8) / G};
-  const float base_2 = scale * 1.4426950408889634f;
+  const float base_2 = scale * LOG2_E;
   FlashRows<P, GROUPS> state;
   for (int n = 0; n < steps; ++n) {
     const int key = first + (steps - 1 - n) * FLASH_KEYS;

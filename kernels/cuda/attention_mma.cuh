@@ -117,7 +117,9 @@ struct AttentionMmaBlock<A, bf16, bf16, Out> : AttentionPart<A, bf16, bf16, Out>
   }
 
   // Takes in this warp's positions, of which the first are there but for the new one.
-  __device__ __forceinline__ void walk(Sums& all, Positions& some, const Span& span) const {
+  __device__ __forceinline__ void walk(typename A::Left& to, Positions& some,
+                                       const Span& span) const {
+    Sums all;
     uint4 queries[A::RUNS];
 #pragma unroll
     for (int run = 0; run < A::RUNS; ++run)
@@ -131,6 +133,7 @@ struct AttentionMmaBlock<A, bf16, bf16, Out> : AttentionPart<A, bf16, bf16, Out>
       take(all, weights, some);
       some = {};  // so that it takes no registers until then
     }
+    put(to, all);
   }
 
   // Leaves this warp's sums.
@@ -150,19 +153,5 @@ struct AttentionMmaBlock<A, bf16, bf16, Out> : AttentionPart<A, bf16, bf16, Out>
             a[j], a[2 + j], b[j], b[2 + j]};
       }
     }
-  }
-
-  __device__ __forceinline__ void run() const {
-    __shared__ typename A::Left left;
-    const Span mine = Base::span();
-    Positions some;
-    if (Base::first(mine) < mine.to) load(some, Base::first(mine), 0, mine);
-    let_later_start();
-    wait_for_earlier();
-    if (this->part >= mine.parts) return;
-    Sums all;
-    walk(all, some, mine);
-    put(left, all);
-    Base::finish(left, mine.parts);
   }
 };

@@ -207,7 +207,7 @@ __device__ __forceinline__ void attention_prompt(T* shared, const Q* q, const T*
     float s[KEYS / 8][4] = {};
     warp.scores(s, shared + mine * attention_stride<P>, tile);
     if (key < mask.first(high) || key + KEYS > mask.last(low)) warp.mask(s, mask, at, key);
-    warp.weigh(s, scale * 1.4426950408889634f);
+    warp.weigh(s, scale * LOG2_E);
     warp.add(s, tile + K_SIZE);
   }
 #pragma unroll

@@ -5,19 +5,15 @@
 #pragma once
 #include "attention_parts.cuh"
 
-template <int P, int PV>
-constexpr int TOKEN_QUERIES = (P > PV ? P : PV) > 128 ? 4 : 8;
-
 template <int HEADS, int GROUP, int P, int PV, int WINDOW, int PARTS>
 struct AttentionToken
-    : AttentionParts<HEADS, GROUP, P, PV, WINDOW, PARTS, 8, TOKEN_QUERIES<P, PV>> {
-  using Base = AttentionParts<HEADS, GROUP, P, PV, WINDOW, PARTS, 8, TOKEN_QUERIES<P, PV>>;
+    : AttentionParts<HEADS, GROUP, P, PV, WINDOW, PARTS, 8, (P > 128 || PV > 128 ? 4 : 8)> {
   static constexpr int WIDE = P > PV ? P : PV;
   static constexpr int LANES = WIDE > 128 ? 32 : WIDE > 64 ? 16 : WIDE > 32 ? 8 : WIDE > 16 ? 4 : 2;
-  static constexpr int AT_ONCE = 32 / LANES, UNROLLED = Base::QUERIES > 4 ? 2 : 4;
+  static constexpr int AT_ONCE = 32 / LANES, UNROLLED = AttentionToken::QUERIES > 4 ? 2 : 4;
   static constexpr int POSITIONS = AT_ONCE * UNROLLED;
   // A part is at least a round of the block. Loads are under way two rounds ahead.
-  static constexpr int PART_MIN = Base::WARPS * POSITIONS, AHEAD = 2 * PART_MIN;
+  static constexpr int PART_MIN = AttentionToken::WARPS * POSITIONS, AHEAD = 2 * PART_MIN;
 };
 
 // 8 numbers of a cache.
@@ -70,6 +66,11 @@ struct AttentionTokenBlock : AttentionPart<A, Q, C, Out> {
       prefetch(line < K_LINES ? this->k + row * A::P + line * LINE
                               : this->v + row * A::PV + (line - K_LINES) * LINE);
     }
+  }
+
+  // The first rounds of the block.
+  __device__ __forceinline__ void prefetch_first(const Span& span) const {
+    prefetch_some(span, span.from, A::AHEAD, threadIdx.x, A::THREADS);
   }
 
   __device__ __forceinline__ void load_queries(float (&to)[A::QUERIES][8]) const {
@@ -150,8 +151,15 @@ struct AttentionTokenBlock : AttentionPart<A, Q, C, Out> {
   }
 
   // Takes in this warp's positions, of which the first are there but for the new one.
-  __device__ __forceinline__ void walk(Softmaxes<A::QUERIES>& all, Positions& some,
+  __device__ __forceinline__ void walk(typename A::Left& to, Positions& some,
                                        const Span& span) const {
+    Softmaxes<A::QUERIES> all;
+#pragma unroll
+    for (int i = 0; i < A::QUERIES; ++i) {
+      all.top[i] = -1e30f, all.sum[i] = 0;
+#pragma unroll
+      for (int j = 0; j < 8; ++j) all.value[i][j] = 0;
+    }
     float queries[A::QUERIES][8];
     load_queries(queries);
     int least = span.past;
@@ -163,6 +171,7 @@ struct AttentionTokenBlock : AttentionPart<A, Q, C, Out> {
       take(all, scores, some.values);
       some = {};  // so that it takes no registers until then
     }
+    put(to, all);
   }
 
   // Adds up the softmaxes of a warp's positions, in every lane.
@@ -197,26 +206,5 @@ struct AttentionTokenBlock : AttentionPart<A, Q, C, Out> {
         values[1] = {v[4], v[5], v[6], v[7]};
       }
     }
-  }
-
-  __device__ __forceinline__ void run() const {
-    __shared__ typename A::Left left;
-    const Span mine = Base::span();
-    Positions some;
-    if (Base::first(mine) < mine.to) load(some, Base::first(mine), 0, mine);
-    prefetch_some(mine, mine.from, A::AHEAD, threadIdx.x, A::THREADS);
-    let_later_start();
-    wait_for_earlier();
-    if (this->part >= mine.parts) return;
-    Softmaxes<A::QUERIES> all;
-#pragma unroll
-    for (int i = 0; i < A::QUERIES; ++i) {
-      all.top[i] = -1e30f, all.sum[i] = 0;
-#pragma unroll
-      for (int j = 0; j < 8; ++j) all.value[i][j] = 0;
-    }
-    walk(all, some, mine);
-    put(left, all);
-    Base::finish(left, mine.parts);
   }
 };

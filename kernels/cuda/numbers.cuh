@@ -2,6 +2,8 @@
 #pragma once
 #include "ptx.cuh"
 
+constexpr float LOG2_E = 1.4426950408889634f;
+
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_float(f16 x) { return __half2float(x); }

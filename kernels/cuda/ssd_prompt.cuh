@@ -264,7 +264,7 @@ __device__ __forceinline__ void ssd_prompt(void* shared, const bf16* x, const fl
   Shared& s = *(Shared*)shared;
   SsdBlock<D, N> block{s};
   wait_for_earlier();
-  const float decay = a[head] * 1.4426950408889634f;
+  const float decay = a[head] * LOG2_E;
   const auto load = [&](int n) {
     if (n >= chunks) return;
     SsdTile<D, N>& tile = s.tiles[n % Shared::STAGES];
