@@ -77,25 +77,30 @@ struct Buffers {
 template <int K, int PRODUCTS, int PARTS>
 using Policy = Skinny<Matrix<K>, PRODUCTS, 1, PARTS, true>;
 
-__global__ void __launch_bounds__(512, 1) normed(const u8* w, Buffers b, int blocks) {
+using Normed = Policy<E, 1, 2>;
+using GatedPair = Policy<E, 2, 2>;
+template <int K>
+using AddedTo = Policy<K, 1, 1>;
+
+__global__ void __launch_bounds__(Normed::THREADS, 1) normed(const u8* w, Buffers b, int blocks) {
   SHARED(u8, shared);
   const NormedRows<float, float> in{b.x, E, b.gain, 0, 1e-6f};
   skinny(in, 1, shared,
-         skinny_part<Policy<E, 1, 2>>({matrix<E>(w, QKV, b.scales)}, Plain{}, b.y, QKV, 0, blocks));
+         skinny_part<Normed>({matrix<E>(w, QKV, b.scales)}, Plain{}, b.y, QKV, 0, blocks));
 }
 template <int K>
-__global__ void __launch_bounds__(512, 1) added(const u8* w, Buffers b, int blocks) {
+__global__ void __launch_bounds__(AddedTo<K>::THREADS, 1) added(const u8* w, Buffers b, int blocks) {
   SHARED(u8, shared);
   const PlainRows<bf16> in{b.half, K};
   skinny(in, 1, shared,
-         skinny_part<Policy<K, 1, 1>>({matrix<K>(w, E, b.scales)}, Added{b.y}, b.y, E, 0, blocks));
+         skinny_part<AddedTo<K>>({matrix<K>(w, E, b.scales)}, Added{b.y}, b.y, E, 0, blocks));
 }
-__global__ void __launch_bounds__(512, 1) gated(const u8* w, Buffers b, int blocks) {
+__global__ void __launch_bounds__(GatedPair::THREADS, 1) gated(const u8* w, Buffers b, int blocks) {
   SHARED(u8, shared);
   const NormedRows<float, float> in{b.x, E, b.gain, 0, 1e-6f};
   const u8* up = w + bytes_of<E>(F);
   skinny(in, 1, shared,
-         skinny_part<Policy<E, 2, 2>>({matrix<E>(w, F, b.scales), matrix<E>(up, F, b.scales)},
+         skinny_part<GatedPair>({matrix<E>(w, F, b.scales), matrix<E>(up, F, b.scales)},
                                       Gated{}, b.half, F, 0, blocks));
 }
 __global__ void __launch_bounds__(A::THREADS, 3)
@@ -161,17 +166,18 @@ int main(int argc, char** argv) {
     MUST(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
     for (int i = 0; i < LAYERS; ++i) {
       const u8* w = weights + layer * i;
-      const auto product = [&](void (*kernel)(const u8*, Buffers, int), int rows, size_t bytes) {
-        launch(s, kernel, blocks_of(rows), 512, SKINNY_SHARED, w, b, blocks_of(rows));
+      const auto product = [&](void (*kernel)(const u8*, Buffers, int), int threads, int rows,
+                               size_t bytes) {
+        launch(s, kernel, blocks_of(rows), threads, SKINNY_SHARED, w, b, blocks_of(rows));
         w += bytes;
       };
-      product(normed, QKV, sizes[0]);
+      product(normed, Normed::THREADS, QKV, sizes[0]);
       if (attends)
         launch(s, attention, A::BLOCKS, A::THREADS, 0, caches + cache * i, past, b, scratch,
                counters);
-      product(added<E>, E, sizes[1]);
-      product(gated, F, sizes[2]);
-      product(added<F>, E, sizes[3]);
+      product(added<E>, AddedTo<E>::THREADS, E, sizes[1]);
+      product(gated, GatedPair::THREADS, F, sizes[2]);
+      product(added<F>, AddedTo<F>::THREADS, E, sizes[3]);
     }
     cudaGraph_t graph;
     cudaGraphExec_t run;

@@ -1,11 +1,12 @@
 // Products of some rows on Hopper with packed weights, which are read as they are: the tiles of
-// gemm_split.cuh, whose weights four warps unpack.
+// gemm_split.cuh, whose weights four warps bring into rows. With Bf16Tiles they unpack them; with
+// E4m3Tiles, for which x has been rounded to FP8 too, they put the bytes of `Fp8` in order.
 //
-// Each of these warps takes 16 rows of each half of a tile, a record of each at a time, out of a
-// ring of its own, DEEP deep. The copy engine fills it: before what a thread has stored can be seen
-// by matrix units, it would wait for all copies of its own. What is unpacked, 64 columns at a time,
-// goes where the copy engine would have put it. Scales of rows wait for the tail. One more thread
-// copies x.
+// Each of these warps takes 16 rows of each half of a tile, a record of each at a time or as many
+// as fill a stage, out of a ring of its own, DEEP deep. The copy engine fills it: before what a
+// thread has stored can be seen by matrix units, it would wait for all copies of its own. What
+// comes of it goes where the copy engine would have put it. Scales of rows wait for the tail. One
+// more thread copies x.
 #pragma once
 #include "gemm_split.cuh"
 #include "unpack.cuh"
@@ -23,7 +24,8 @@ struct OfPacked {
   }
 };
 
-// Results as gemm_packed takes them: N is a multiple of 8.
+// Results as gemm_packed takes them with Bf16Tiles; with E4m3Tiles they are those of results.cuh,
+// with tails that multiply by all scales. N is a multiple of 8.
 template <int N, int STRIDE, class W, class Y, class Tail>
 __device__ __forceinline__ auto packed_result(W w, Y y, Tail tail) {
   return result<N, STRIDE>(w, y, OfPacked<W, Tail>{w, w, tail});
@@ -33,23 +35,27 @@ __device__ __forceinline__ auto packed_result(W w0, W w1, Y y, Tail tail) {
   return result<N, STRIDE>(w0, w1, y, OfPacked<W, Tail>{w0, w1, tail});
 }
 
-template <int PARTS, int K, int DEEP>
-struct GemmPacked : SplitTile<Bf16Tiles, PARTS, PACKED_STAGES> {
-  using Base = SplitTile<Bf16Tiles, PARTS, PACKED_STAGES>;
+template <class Tiles, int PARTS, int K, int DEEP>
+struct GemmPacked : SplitTile<Tiles, PARTS, PACKED_STAGES> {
+  using Base = SplitTile<Tiles, PARTS, PACKED_STAGES>;
   Barrier* records;  // those of a ring for each warp
 
-  // Records along K of a block, and stages of a record.
+  // Records along K that are read at a time, stages that they fill, reads of a tile and of a block.
   template <class W>
-  static constexpr int EACH = (W::STEPS + PARTS - 1) / PARTS;
+  static constexpr int RECORDS = W::STEP < Base::DEPTH ? Base::DEPTH / W::STEP : 1;
   template <class W>
-  static constexpr int STAGES_OF = W::STEP / 64;
+  static constexpr int STAGES_OF = RECORDS<W> * W::STEP / Base::DEPTH;
+  template <class W>
+  static constexpr int READS = (W::STEPS + RECORDS<W> - 1) / RECORDS<W>;
+  template <class W>
+  static constexpr int EACH = (READS<W> + PARTS - 1) / PARTS;
   template <class W>
   static __device__ __forceinline__ int first() {
     return Base::rank() * EACH<W>;
   }
   template <class W>
   static __device__ __forceinline__ int count() {
-    return max(0, min(EACH<W>, W::STEPS - first<W>()));
+    return max(0, min(EACH<W>, READS<W> - first<W>()));
   }
 
   // Copies x for `count` stages, from column `k` on.
@@ -59,8 +65,8 @@ struct GemmPacked : SplitTile<Bf16Tiles, PARTS, PACKED_STAGES> {
       const int stage = n % PACKED_STAGES;
       if (n >= PACKED_STAGES) barrier_wait(&this->empty[stage], n / PACKED_STAGES % 2 ^ 1);
       barrier_expect(&this->full[stage], SPLIT_BOX);
-      load_box(this->shared + stage * SPLIT_STAGE_BYTES, this->x, &this->full[stage], k + n * 64,
-               top);
+      load_box(this->shared + stage * SPLIT_STAGE_BYTES, this->x, &this->full[stage],
+               k + n * Base::DEPTH, top);
     }
   }
 
@@ -97,41 +103,67 @@ struct GemmPacked : SplitTile<Bf16Tiles, PARTS, PACKED_STAGES> {
     store(row + 8 * 128, bottom[0], bottom[1]);
   }
 
+  // Stores 16 rows of 128 columns in E4M3, eight bytes at a time.
+  template <class W>
+  static __device__ __forceinline__ void store_bytes(u8* to, const typename W::Raw (&raw)[2]) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int run = 0; run < 4; ++run) {
+      const uint4& v = raw[run / 2].v[run % 2];
+      const int at = (run * 2 + lane % 4 / 2) ^ lane / 4;
+      u8* row = to + lane / 4 * 128 + at * 16 + lane % 2 * 8;
+      *(uint2*)row = {untile_word(v.x), untile_word(v.y)};
+      *(uint2*)(row + 8 * 128) = {untile_word(v.z), untile_word(v.w)};
+    }
+  }
+
   // What warp `warp` of four does. The next kernel starts when the last records are under way.
   template <class R>
   __device__ __forceinline__ void unpack(const R& r, int warp, int left) {
     using W = decltype(r.first);
-    constexpr int SLOT = 2 * W::RECORD, APART = R::PRODUCTS == 1 ? 4 : 0;
+    using Raw = typename W::Raw;
+    constexpr int AT_ONCE = RECORDS<W>, HALF = AT_ONCE * W::RECORD, SLOT = 2 * HALF;
+    constexpr int APART = R::PRODUCTS == 1 ? 4 : 0;
     const int lane = threadIdx.x % 32, all = count<W>(), last = (r.n + 15) / 16 - 1;
     const int tile = left / 16 + warp;
     u8* ring = this->shared + PACKED_STAGES * SPLIT_STAGE_BYTES + warp * DEEP * SLOT;
     Barrier* there = records + warp * DEEP;
+    // The records of read n, of which the last may have fewer.
+    const auto step = [](int n) { return (first<W>() + n) * AT_ONCE; };
+    const auto size = [&](int n) { return AT_ONCE == 1 ? 1 : min(AT_ONCE, W::STEPS - step(n)); };
     const auto fetch = [&](int n) {
       if (lane != 0) return;
       if (n >= all) return let_later_start();
       u8* slot = ring + n % DEEP * SLOT;
       Barrier* b = &there[n % DEEP];
-      barrier_expect(b, SLOT);
-      load_bytes(slot, r.first.record(min(tile, last), first<W>() + n), W::RECORD, b);
-      load_bytes(slot + W::RECORD, r.second.record(min(tile + APART, last), first<W>() + n),
-                 W::RECORD, b);
+      const int bytes = size(n) * W::RECORD;
+      barrier_expect(b, 2 * bytes);
+      load_bytes(slot, r.first.record(min(tile, last), step(n)), bytes, b);
+      load_bytes(slot + HALF, r.second.record(min(tile + APART, last), step(n)), bytes, b);
     };
     for (int n = 0; n < DEEP; ++n) fetch(n);
     for (int n = 0; n < all; ++n) {
       barrier_wait(&there[n % DEEP], n / DEEP % 2);
       const u8* slot = ring + n % DEEP * SLOT;
-      const typename W::Raw raw[2] = {W::load_shared(slot, lane),
-                                      W::load_shared(slot + W::RECORD, lane)};
+      Raw raw[2][AT_ONCE] = {};
+#pragma unroll
+      for (int i = 0; i < 2 * AT_ONCE; ++i) {
+        if (i % AT_ONCE < size(n))
+          raw[i / AT_ONCE][i % AT_ONCE] = W::load_shared(slot + i * W::RECORD, lane);
+      }
       __syncwarp();
       fetch(n + DEEP);
 #pragma unroll
-      for (int half = 0; half < STAGES_OF<W>; ++half) {
-        const int at = n * STAGES_OF<W> + half, stage = at % PACKED_STAGES;
+      for (int part = 0; part < STAGES_OF<W>; ++part) {
+        const int at = n * STAGES_OF<W> + part, stage = at % PACKED_STAGES;
         if (at >= PACKED_STAGES)
           barrier_wait(&this->empty[stage], at / PACKED_STAGES % 2 ^ 1);
         u8* to = this->shared + stage * SPLIT_STAGE_BYTES + SPLIT_BOX + warp * 16 * 128;
-        store_half<W>(to, raw[0], half * 2);
-        store_half<W>(to + SPLIT_BOX, raw[1], half * 2);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          if constexpr (Tiles::BYTES == 1) store_bytes<W>(to + half * SPLIT_BOX, raw[half]);
+          else store_half<W>(to + half * SPLIT_BOX, raw[half][0], part * 2);
+        }
         fence_async();
         __syncwarp();
         if (lane == 0) barrier_arrive(&this->full[stage]);
@@ -144,20 +176,20 @@ struct GemmPacked : SplitTile<Bf16Tiles, PARTS, PACKED_STAGES> {
     using W = decltype(r.first);
     const int top = blockIdx.y * SPLIT_ROWS, left = tile * (SPLIT_WIDTH / R::PRODUCTS);
     const int stages = count<W>() * STAGES_OF<W>;
-    if (threadIdx.x == 256) copy(stages, first<W>() * W::STEP, top);
+    if (threadIdx.x == 256) copy(stages, first<W>() * RECORDS<W> * W::STEP, top);
     if (threadIdx.x / 128 == 1) unpack(r, threadIdx.x / 32 - 4, left);
     this->consume(r, stages, top, left);
   }
 };
 
 // One launch: as gemm_split, but for PACKED_THREADS threads, and of dynamic shared memory
-// PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD bytes.
-template <int PARTS, int K, int DEEP, class... Results>
+// PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD bytes, with E4m3Tiles twice the latter.
+template <class Tiles, int PARTS, int K, int DEEP, class... Results>
 __device__ __forceinline__ void gemm_packed(u8* shared, const TensorMap& x, int rows,
                                             const Results&... results) {
   __shared__ Barrier barriers[2 * PACKED_STAGES + 4 * DEEP];
   Barrier *empty = barriers + PACKED_STAGES, *records = empty + PACKED_STAGES;
-  GemmPacked<PARTS, K, DEEP> g{{shared, barriers, empty, x, rows}, records};
+  GemmPacked<Tiles, PARTS, K, DEEP> g{{shared, barriers, empty, x, rows}, records};
   if (threadIdx.x < 4 * DEEP) barrier_init(&records[threadIdx.x], 1);
   barrier_init_fence();
   g.start(5);

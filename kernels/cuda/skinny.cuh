@@ -70,7 +70,7 @@ constexpr int SKINNY_SHARED = 213 * 1024;
 #endif
 
 // How a result is computed: MAX rows of x at most (1, 2, 4, 8 or 16), blocks of WARPS warps: 16, a
-// half of them for 8 rows and more, and a half for two products with weights in f32 or Q4_1.
+// half of them for 8 rows and more, and a half for two products whose steps are large.
 template <class Weights, int PRODUCTS_, int MAX_, int PARTS_, bool X_STAYS_,
           int WARPS_ = 16 / (MAX_ > 4 ? 2 : 1) / (PRODUCTS_ * Weights::PIECE > 3072 ? 2 : 1),
           int STAGES_MAX = Weights::AHEAD * 16 / WARPS_>

@@ -44,9 +44,7 @@ __device__ __forceinline__ void unpack(bf16* y, const W& w) {
 }
 
 // The bytes e2 e0 e3 e1 in order.
-__device__ __forceinline__ u32 untile_word(u32 v) {
-  return v >> 8 & 0xff | v >> 24 << 8 | (v & 0xff) << 16 | v << 8 & 0xff000000;
-}
+__device__ __forceinline__ u32 untile_word(u32 v) { return __byte_perm(v, 0, 0x2031); }
 
 // Tiles of FP8 weights as rows of their bytes; K is a multiple of 8.
 template <int N, int K>

@@ -1,4 +1,5 @@
-// draw.cuh against the definition, done plainly: tokens are sorted, and looked at one by one.
+// draw.cuh against the definition, done plainly: tokens are sorted, and looked at one by one. On a
+// CPU alone: host and device share functions.
 #include "argmax.cuh"
 #include "check.h"
 #include "draw.cuh"

@@ -1,6 +1,8 @@
-// gemm_packed.cuh: every format of weights, one product and two, rows and columns that fill no tile.
+// gemm_packed.cuh: every format of weights, one product and two, rows and columns that fill no
+// tile, x in bf16 and in FP8.
 #include "gemm_packed.cuh"
 #include "packed.h"
+#include "tails.cuh"
 
 struct Plain {
   __device__ float2 operator()(int, int, float2 p, float2) const { return p; }
@@ -19,10 +21,10 @@ __global__ void __cluster_dims__(PARTS, 1, 1) __launch_bounds__(PACKED_THREADS)
   SHARED(u8, shared);
   const auto plain = packed_result<N0, N0>(w0, y0, Plain{});
   if constexpr (PARTS <= 2)
-    gemm_packed<PARTS, W::COLUMNS, DEEP>(shared, x, rows, plain,
+    gemm_packed<Bf16Tiles, PARTS, W::COLUMNS, DEEP>(shared, x, rows, plain,
                                          packed_result<N1, N1>(w1, w2, y1, Product{}));
   else
-    gemm_packed<PARTS, W::COLUMNS, DEEP>(shared, x, rows, plain,
+    gemm_packed<Bf16Tiles, PARTS, W::COLUMNS, DEEP>(shared, x, rows, plain,
                                          packed_result<N1, N1>(w1, y1, Plain{}));
 }
 
@@ -52,6 +54,40 @@ void test(const char* name, Format format, int rows) {
         8e-3);
 }
 
+template <class W, int PARTS, int N0, int N1>
+__global__ void __cluster_dims__(PARTS, 1, 1) __launch_bounds__(PACKED_THREADS)
+    in_fp8(const __grid_constant__ TensorMap x, W w0, W w1, W w2, int rows, const float* scales,
+           float* y0, float* y1) {
+  SHARED(u8, shared);
+  const auto one = scaled(Plain{}, scales, w0.scales, w0.scales);
+  const auto two = scaled(Product{}, scales, w1.scales, w2.scales);
+  gemm_packed<E4m3Tiles, PARTS, W::COLUMNS, DEEP / 2>(shared, x, rows, result<N0, N0>(w0, y0, one),
+                                                      result<N1, N1>(w1, w2, y1, two));
+}
+
+template <int K, int PARTS, int N0, int N1>
+void test_in_fp8(int rows) {
+  using W = Fp8<K>;
+  Array<__nv_fp8_e4m3> x(rows * K, 1);
+  Array<float> scales(rows, 1), y0(rows * N0), y1(rows * N1);
+  const PackedMatrix w0(Format::FP8, N0, K), w1(Format::FP8, N1, K), w2(Format::FP8, N1, K);
+  const auto dot = [&](const PackedMatrix& w, int row, int column) {
+    double sum = 0;
+    for (int k = 0; k < K; ++k) sum += x[row * K + k] * w.values[(size_t)column * K + k];
+    return sum * scales[row];
+  };
+  const unsigned tiles = (N0 + 127) / 128 + (2 * N1 + 127) / 128;
+  launch(in_fp8<W, PARTS, N0, N1>, dim3(tiles * PARTS, (rows + 63) / 64), PACKED_THREADS,
+         PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD,
+         tensor_map(x.device, rows, K, 64), weights<W>(w0), weights<W>(w1), weights<W>(w2), rows,
+         (const float*)scales.device, y0.device, y1.device);
+  y0.fetch(), y1.fetch();
+  printf("fp8 in fp8, %d rows, %d parts\n", rows, PARTS);
+  check("  one", error(y0, rows, N0, N0, [&](int r, int c) { return dot(w0, r, c); }), 2e-3);
+  check("  two",
+        error(y1, rows, N1, N1, [&](int r, int c) { return dot(w1, r, c) * dot(w2, r, c); }), 4e-3);
+}
+
 int main() {
   test<Fp8<456>, 1, 200, 72>("fp8", Format::FP8, 33);
   test<Nvfp4<456>, 1, 136, 72>("nvfp4", Format::NVFP4, 70);
@@ -59,8 +95,11 @@ int main() {
   test<Q8_0<416>, 1, 136, 64>("q8_0", Format::Q8_0, 20);
   test<Q4_0<672>, 1, 40, 72>("q4_0", Format::Q4_0, 17);
   test<Q4_1<352>, 1, 40, 16>("q4_1", Format::Q4_1, 19);
+  test_in_fp8<464, 1, 136, 72>(70);
+  test_in_fp8<320, 1, 72, 8>(17);
 #ifdef __CUDACC__
   test<Fp8<1096>, 2, 200, 72>("fp8", Format::FP8, 33);
+  test_in_fp8<1104, 2, 200, 72>(33);
   test<Nvfp4<200>, 4, 200, 72>("nvfp4", Format::NVFP4, 100);
   test<Q4_0<1472>, 4, 304, 256>("q4_0", Format::Q4_0, 64);
 #endif

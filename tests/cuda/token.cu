@@ -103,7 +103,7 @@ void test_quantise() {
   Array<float> got(3 * K);
   for (int i = 0; i < 3 * K; ++i) {
     const __half_raw half = __nv_cvt_fp8_to_halfraw(y[i], __NV_E4M3);
-    got.host[i] = to_float(f16(half)) * scales[i / K];
+    got.host[i] = __half2float(f16(half)) * scales[i / K];
   }
   check("quantise", error(got, 3, K, K, [&](int row, int k) {
           double square = 0;

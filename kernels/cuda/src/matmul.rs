@@ -165,10 +165,11 @@ impl MatMul<'_> {
         forms.extend(self.few_rows());
         // What is packed is unpacked to 16 bits for many rows, so that these are rounded anyway.
         if self.call.rounds || self.is_packed() {
-            forms.extend(self.split_packed().or_else(|| self.split()));
+            let in_fp8 = self.call.rounds && self.is_fp8();
+            let some = if in_fp8 { self.split_fp8() } else { self.split_packed() };
+            forms.extend(some.or_else(|| self.split()));
             let many = forms.len();
-            let fp8 = self.gemm_fp8().filter(|_| self.call.rounds);
-            forms.extend(fp8.or_else(|| self.gemm()));
+            forms.extend(if in_fp8 { self.gemm_fp8() } else { self.gemm() });
             forms.extend(self.gemm_small());
             if let (Some((choice, form)), Some(last)) = (self.by_library(), forms.last_mut()) {
                 let is_chosen = self.call.tuned.get(&choice) == Some(1);
@@ -265,7 +266,7 @@ impl MatMul<'_> {
     fn split(&self) -> Option<Instance> {
         const STAGES: u64 = 4;
         let (of_results, instance) = self.in_boxes([SPLIT_SIZE, SPLIT_SIZE])?;
-        let (tiles, parts, choice) = self.parts_of_sums();
+        let (tiles, parts, choice) = self.parts_of_sums("Bf16Tiles");
         // Weights that an earlier kernel has unpacked are not there before it has ended.
         let wait = if self.is_packed() { "wait_for_earlier();\n  " } else { "" };
         let body = format!(
@@ -288,14 +289,17 @@ impl MatMul<'_> {
     }
 
     /// Tiles side by side of what is `gemm_split.cuh`'s, in how many parts each is summed, and that
-    /// choice.
-    fn parts_of_sums(&self) -> (u64, u64, Tunable) {
+    /// choice. Matrix units multiply as `policy` says.
+    fn parts_of_sums(&self, policy: &str) -> (u64, u64, Tunable) {
         let columns = |it: &Part| (it.n * it.weights.len() as u64).div_ceil(2 * SPLIT_SIZE);
         let tiles: u64 = self.parts().map(|it| columns(it.1)).sum();
         let has_two = self.parts().any(|it| it.1.weights.len() == 2);
         let parts = [1, 2, 4].into_iter().find(|it| BLOCKS <= tiles * it).unwrap_or(4);
         let packed = self.parts().map(|it| it.1.format).find(|it| pack::is_packed(*it));
-        let format = packed.map_or(String::new(), |it| format!("{it} "));
+        let mut format = packed.map_or(String::new(), |it| format!("{it} "));
+        if policy == "E4m3Tiles" {
+            format += "in FP8 ";
+        }
         let of = format!("{tiles} tiles of {format}{}", self.depth);
         let choice = Tunable::new(SPLIT, &of, 2 * SPLIT_SIZE);
         let parts = self.call.tuned.get(&choice).unwrap_or(parts);

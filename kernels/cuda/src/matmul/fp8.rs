@@ -1,54 +1,57 @@
 //! Products of many rows with weights in FP8 on Hopper, in FP8: each row of x is rounded to E4M3 by
-//! a scale of its own, and sums are multiplied by that and by the weights' scale.
+//! a scale of its own, and sums are multiplied by that and by the weights' scale. Some rows read
+//! the weights as they are packed; for many they are brought into rows first.
 
 use ir::DType;
 
-use super::{MatMul, Part, WIDTH};
+use super::packed::Operands;
+use super::{Made, MatMul, Part, SPLIT_SIZE, WIDTH};
 use crate::{COUNTER_BYTES, Grid, Instance, MANY, Map, element, pack, rows};
 
 /// Where the operands lie behind the counters of scratch memory.
 struct Places {
-    /// The weights of each part as rows.
+    /// The weights of each part as rows, if they are brought into rows.
     weights: Vec<Vec<u64>>,
     /// x as E4M3; the scales of its rows come next.
     x: u64,
 }
 
 impl MatMul<'_> {
-    /// `None` where some weights are in other formats.
-    pub(super) fn gemm_fp8(&self) -> Option<Instance> {
+    /// Whether it can be done: all weights are in FP8, in rows of which the copy engine can read
+    /// any part.
+    pub(super) fn is_fp8(&self) -> bool {
         let fits = |it: &Part| it.format == DType::F8E4M3 && it.n.is_multiple_of(8);
-        if !self.depth.is_multiple_of(16) || !self.parts().all(|it| fits(it.1)) {
-            return None;
+        self.depth.is_multiple_of(16) && self.parts().all(|it| fits(it.1))
+    }
+
+    /// Some rows.
+    pub(super) fn split_fp8(&self) -> Option<Instance> {
+        let places = Places { weights: Vec::new(), x: COUNTER_BYTES };
+        let mut results = Vec::new();
+        for (made, part) in self.parts() {
+            let weights: Vec<String> = part.weights.iter().map(|it| self.one(part, *it)).collect();
+            results.push(self.result(made, part, &weights, &self.scaled(made, part, &places))?);
         }
+        self.packed(Operands {
+            tiles: "E4m3Tiles",
+            records: 2,
+            x: self.bytes(places.x, (1, Some(2)), SPLIT_SIZE),
+            before: Some(Box::new(self.round(&places, None))),
+            scratch: Some((places.x, self.depth + 4, 2)),
+            results: results.join(",\n    "),
+        })
+    }
+
+    /// Many rows.
+    pub(super) fn gemm_fp8(&self) -> Option<Instance> {
         let places = self.places();
-        let map = |offset, rows, height| Map {
-            word: 5,
-            offset,
-            behind: None,
-            dtype: DType::F8E4M3,
-            columns: self.depth,
-            rows,
-            boxed: [128, height],
-        };
-        let mut maps = vec![map(places.x, (1, Some(2)), 128)];
+        let mut maps = vec![self.bytes(places.x, (1, Some(2)), 128)];
         let mut results = Vec::new();
         for ((made, part), at) in self.parts().zip(&places.weights) {
             let first = maps.len();
-            maps.extend(at.iter().map(|&it| map(it, (part.n, None), (WIDTH / 2) as u32)));
+            maps.extend(at.iter().map(|&it| self.bytes(it, (part.n, None), WIDTH / 2)));
             let weights: Vec<String> = (first..maps.len()).map(|it| format!("&m{it}")).collect();
-            let shape = [part.n, self.depth];
-            let scales = |at: &usize| pack::row_scales(shape, *at);
-            let [first, last] =
-                [part.weights.first(), part.weights.last()].map(|it| it.map(scales));
-            let tail = format!(
-                "scaled({}, {}, {}, {})",
-                self.tail(made, part),
-                self.x_scales(&places),
-                first?,
-                last?
-            );
-            results.push(self.result(made, part, &weights, &tail)?);
+            results.push(self.result(made, part, &weights, &self.scaled(made, part, &places))?);
         }
         let instance = Instance {
             preface: self.preface(),
@@ -56,10 +59,29 @@ impl MatMul<'_> {
             architecture: Some("sm_90a"),
             maps,
             scratch: Some((places.x, self.depth + 4, 2)),
-            before: Some(Box::new(self.round(&places))),
+            before: Some(Box::new(self.round(&places, Some(Box::new(self.untile(&places)))))),
             ..Instance::default()
         };
         Some(self.persistent("E4m3Tiles", &results.join(",\n    "), instance))
+    }
+
+    /// A matrix of scratch memory in boxes of 128 columns and `height` rows.
+    fn bytes(&self, offset: u64, rows: (u64, Option<usize>), height: u64) -> Map {
+        let (dtype, boxed) = (DType::F8E4M3, [128, height as u32]);
+        Map { word: 5, offset, behind: None, dtype, columns: self.depth, rows, boxed }
+    }
+
+    /// The tail of a part, behind the scales of x and of its weights.
+    fn scaled(&self, made: &Made<'_>, part: &Part, places: &Places) -> String {
+        let scales = |at| pack::row_scales([part.n, self.depth], at);
+        let (first, last) = (part.weights[0], part.weights[part.weights.len() - 1]);
+        format!(
+            "scaled({}, {}, {}, {})",
+            self.tail(made, part),
+            self.x_scales(places),
+            scales(first),
+            scales(last)
+        )
     }
 
     fn places(&self) -> Places {
@@ -78,8 +100,8 @@ impl MatMul<'_> {
         format!("(float*)(w5 + {} + {} * {})", places.x, self.call.text(2), self.depth)
     }
 
-    /// Rounds x, after the weights have been brought into rows.
-    fn round(&self, places: &Places) -> Instance {
+    /// Rounds x.
+    fn round(&self, places: &Places, before: Option<Box<Instance>>) -> Instance {
         let (x, k) = (element(self.x), self.depth);
         let (normed, eps, tail) = match &self.norm {
             Some((weight, eps)) => {
@@ -88,20 +110,6 @@ impl MatMul<'_> {
             None => (false, "0.0f", "Unweighted{}".to_owned()),
         };
         let threads = rows::norm_threads(k);
-        let mut untile = Vec::new();
-        for ((_, part), to) in self.parts().zip(&places.weights) {
-            for (at, to) in part.weights.iter().zip(to) {
-                let (n, k) = (part.n, self.depth);
-                untile.push(format!("untile<{n}, {k}>((u8*)(w5 + {to}), (const u8*)w{at});"));
-            }
-        }
-        let untile = Instance {
-            includes: vec!["unpack.cuh"],
-            body: untile.join("\n  "),
-            threads: 256,
-            grid: [Grid::fixed(MANY), Grid::fixed(1)],
-            ..Instance::default()
-        };
         Instance {
             includes: vec!["quantise.cuh", "tails.cuh"],
             body: format!(
@@ -113,7 +121,25 @@ impl MatMul<'_> {
             threads,
             grid: [Grid::all(&[2], 1), Grid::fixed(1)],
             waits: true,
-            before: Some(Box::new(untile)),
+            before,
+            ..Instance::default()
+        }
+    }
+
+    /// Brings the weights into rows.
+    fn untile(&self, places: &Places) -> Instance {
+        let mut body = Vec::new();
+        for ((_, part), to) in self.parts().zip(&places.weights) {
+            for (at, to) in part.weights.iter().zip(to) {
+                let (n, k) = (part.n, self.depth);
+                body.push(format!("untile<{n}, {k}>((u8*)(w5 + {to}), (const u8*)w{at});"));
+            }
+        }
+        Instance {
+            includes: vec!["unpack.cuh"],
+            body: body.join("\n  "),
+            threads: 256,
+            grid: [Grid::fixed(MANY), Grid::fixed(1)],
             ..Instance::default()
         }
     }

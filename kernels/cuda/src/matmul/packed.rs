@@ -1,43 +1,66 @@
 //! Products of some rows on Hopper that read packed weights as they are: `gemm_packed.cuh`.
 
+use super::{MatMul, Part, Ready, SPLIT_SIZE};
+use crate::{Grid, Instance, Map, pack};
 use ir::DType;
 
-use super::{BLOCKS, MatMul, Part, Ready, SPLIT_SIZE};
-use crate::{Grid, Instance, pack};
+/// How matrix units multiply.
+pub(super) struct Operands {
+    /// The policy, which has the type.
+    pub tiles: &'static str,
+    /// Records that fill a stage, if it takes more than one.
+    pub records: u64,
+    /// `x` in that type, and what has to run before.
+    pub x: Map,
+    pub before: Option<Box<Instance>>,
+    pub scratch: Option<(u64, u64, usize)>,
+    /// The results as the policy takes them.
+    pub results: String,
+}
 
 impl MatMul<'_> {
-    /// `None` where some weights are not packed.
+    /// In 16 bits. `None` where some weights are not packed.
     pub(super) fn split_packed(&self) -> Option<Instance> {
-        const STAGES: u64 = 3;
         let fits = |it: &Part| pack::is_packed(it.format) && it.n.is_multiple_of(8);
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }
-        let (tiles, parts, choice) = self.parts_of_sums();
-        // Where a multiprocessor has one block, that reads as far ahead as two would.
-        let (deep, residents) = if tiles * parts <= BLOCKS { (8, 1) } else { (4, 2) };
         let Ready { before, x, scratch, .. } = self.ready_x(DType::BF16);
+        let x = self.boxes(x, (1, Some(2)), SPLIT_SIZE);
+        let results = self.packed_results()?;
+        self.packed(Operands { tiles: "Bf16Tiles", records: 1, x, before, scratch, results })
+    }
+
+    /// `gemm_packed.cuh` with those operands.
+    pub(super) fn packed(&self, operands: Operands) -> Option<Instance> {
+        // Records that a warp reads ahead of each half of a tile. A multiprocessor has room for two
+        // blocks: clusters of four that fill one each would not all find it at once.
+        const AHEAD: u64 = 4;
+        const STAGES: u64 = 3;
+        let Operands { tiles: policy, records, x, before, scratch, results } = operands;
+        let (tiles, parts, choice) = self.parts_of_sums(policy);
         let body = format!(
-            "SHARED(u8, shared);\n  gemm_packed<{parts}, {}, {deep}>(shared, m0, (int){}, {});",
+            "SHARED(u8, shared);\n  gemm_packed<{policy}, {parts}, {}, {}>(shared, m0, (int){}, \
+             {results});",
             self.depth,
+            AHEAD / records,
             self.call.text(2),
-            self.packed_results()?
         );
-        let records = self.parts().filter_map(|it| pack::layout(it.1.format));
-        let ring = deep * 8 * records.map(|it| it.record() as u64).max()?;
+        let layouts = self.parts().filter_map(|it| pack::layout(it.1.format));
+        let ring = AHEAD * 8 * layouts.map(|it| it.record() as u64).max()?;
         Some(Instance {
             includes: vec!["gemm_packed.cuh", "tails.cuh"],
             preface: self.preface(),
             body,
             threads: 288,
-            residents,
+            residents: 2,
             cluster: parts as u32,
             grid: [Grid::fixed(tiles * parts), Grid::all(&[2], SPLIT_SIZE)],
             shared: (STAGES * 3 * SPLIT_SIZE * 128 + ring) as u32,
             rows: Some((2, 2 * SPLIT_SIZE)),
             waits: true,
             architecture: Some("sm_90a"),
-            maps: vec![self.boxes(x, (1, Some(2)), SPLIT_SIZE)],
+            maps: vec![x],
             scratch,
             before,
             choices: vec![choice],
@@ -45,18 +68,21 @@ impl MatMul<'_> {
         })
     }
 
-    /// The parts as `gemm_packed.cuh` takes them.
+    /// The parts as `gemm_packed.cuh` takes them in 16 bits.
     fn packed_results(&self) -> Option<String> {
         let mut results = Vec::new();
         for (made, part) in self.parts() {
-            let (policy, shape) =
-                (pack::skinny_policy(part.format, self.depth, pack::TILE), [part.n, self.depth]);
-            let one =
-                |at: &usize| format!("{policy}{}", pack::skinny_weights(part.format, shape, *at));
-            let weights: Vec<String> = part.weights.iter().map(one).collect();
+            let weights: Vec<String> = part.weights.iter().map(|it| self.one(part, *it)).collect();
             let result = self.result(made, part, &weights, &self.tail(made, part))?;
             results.push(format!("packed_{result}"));
         }
         Some(results.join(",\n    "))
+    }
+
+    /// A matrix of a part, as kernels read it that take it as it is.
+    pub(super) fn one(&self, part: &Part, at: usize) -> String {
+        let policy = pack::skinny_policy(part.format, self.depth, pack::TILE);
+        let shape = [part.n, self.depth];
+        format!("{policy}{}", pack::skinny_weights(part.format, shape, at))
     }
 }

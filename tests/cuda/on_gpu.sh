@@ -1,0 +1,36 @@
+#!/bin/bash
+# Compiles the tests of kernels for the GPU of this machine and runs each: as it is, then under
+# compute-sanitizer's memcheck and racecheck. Needs CUDA's toolkit; FOLDER keeps the programs.
+#
+#   tests/cuda/on_gpu.sh [FOLDER] [NAME..]
+set -u
+cd "$(dirname "$0")/../.." || exit
+folder=${1:-$(mktemp -d)}
+shift
+names=("$@")
+[ ${#names[@]} -gt 0 ] || names=($(grep -L "CPU alone" tests/cuda/*.cu | xargs basename -s .cu))
+
+compile() {
+  [ -x "$1/$2" ] || nvcc -O3 -std=c++17 -gencode arch=compute_90a,code=sm_90a -I kernels/cuda \
+    -I tests/cuda "tests/cuda/$2.cu" -cudart static -o "$1/$2" || echo "$2: does not compile"
+}
+export -f compile
+printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I{} bash -c 'compile "$0" {}' "$folder"
+
+failures=0
+report() {
+  [ "$1" -eq 0 ] && return
+  echo "$2: failed ($1)"
+  echo "$3" | tail -20
+  failures=$((failures + 1))
+}
+for name in "${names[@]}"; do
+  said=$("$folder/$name" 2>&1)
+  report $? "$name" "$said"
+  for tool in memcheck racecheck; do
+    said=$(compute-sanitizer --tool "$tool" --error-exitcode 9 "$folder/$name" 2>&1)
+    report $? "$name, $tool" "$said"
+  done
+done
+echo "${#names[@]} programs, $failures failures"
+exit $((failures > 0))
