@@ -89,7 +89,8 @@ __global__ void __launch_bounds__(Normed::THREADS, 1) normed(const u8* w, Buffer
          skinny_part<Normed>({matrix<E>(w, QKV, b.scales)}, Plain{}, b.y, QKV, 0, blocks));
 }
 template <int K>
-__global__ void __launch_bounds__(AddedTo<K>::THREADS, 1) added(const u8* w, Buffers b, int blocks) {
+__global__ void __launch_bounds__(AddedTo<K>::THREADS, 1)
+    added(const u8* w, Buffers b, int blocks) {
   SHARED(u8, shared);
   const PlainRows<bf16> in{b.half, K};
   skinny(in, 1, shared,
@@ -100,8 +101,8 @@ __global__ void __launch_bounds__(GatedPair::THREADS, 1) gated(const u8* w, Buff
   const NormedRows<float, float> in{b.x, E, b.gain, 0, 1e-6f};
   const u8* up = w + bytes_of<E>(F);
   skinny(in, 1, shared,
-         skinny_part<GatedPair>({matrix<E>(w, F, b.scales), matrix<E>(up, F, b.scales)},
-                                      Gated{}, b.half, F, 0, blocks));
+         skinny_part<GatedPair>({matrix<E>(w, F, b.scales), matrix<E>(up, F, b.scales)}, Gated{},
+                                b.half, F, 0, blocks));
 }
 __global__ void __launch_bounds__(A::THREADS, 3)
     attention(const bf16* cache, const int* past, Buffers b, float* scratch, u32* counters) {

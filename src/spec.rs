@@ -70,13 +70,14 @@ impl Spec {
         Ok(Spec { sources, settings: Settings::default(), weights: None })
     }
 
-    /// The spec of a checkpoint's family with the checkpoint's numbers.
+    /// The spec of a checkpoint's family with the checkpoint's numbers. A Hugging Face folder may
+    /// be without its weights.
     ///
     /// # Errors
     ///
     /// When the checkpoint can not be read, or its family is not known.
     pub fn from_checkpoint(path: &Path) -> Result<Spec, Error> {
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = Checkpoint::open_described(path)?;
         let found = import::settings(&checkpoint)?;
         let spec = Spec::of_family(found.family, settings_of(&found))?;
         Ok(Spec { weights: Some(path.to_owned()), ..spec })

@@ -3,10 +3,10 @@
 // E4m3Tiles, for which x has been rounded to FP8 too, they put the bytes of `Fp8` in order.
 //
 // Each of these warps takes 16 rows of each half of a tile, a record of each at a time or as many
-// as fill a stage, out of a ring of its own, DEEP deep. The copy engine fills it: before what a
-// thread has stored can be seen by matrix units, it would wait for all copies of its own. What
-// comes of it goes where the copy engine would have put it. Scales of rows wait for the tail. One
-// more thread copies x.
+// as fill a stage, out of a ring of its own with DEEP records of each. The copy engine fills it:
+// before what a thread has stored can be seen by matrix units, it would wait for all copies of its
+// own. What comes of it goes where the copy engine would have put it. Scales of rows wait for the
+// tail. One more thread copies x.
 #pragma once
 #include "gemm_split.cuh"
 #include "unpack.cuh"
@@ -103,7 +103,8 @@ struct GemmPacked : SplitTile<Tiles, PARTS, PACKED_STAGES> {
     store(row + 8 * 128, bottom[0], bottom[1]);
   }
 
-  // Stores 16 rows of 128 columns in E4M3, eight bytes at a time.
+  // Stores 16 rows of 128 columns in E4M3, eight bytes at a time. Two lanes write to one bank, for
+  // which there is time.
   template <class W>
   static __device__ __forceinline__ void store_bytes(u8* to, const typename W::Raw (&raw)[2]) {
     const int lane = threadIdx.x % 32;
@@ -122,29 +123,32 @@ struct GemmPacked : SplitTile<Tiles, PARTS, PACKED_STAGES> {
   __device__ __forceinline__ void unpack(const R& r, int warp, int left) {
     using W = decltype(r.first);
     using Raw = typename W::Raw;
+    static_assert(Tiles::BYTES == 2 || W::EXTRA == 0, "bytes stand for numbers by scales of rows");
     constexpr int AT_ONCE = RECORDS<W>, HALF = AT_ONCE * W::RECORD, SLOT = 2 * HALF;
-    constexpr int APART = R::PRODUCTS == 1 ? 4 : 0;
+    constexpr int SLOTS = DEEP / AT_ONCE, APART = R::PRODUCTS == 1 ? 4 : 0;
     const int lane = threadIdx.x % 32, all = count<W>(), last = (r.n + 15) / 16 - 1;
     const int tile = left / 16 + warp;
-    u8* ring = this->shared + PACKED_STAGES * SPLIT_STAGE_BYTES + warp * DEEP * SLOT;
+    u8* ring = this->shared + PACKED_STAGES * SPLIT_STAGE_BYTES + warp * SLOTS * SLOT;
     Barrier* there = records + warp * DEEP;
     // The records of read n, of which the last may have fewer.
     const auto step = [](int n) { return (first<W>() + n) * AT_ONCE; };
-    const auto size = [&](int n) { return AT_ONCE == 1 ? 1 : min(AT_ONCE, W::STEPS - step(n)); };
+    const auto size = [&](int n) {
+      return W::STEPS % AT_ONCE == 0 ? AT_ONCE : min(AT_ONCE, W::STEPS - step(n));
+    };
     const auto fetch = [&](int n) {
       if (lane != 0) return;
       if (n >= all) return let_later_start();
-      u8* slot = ring + n % DEEP * SLOT;
-      Barrier* b = &there[n % DEEP];
+      u8* slot = ring + n % SLOTS * SLOT;
+      Barrier* b = &there[n % SLOTS];
       const int bytes = size(n) * W::RECORD;
       barrier_expect(b, 2 * bytes);
       load_bytes(slot, r.first.record(min(tile, last), step(n)), bytes, b);
       load_bytes(slot + HALF, r.second.record(min(tile + APART, last), step(n)), bytes, b);
     };
-    for (int n = 0; n < DEEP; ++n) fetch(n);
+    for (int n = 0; n < SLOTS; ++n) fetch(n);
     for (int n = 0; n < all; ++n) {
-      barrier_wait(&there[n % DEEP], n / DEEP % 2);
-      const u8* slot = ring + n % DEEP * SLOT;
+      barrier_wait(&there[n % SLOTS], n / SLOTS % 2);
+      const u8* slot = ring + n % SLOTS * SLOT;
       Raw raw[2][AT_ONCE] = {};
 #pragma unroll
       for (int i = 0; i < 2 * AT_ONCE; ++i) {
@@ -152,7 +156,7 @@ struct GemmPacked : SplitTile<Tiles, PARTS, PACKED_STAGES> {
           raw[i / AT_ONCE][i % AT_ONCE] = W::load_shared(slot + i * W::RECORD, lane);
       }
       __syncwarp();
-      fetch(n + DEEP);
+      fetch(n + SLOTS);
 #pragma unroll
       for (int part = 0; part < STAGES_OF<W>; ++part) {
         const int at = n * STAGES_OF<W> + part, stage = at % PACKED_STAGES;
@@ -183,7 +187,7 @@ struct GemmPacked : SplitTile<Tiles, PARTS, PACKED_STAGES> {
 };
 
 // One launch: as gemm_split, but for PACKED_THREADS threads, and of dynamic shared memory
-// PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD bytes, with E4m3Tiles twice the latter.
+// PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD bytes.
 template <class Tiles, int PARTS, int K, int DEEP, class... Results>
 __device__ __forceinline__ void gemm_packed(u8* shared, const TensorMap& x, int rows,
                                             const Results&... results) {

@@ -149,10 +149,11 @@ impl PlanArgs {
         let path = self.weights.as_deref().or(spec.weights.as_deref());
         let is_told = self.weights_as.is_some() || self.precision.is_some();
         let is_whole = !is_told && self.budget.is_none();
-        let Some(path) = path.filter(|_| is_whole) else {
+        let checkpoint = path.filter(|_| is_whole).map(Checkpoint::open_described).transpose()?;
+        let Some(checkpoint) = checkpoint.filter(|it| !it.is_bare()) else {
             return Ok((memory, format.name));
         };
-        memory.weight_bytes = stored_bytes(&compiled.module, maps, &Checkpoint::open(path)?)?;
+        memory.weight_bytes = stored_bytes(&compiled.module, maps, &checkpoint)?;
         Ok((memory, "as in the checkpoint".to_owned()))
     }
 }

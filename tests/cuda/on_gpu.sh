@@ -1,17 +1,17 @@
 #!/bin/bash
 # Compiles the tests of kernels for the GPU of this machine and runs each: as it is, then under
-# compute-sanitizer's memcheck and racecheck. Needs CUDA's toolkit; FOLDER keeps the programs.
+# compute-sanitizer's memcheck and racecheck. Needs CUDA's toolkit.
 #
-#   tests/cuda/on_gpu.sh [FOLDER] [NAME..]
+#   tests/cuda/on_gpu.sh [NAME..]
 set -u
 cd "$(dirname "$0")/../.." || exit
-folder=${1:-$(mktemp -d)}
-shift
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
 names=("$@")
 [ ${#names[@]} -gt 0 ] || names=($(grep -L "CPU alone" tests/cuda/*.cu | xargs basename -s .cu))
 
 compile() {
-  [ -x "$1/$2" ] || nvcc -O3 -std=c++17 -gencode arch=compute_90a,code=sm_90a -I kernels/cuda \
+  nvcc -O3 -std=c++17 -gencode arch=compute_90a,code=sm_90a -I kernels/cuda \
     -I tests/cuda "tests/cuda/$2.cu" -cudart static -o "$1/$2" || echo "$2: does not compile"
 }
 export -f compile

@@ -151,6 +151,20 @@ const STACK: u32 = 128;
 /// Registers of a multiprocessor, which one block must find room in.
 const REGISTERS: u32 = 1 << 16;
 
+/// Bytes of shared memory of a multiprocessor of Hopper.
+const SHARED: u32 = 228 << 10;
+
+/// Bytes of shared memory that a block takes beside what its launch gives it: barriers, and what
+/// the driver keeps.
+const BESIDE: u32 = 2 << 10;
+
+/// Blocks that a multiprocessor is to hold at once.
+fn residents(source: &str) -> u32 {
+    let bounds = source.split("__launch_bounds__(").nth(1).and_then(|it| it.split(')').next());
+    let blocks = bounds.and_then(|it| it.split(", ").nth(1)).and_then(|it| it.parse().ok());
+    blocks.unwrap_or(1)
+}
+
 /// Compiles `program`, and looks at what became of each kernel.
 fn check(what: &str, program: &GpuProgram, architectures: &[&str]) {
     let architectures: Vec<String> = architectures.iter().map(|it| (*it).to_owned()).collect();
@@ -164,6 +178,8 @@ fn check(what: &str, program: &GpuProgram, architectures: &[&str]) {
             assert!(image.resources.stack <= STACK, "{what}");
             let registers = image.resources.registers;
             assert!(0 < registers && registers * kernel.threads <= REGISTERS, "{what}");
+            let finds_room = residents(&kernel.source) * (kernel.shared + BESIDE) <= SHARED;
+            assert!(finds_room || architecture != "sm_90a", "{what}");
             for (header, instructions) in INSTRUCTIONS {
                 let wanted = kernel.source.contains(&format!("\"{header}\""));
                 let missing = instructions.iter().find(|it| !image.ptx.contains(**it));
@@ -187,6 +203,7 @@ fn kernels_compile_to_what_they_should() {
     let qwen3 = &mut lower("qwen3-8b", &["L=1", "V=2048"]);
     check("qwen3-8b", &program(qwen3, DType::BF16), &["sm_90a"]);
     check("qwen3-8b in NVFP4", &program(qwen3, DType::NvFp4), &["sm_90a"]);
+    check("qwen3-8b in FP8", &program(qwen3, DType::F8E4M3), &["sm_90a"]);
     let nano2 = &mut lower("nano2-9b", &["pattern=M-*-", "V=2048"]);
     check("nano2-9b", &program(nano2, DType::BF16), &["sm_90a"]);
 }

@@ -1,7 +1,11 @@
 //! The fixtures, compiled and run: they answer what Transformers answers, however many threads
 //! there are and however the text is cut.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use frontend::WeightMap;
 use import::Checkpoint;
@@ -85,6 +89,21 @@ impl Fixture {
         let program = self.lowered.program.clone();
         Compiled::Memory { manifest: Manifest { program, ..Manifest::default() }, weights }
     }
+}
+
+#[test]
+fn a_description_needs_no_weights() {
+    let bare = std::env::temp_dir().join(format!("treen-bare-{}", std::process::id()));
+    fs::create_dir_all(&bare).expect("a folder");
+    for folder in folders() {
+        fs::copy(folder.join("config.json"), bare.join("config.json")).expect("a copy");
+        let text = |path: &Path| spec(path.to_str().expect("a readable name")).text();
+        let (with, without) = (text(&folder).expect("a spec"), text(&bare).expect("a spec"));
+        assert_eq!(with, without, "{}", folder.display());
+        let why = Checkpoint::open(&bare).expect_err("there are no weights");
+        assert!(why.to_string().contains("random:1"), "{why}");
+    }
+    fs::remove_dir_all(&bare).expect("it was there");
 }
 
 fn agree(what: &str, model: &mut dyn Model, golden: &Golden) {

@@ -36,7 +36,7 @@ const THREADS: Option<usize> = Some(2);
 const BEHIND: usize = 3;
 
 /// How far a row of logits may be from that of the processor, which rounds weights alone; and how
-/// far where a GPU multiplies in FP8, as it does for prompts with weights in that.
+/// far where a GPU multiplies in FP8, as it does with weights in that for more than 16 rows.
 const TOLERANCE: f64 = 0.1;
 const TOLERANCE_FP8: f64 = 0.25;
 

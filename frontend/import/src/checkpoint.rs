@@ -54,6 +54,23 @@ impl Checkpoint {
     /// # Errors
     /// `T0301` to `T0305`, `T0308` and `T0309`, when a file cannot be read or breaks its format.
     pub fn open(path: &Path) -> Result<Checkpoint, Error> {
+        let checkpoint = Checkpoint::open_described(path)?;
+        if path.is_dir() && checkpoint.is_bare() {
+            return Err(Error::new("T0302", "there are no safetensors weights in the folder")
+                .at(path.display().to_string())
+                .help(
+                    "weights in .bin or .pth files have to be converted to safetensors first; \
+                     `--weights random:1` makes some up",
+                ));
+        }
+        Ok(checkpoint)
+    }
+
+    /// The same, but of a Hugging Face folder there may be no more than what describes the model.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_described(path: &Path) -> Result<Checkpoint, Error> {
         if path.is_dir() {
             return open_folder(path);
         }
@@ -86,6 +103,11 @@ impl Checkpoint {
         let Metadata::Gguf(metadata) = &self.metadata else { return None };
         let found = metadata.binary_search_by(|(name, _)| name.as_str().cmp(key));
         found.ok().map(|index| &metadata[index].1)
+    }
+
+    /// Whether it has no tensors: they can say nothing of the model then.
+    pub fn is_bare(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// The tensors, in the order of their names.
@@ -164,24 +186,19 @@ fn open_folder(folder: &Path) -> Result<Checkpoint, Error> {
     let metadata = Metadata::HuggingFace(read_json(&config)?);
     let mut shards = Shards::default();
     let single = folder.join("model.safetensors");
+    let index = folder.join("model.safetensors.index.json");
     if single.is_file() {
         shards.add(&single, Map::open(&single)?)?;
-    } else {
-        open_index(folder, &mut shards)?;
+    } else if index.is_file() {
+        open_index(folder, &index, &mut shards)?;
     }
     shards.finish(folder, metadata)
 }
 
 /// Opens every shard that the index names, and checks that each holds what the index says.
-fn open_index(folder: &Path, shards: &mut Shards) -> Result<(), Error> {
-    let path = folder.join("model.safetensors.index.json");
+fn open_index(folder: &Path, path: &Path, shards: &mut Shards) -> Result<(), Error> {
     let fault = |what: String| Error::new("T0308", what).at(path.display().to_string());
-    if !path.is_file() {
-        return Err(Error::new("T0302", "there are no safetensors weights in the folder")
-            .at(folder.display().to_string())
-            .help("weights in .bin or .pth files have to be converted to safetensors first"));
-    }
-    let index = read_json(&path)?;
+    let index = read_json(path)?;
     let map = index.get("weight_map").and_then(serde_json::Value::as_object);
     let map = map.ok_or_else(|| fault("there is no `weight_map`".into()))?;
     let mut wanted = Vec::with_capacity(map.len());

@@ -213,11 +213,9 @@ impl MatMul<'_> {
                 if !pack::is_packed(part.format) {
                     return (at, 0);
                 }
-                let (shape, to) = ([part.n, self.depth], next);
+                let to = next;
                 next += 2 * part.n * self.depth;
-                let policy = pack::skinny_policy(part.format, self.depth, pack::TILE);
-                let weights = pack::skinny_weights(part.format, shape, at);
-                body.push(format!("unpack<8>((bf16*)(w5 + {to}), {policy}{weights});"));
+                body.push(format!("unpack<8>((bf16*)(w5 + {to}), {});", self.one(part, at)));
                 (5, to)
             });
             weights.push(of_part.collect());
@@ -266,7 +264,7 @@ impl MatMul<'_> {
     fn split(&self) -> Option<Instance> {
         const STAGES: u64 = 4;
         let (of_results, instance) = self.in_boxes([SPLIT_SIZE, SPLIT_SIZE])?;
-        let (tiles, parts, choice) = self.parts_of_sums("Bf16Tiles");
+        let (tiles, parts, choice) = self.parts_of_sums(false);
         // Weights that an earlier kernel has unpacked are not there before it has ended.
         let wait = if self.is_packed() { "wait_for_earlier();\n  " } else { "" };
         let body = format!(
@@ -289,18 +287,16 @@ impl MatMul<'_> {
     }
 
     /// Tiles side by side of what is `gemm_split.cuh`'s, in how many parts each is summed, and that
-    /// choice. Matrix units multiply as `policy` says.
-    fn parts_of_sums(&self, policy: &str) -> (u64, u64, Tunable) {
+    /// choice.
+    fn parts_of_sums(&self, in_fp8: bool) -> (u64, u64, Tunable) {
         let columns = |it: &Part| (it.n * it.weights.len() as u64).div_ceil(2 * SPLIT_SIZE);
         let tiles: u64 = self.parts().map(|it| columns(it.1)).sum();
         let has_two = self.parts().any(|it| it.1.weights.len() == 2);
         let parts = [1, 2, 4].into_iter().find(|it| BLOCKS <= tiles * it).unwrap_or(4);
         let packed = self.parts().map(|it| it.1.format).find(|it| pack::is_packed(*it));
-        let mut format = packed.map_or(String::new(), |it| format!("{it} "));
-        if policy == "E4m3Tiles" {
-            format += "in FP8 ";
-        }
-        let of = format!("{tiles} tiles of {format}{}", self.depth);
+        let format = packed.map_or(String::new(), |it| format!("{it} "));
+        let way = if in_fp8 { "in FP8 " } else { "" };
+        let of = format!("{tiles} tiles of {format}{way}{}", self.depth);
         let choice = Tunable::new(SPLIT, &of, 2 * SPLIT_SIZE);
         let parts = self.call.tuned.get(&choice).unwrap_or(parts);
         (tiles, if has_two { parts.min(2) } else { parts }, choice)

@@ -138,6 +138,11 @@ pub(super) fn is_tied(
     Ok(false)
 }
 
+/// Whether a Hugging Face folder has no output matrix of its own; without weights, what it says.
+pub(super) fn has_no_head(checkpoint: &Checkpoint, says_tied: bool) -> bool {
+    if checkpoint.is_bare() { says_tied } else { checkpoint.find("lm_head.weight").is_none() }
+}
+
 /// Whether a GGUF file has no output matrix of its own.
 pub(super) fn is_tied_gguf(checkpoint: &Checkpoint) -> bool {
     checkpoint.find("output.weight").is_none()

@@ -33,8 +33,8 @@ fn of_json(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Err
         ("E", config.required("hidden_size")?),
         ("L", config.required("num_hidden_layers")?),
     ];
-    config.flag("tie_word_embeddings")?;
-    let tied = checkpoint.find("lm_head.weight").is_none();
+    let says_tied = config.flag("tie_word_embeddings")?;
+    let tied = decoder::has_no_head(checkpoint, says_tied);
     let eps = config.number("layer_norm_epsilon")?.unwrap_or(1e-5);
     let values =
         [("eps", eps), ("tied", f64::from(tied)), ("dt_min", mamba::least_time_step(config)?)];

@@ -48,7 +48,7 @@ fn of_json(config: &Config<'_>, checkpoint: &Checkpoint) -> Result<Settings, Err
     // Older files tell v1.1 by a head of its own; newer ones say whether the decoder is scaled.
     let says_tied = config.flag_or("tie_word_embeddings", true)?;
     let scaled = config.flag_or("scale_decoder_outputs", says_tied)?;
-    let tied = checkpoint.find("lm_head.weight").is_none();
+    let tied = decoder::has_no_head(checkpoint, says_tied);
     Ok(settings(axes, [eps, farthest, context as f64], [gated, tied, scaled]))
 }
 

@@ -1,6 +1,6 @@
-//! Products of many rows with weights in FP8 on Hopper, in FP8: each row of x is rounded to E4M3 by
-//! a scale of its own, and sums are multiplied by that and by the weights' scale. Some rows read
-//! the weights as they are packed; for many they are brought into rows first.
+//! Products of more than a few rows with weights in FP8 on Hopper, in FP8: each row of x is rounded
+//! to E4M3 by a scale of its own, and sums are multiplied by that and by the weights' scale. Some
+//! rows read the weights as they are packed; for many they are brought into rows first.
 
 use ir::DType;
 
@@ -10,7 +10,7 @@ use crate::{COUNTER_BYTES, Grid, Instance, MANY, Map, element, pack, rows};
 
 /// Where the operands lie behind the counters of scratch memory.
 struct Places {
-    /// The weights of each part as rows, if they are brought into rows.
+    /// The weights of each part as rows, for many rows of x.
     weights: Vec<Vec<u64>>,
     /// x as E4M3; the scales of its rows come next.
     x: u64,
@@ -26,15 +26,14 @@ impl MatMul<'_> {
 
     /// Some rows.
     pub(super) fn split_fp8(&self) -> Option<Instance> {
-        let places = Places { weights: Vec::new(), x: COUNTER_BYTES };
+        let places = self.places();
         let mut results = Vec::new();
         for (made, part) in self.parts() {
             let weights: Vec<String> = part.weights.iter().map(|it| self.one(part, *it)).collect();
             results.push(self.result(made, part, &weights, &self.scaled(made, part, &places))?);
         }
         self.packed(Operands {
-            tiles: "E4m3Tiles",
-            records: 2,
+            in_fp8: true,
             x: self.bytes(places.x, (1, Some(2)), SPLIT_SIZE),
             before: Some(Box::new(self.round(&places, None))),
             scratch: Some((places.x, self.depth + 4, 2)),

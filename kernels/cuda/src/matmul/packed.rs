@@ -1,15 +1,14 @@
 //! Products of some rows on Hopper that read packed weights as they are: `gemm_packed.cuh`.
 
+use ir::DType;
+
 use super::{MatMul, Part, Ready, SPLIT_SIZE};
 use crate::{Grid, Instance, Map, pack};
-use ir::DType;
 
 /// How matrix units multiply.
 pub(super) struct Operands {
-    /// The policy, which has the type.
-    pub tiles: &'static str,
-    /// Records that fill a stage, if it takes more than one.
-    pub records: u64,
+    /// In FP8, or else in 16 bits.
+    pub in_fp8: bool,
     /// `x` in that type, and what has to run before.
     pub x: Map,
     pub before: Option<Box<Instance>>,
@@ -28,22 +27,22 @@ impl MatMul<'_> {
         let Ready { before, x, scratch, .. } = self.ready_x(DType::BF16);
         let x = self.boxes(x, (1, Some(2)), SPLIT_SIZE);
         let results = self.packed_results()?;
-        self.packed(Operands { tiles: "Bf16Tiles", records: 1, x, before, scratch, results })
+        self.packed(Operands { in_fp8: false, x, before, scratch, results })
     }
 
     /// `gemm_packed.cuh` with those operands.
     pub(super) fn packed(&self, operands: Operands) -> Option<Instance> {
         // Records that a warp reads ahead of each half of a tile. A multiprocessor has room for two
-        // blocks: clusters of four that fill one each would not all find it at once.
+        // blocks then: clusters of four that fill one each would not all find it at once.
         const AHEAD: u64 = 4;
         const STAGES: u64 = 3;
-        let Operands { tiles: policy, records, x, before, scratch, results } = operands;
-        let (tiles, parts, choice) = self.parts_of_sums(policy);
+        let Operands { in_fp8, x, before, scratch, results } = operands;
+        let policy = if in_fp8 { "E4m3Tiles" } else { "Bf16Tiles" };
+        let (tiles, parts, choice) = self.parts_of_sums(in_fp8);
         let body = format!(
-            "SHARED(u8, shared);\n  gemm_packed<{policy}, {parts}, {}, {}>(shared, m0, (int){}, \
-             {results});",
+            "SHARED(u8, shared);\n  gemm_packed<{policy}, {parts}, {}, {AHEAD}>(shared, m0, \
+             (int){}, {results});",
             self.depth,
-            AHEAD / records,
             self.call.text(2),
         );
         let layouts = self.parts().filter_map(|it| pack::layout(it.1.format));
