@@ -39,6 +39,12 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
   MUST(cudaGetLastError());
   MUST(cudaDeviceSynchronize());
 }
+// The same of a kernel with clusters of so many blocks, which says so itself.
+template <class... Parameters, class... Arguments>
+void launch_clusters(unsigned, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
+                     Arguments... arguments) {
+  launch(kernel, grid, block, shared, arguments...);
+}
 
 inline TensorMap tensor_map(const void* data, int element, u64 columns, u64 rows, u64 layers,
                             u64 row_bytes, u64 layer_bytes, u32 box_columns, u32 box_rows) {
@@ -67,9 +73,14 @@ inline void device_free(void* p) { free(p); }
 inline void device_copy(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }
 
 template <class... Parameters, class... Arguments>
+void launch_clusters(unsigned blocks, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                     size_t shared, Arguments... arguments) {
+  shim::launch(grid, block, shared, blocks, [=] { kernel(arguments...); });
+}
+template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
             Arguments... arguments) {
-  shim::launch(grid, block, shared, [=] { kernel(arguments...); });
+  launch_clusters(1, kernel, grid, block, shared, arguments...);
 }
 
 inline TensorMap tensor_map(const void* data, int element, u64 columns, u64 rows, u64 layers,

@@ -46,10 +46,10 @@ void test(const char* name, int rows, int blocks) {
   Array<bf16> y0(capacity * N0), y2(capacity * (N2 + 6));
   Array<float> y1(capacity * (N1 + 2)), residual(rows * N1, 1);
   const auto map = [](const Array<T>& w, int n) { return tensor_map(w.device, n, K, WIDTH / 2); };
-  launch(instance<T, Tiles, WIDTH, BLOCKS, K, N0, N1, N2>, blocks, GEMM_THREADS,
-         gemm_shared<WIDTH, 3>, tensor_map(x.device, capacity, K, GEMM_ROWS), map(w0, N0),
-         map(w1, N1), map(w2, N2), map(w3, N2), rows, y0.device, y1.device, y2.device,
-         (const float*)residual.device);
+  launch_clusters(BLOCKS, instance<T, Tiles, WIDTH, BLOCKS, K, N0, N1, N2>, blocks, GEMM_THREADS,
+                  gemm_shared<WIDTH, 3>, tensor_map(x.device, capacity, K, GEMM_ROWS), map(w0, N0),
+                  map(w1, N1), map(w2, N2), map(w3, N2), rows, y0.device, y1.device, y2.device,
+                  (const float*)residual.device);
   y0.fetch(), y1.fetch(), y2.fetch();
   printf("%s, %d rows, width %d, cluster of %d\n", name, rows, WIDTH, BLOCKS);
   const bool wide = sizeof(T) == 2;
@@ -73,6 +73,8 @@ int main() {
   test<bf16, Bf16Tiles, 128, 1, 64, 128, 64, 64>("bf16", 17, 3);
   test<bf16, Bf16Tiles, 64, 1, 328, 40, 34, 48>("bf16", 129, 2);
   test<E4m3, E4m3Tiles, 256, 1, 208, 264, 70, 136>("e4m3", 100, 1);
+  test<bf16, Bf16Tiles, 128, 2, 200, 136, 70, 48>("bf16", 150, 4);
+  test<E4m3, E4m3Tiles, 64, 2, 208, 40, 34, 48>("e4m3", 300, 2);
 #ifdef __CUDACC__
   test<bf16, Bf16Tiles, 256, 2, 520, 1032, 70, 136>("bf16", 700, 6);
   test<bf16, Bf16Tiles, 128, 2, 520, 1032, 70, 136>("bf16", 100, 6);

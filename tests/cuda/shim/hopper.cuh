@@ -1,5 +1,5 @@
-// What hopper.cuh offers, on the CPU: barriers, copies of boxes, products of a warpgroup as the PTX
-// ISA defines them. Clusters have one block.
+// What hopper.cuh offers, on the CPU: barriers, copies of boxes, clusters, products of a warpgroup
+// as the PTX ISA defines them.
 #pragma once
 #include "ptx.cuh"
 
@@ -49,7 +49,7 @@ inline void barrier_expect(Barrier* b, int bytes) {
   shim::settle(shim::state(b));
 }
 inline void barrier_arrive(Barrier* b) { barrier_expect(b, 0); }
-inline void barrier_arrive_at(Barrier* b, u32) { barrier_expect(b, 0); }
+inline void barrier_arrive_at(Barrier* b, u32 rank) { barrier_expect(shim::at(b, rank), 0); }
 inline void barrier_wait(Barrier* b, int phase) {
   const u32 before = phase;
   while (((volatile shim::BarrierState*)b)->phase == before) shim::yield();
@@ -66,8 +66,10 @@ inline void load_bytes(void* to, const void* from, int bytes, Barrier* b) {
   shim::settle(shim::state(b));
 }
 
-inline void load_box3(void* to, const TensorMap& m, Barrier* b, int x, int y, int z) {
-  const u32 row = m.box[0] * m.element, base = shim::offset(to);
+namespace shim {
+
+inline void copy_box(Block& block, void* to, const TensorMap& m, Barrier* b, int x, int y, int z) {
+  const u32 row = m.box[0] * m.element, base = offset(to);
   if (m.swizzled && (base % 1024 || row != 128)) {
     fprintf(stderr, "a swizzled box of %u bytes a row goes to offset %u\n", row, base);
     abort();
@@ -76,7 +78,7 @@ inline void load_box3(void* to, const TensorMap& m, Barrier* b, int x, int y, in
   for (u32 k = 0; k < m.box[2]; ++k) {
     for (u32 j = 0; j < m.box[1]; ++j) {
       for (u32 i = 0; i < m.box[0]; ++i, at += m.element) {
-        unsigned char* p = shim::shared() + (m.swizzled ? shim::swizzle(at) : at);
+        unsigned char* p = block.shared() + (m.swizzled ? swizzle(at) : at);
         const bool inside =
             u32(x + i) < m.extent[0] && u32(y + j) < m.extent[1] && u32(z + k) < m.extent[2];
         const u64 from = (y + j) * m.stride[0] + (z + k) * m.stride[1] + u64(x + i) * m.element;
@@ -85,25 +87,36 @@ inline void load_box3(void* to, const TensorMap& m, Barrier* b, int x, int y, in
       }
     }
   }
-  shim::state(b)->bytes -= at - base;
-  shim::settle(shim::state(b));
+  state(b)->bytes -= at - base;
+  settle(state(b));
+}
+
+}  // namespace shim
+
+inline void load_box3(void* to, const TensorMap& m, Barrier* b, int x, int y, int z) {
+  shim::copy_box(shim::block(), to, m, b, x, y, z);
 }
 inline void load_box(void* to, const TensorMap& m, Barrier* b, int x, int y) {
   load_box3(to, m, b, x, y, 0);
 }
-inline void load_box_to(void* to, const TensorMap& m, Barrier* b, int x, int y, u16) {
-  load_box(to, m, b, x, y);
+inline void load_box_to(void* to, const TensorMap& m, Barrier* b, int x, int y, u16 blocks) {
+  for (shim::Block& it : shim::cluster.blocks) {
+    if (blocks >> it.rank & 1) shim::copy_box(it, to, m, shim::at(b, it.rank), x, y, 0);
+  }
 }
 inline void prefetch_map(const TensorMap&) {}
 
 inline void fence_async() {}
-inline u32 cluster_rank() { return 0; }
-inline float load_at(const float* p, u32) { return *p; }
+inline u32 cluster_rank() { return shim::block().rank; }
+inline float load_at(const float* p, u32 rank) { return *shim::at(p, rank); }
 inline void cluster_arrive() {}
-inline void cluster_wait() { __syncthreads(); }
-inline void named_sync(int id, int threads) { shim::meet(shim::block.named[id], threads); }
+inline void cluster_wait() {
+  const unsigned threads = shim::block().fibers.size() * shim::cluster.blocks.size();
+  shim::meet(shim::cluster.all, threads);
+}
+inline void named_sync(int id, int threads) { shim::meet(shim::block().named[id], threads); }
 inline void named_arrive(int id, int threads) {
-  shim::Meeting& m = shim::block.named[id];
+  shim::Meeting& m = shim::block().named[id];
   if (++m.arrived == unsigned(threads)) {
     m.arrived = 0;
     ++m.generation;
@@ -120,7 +133,7 @@ inline void wgmma_commit() {}
 // All of a warpgroup get here before its tiles may be overwritten.
 template <int>
 void wgmma_wait() {
-  shim::meet(shim::block.named[16 + threadIdx.x / 128], 128);
+  shim::meet(shim::block().named[16 + threadIdx.x / 128], 128);
 }
 
 inline u64 tile(const void* p) {

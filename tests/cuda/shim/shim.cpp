@@ -1,13 +1,22 @@
-// The fibers of shim.h.
+// The fibers and clusters of shim.h.
 #include "shim.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
 
 namespace shim {
 
-Block block;
-uint3 block_index;
+__thread Block* now;
+Cluster cluster;
 dim3 block_size, grid_size;
 
 namespace {
+
+std::function<void()> the_kernel;
+std::mutex mutex;
+std::condition_variable changed;
+unsigned turn;  // the block of the cluster that runs
 
 constexpr size_t STACK = 128 * 1024;
 constexpr unsigned char POISON = 0xff;  // NaN in every format
@@ -30,24 +39,38 @@ shim_switch:
 // The threads take turns in reverse order with SHIM_REVERSE set: what lacks a barrier then changes.
 const bool reverse = getenv("SHIM_REVERSE") != nullptr;
 
-unsigned following(unsigned fiber) {
-  const unsigned n = block.fibers.size();
-  return reverse ? (fiber + n - 1) % n : (fiber + 1) % n;
-}
+unsigned following(unsigned i, unsigned n) { return (reverse ? i + n - 1 : i + 1) % n; }
 
 void go_on() {
-  const unsigned from = block.current;
-  unsigned to = following(from);
-  while (block.fibers[to].done && to != from) to = following(to);
+  std::vector<Fiber>& fibers = block().fibers;
+  const unsigned from = block().current, n = fibers.size();
+  unsigned to = following(from, n);
+  while (fibers[to].done && to != from) to = following(to, n);
   if (to == from) return;
-  block.current = to;
-  shim_switch(&block.fibers[from].stack_pointer, block.fibers[to].stack_pointer);
+  block().current = to;
+  shim_switch(&fibers[from].stack_pointer, fibers[to].stack_pointer);
+}
+
+void await_turn() {
+  std::unique_lock<std::mutex> lock(mutex);
+  changed.wait(lock, [] { return turn == block().rank; });
+}
+
+// Lets the next block run that has not ended, which may be this one.
+void hand_over() {
+  const unsigned n = cluster.blocks.size();
+  unsigned to = following(block().rank, n);
+  while (cluster.blocks[to].alive == 0 && to != block().rank) to = following(to, n);
+  const std::lock_guard<std::mutex> lock(mutex);
+  turn = to;
+  changed.notify_all();
 }
 
 void release_block() {
-  if (block.alive > 0 && block.all.arrived == block.alive) {
-    block.all.arrived = 0;
-    ++block.all.generation;
+  Block& b = block();
+  if (b.alive > 0 && b.all.arrived == b.alive) {
+    b.all.arrived = 0;
+    ++b.all.generation;
     progress();
   }
 }
@@ -58,13 +81,13 @@ void wait_for_next(const Meeting& meeting, unsigned generation) {
 }
 
 void fiber_main() {
-  block.kernel();
-  block.fibers[block.current].done = true;
-  --block.alive;
+  the_kernel();
+  block().fibers[block().current].done = true;
+  --block().alive;
   progress();
   release_block();
   void* unused;
-  if (block.alive == 0) shim_switch(&unused, block.host);
+  if (block().alive == 0) shim_switch(&unused, block().host);
   go_on();
   abort();
 }
@@ -77,36 +100,63 @@ void* new_stack(char* stack) {
   return top;
 }
 
-void run_block(char* stacks, unsigned threads) {
-  block.fibers.resize(threads);
-  block.warps.assign((threads + 31) / 32, Warp{});
-  block.all = Meeting{};
-  for (Meeting& m : block.named) m = Meeting{};
-  block.alive = threads;
-  block.idle = block.current = 0;
-  std::fill(block.shared.begin(), block.shared.end(), POISON);
+void start(Block& b, size_t bytes, uint3 index, unsigned rank) {
+  const unsigned threads = block_size.x * block_size.y * block_size.z;
+  b.fibers.resize(threads);
+  b.warps.assign((threads + 31) / 32, Warp{});
+  b.memory.assign(bytes, POISON);
+  b.all = Meeting{};
+  for (Meeting& m : b.named) m = Meeting{};
+  b.alive = threads;
+  b.idle = b.current = 0;
+  b.index = index, b.rank = rank;
+}
+
+void run_block(Block& b) {
+  const unsigned threads = b.fibers.size();
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  char* stacks = (char*)mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE, flags, -1, 0);
+  now = &b;
   for (unsigned i = 0; i < threads; ++i) {
     const dim3& s = block_size;
-    block.fibers[i] = {
+    b.fibers[i] = {
         new_stack(stacks + i * STACK), {i % s.x, i / s.x % s.y, i / (s.x * s.y)}, false};
   }
-  shim_switch(&block.host, block.fibers[0].stack_pointer);
+  shim_switch(&b.host, b.fibers[0].stack_pointer);
+  munmap(stacks, threads * STACK);
+}
+
+// Each block on a thread of its own, of which one runs at a time.
+void run_cluster() {
+  std::vector<std::thread> threads;
+  turn = reverse ? cluster.blocks.size() - 1 : 0;
+  for (Block& b : cluster.blocks) {
+    threads.emplace_back([&b] {
+      now = &b;
+      cluster.storage[b.rank] = (char*)__builtin_thread_pointer();
+      await_turn();
+      run_block(b);
+      hand_over();
+    });
+  }
+  for (std::thread& it : threads) it.join();
 }
 
 }  // namespace
 
-unsigned char* shared() {
-  return (unsigned char*)(((uintptr_t)block.shared.data() + 1023) & ~(uintptr_t)1023);
-}
-
-void progress() { block.idle = 0; }
+void progress() { block().idle = cluster.idle = 0; }
 
 void yield() {
-  if (++block.idle > 4 * block.fibers.size() + 64) {
-    fprintf(stderr, "deadlock in block %u %u %u: thread %u waits, %u of %u at __syncthreads\n",
-            block_index.x, block_index.y, block_index.z, block.current, block.all.arrived,
-            block.alive);
-    abort();
+  Block& b = block();
+  if (++b.idle > 4 * b.fibers.size() + 64) {
+    b.idle = 0;
+    if (++cluster.idle > 2 * cluster.blocks.size()) {
+      fprintf(stderr, "deadlock in block %u %u %u: thread %u waits, %u of %u at __syncthreads\n",
+              b.index.x, b.index.y, b.index.z, b.current, b.all.arrived, b.alive);
+      abort();
+    }
+    hand_over();
+    await_turn();
   }
   go_on();
 }
@@ -122,31 +172,36 @@ void meet(Meeting& meeting, unsigned threads) {
 }
 
 void meet_block() {
-  const unsigned generation = block.all.generation;
-  ++block.all.arrived;
+  const unsigned generation = block().all.generation;
+  ++block().all.arrived;
   release_block();
-  wait_for_next(block.all, generation);
+  wait_for_next(block().all, generation);
 }
 
 void meet_warp(unsigned mask) {
-  const unsigned lanes = std::min<size_t>(32, block.fibers.size() - block.current / 32 * 32);
+  const Block& b = block();
+  const unsigned lanes = std::min<size_t>(32, b.fibers.size() - b.current / 32 * 32);
   const unsigned there = lanes == 32 ? ~0u : (1u << lanes) - 1;
   meet(warp().meeting, __builtin_popcount(mask & there));
 }
 
-void launch(dim3 grid, dim3 size, size_t shared_bytes, std::function<void()> kernel) {
-  const unsigned threads = size.x * size.y * size.z;
-  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  char* stacks = (char*)mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE, flags, -1, 0);
-  grid_size = grid;
-  block_size = size;
-  block.kernel = kernel;
-  block.shared.resize(shared_bytes + 1024);
-  for (unsigned i = 0; i < grid.x * grid.y * grid.z; ++i) {
-    block_index = {i % grid.x, i / grid.x % grid.y, i / (grid.x * grid.y)};
-    run_block(stacks, threads);
+void launch(dim3 grid, dim3 size, size_t shared_bytes, unsigned blocks,
+            std::function<void()> kernel) {
+  grid_size = grid, block_size = size;
+  the_kernel = kernel;
+  cluster.blocks.resize(blocks);
+  cluster.storage.resize(blocks);
+  for (unsigned first = 0; first < grid.x * grid.y * grid.z; first += blocks) {
+    cluster.all = Meeting{};
+    cluster.idle = 0;
+    for (unsigned rank = 0; rank < blocks; ++rank) {
+      const unsigned i = first + rank;
+      const uint3 index = {i % grid.x, i / grid.x % grid.y, i / (grid.x * grid.y)};
+      start(cluster.blocks[rank], shared_bytes + 1024, index, rank);
+    }
+    if (blocks == 1) run_block(cluster.blocks[0]);
+    else run_cluster();
   }
-  munmap(stacks, threads * STACK);
 }
 
 }  // namespace shim

@@ -1,7 +1,8 @@
 // Runs CUDA kernels on the CPU, to check them where there is no GPU. Every thread of a block is a
-// fiber; blocks run one after the other. A wrong barrier shows as a deadlock or as a wrong result;
-// races within a warp, the order of memory and speed do not show. `__shared__` arrays keep their
-// poison between blocks, as on a GPU.
+// fiber; clusters run one after the other, and the blocks of one by turns, each on a thread of the
+// CPU, where `__shared__` arrays are its own. A wrong barrier shows as a deadlock or as a wrong
+// result; races within a warp, the order of memory and speed do not show. Outside of clusters,
+// `__shared__` arrays keep their poison between blocks, as on a GPU.
 #pragma once
 #include <sys/mman.h>
 #include <vector_functions.h>
@@ -35,7 +36,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __cluster_dims__(...)
-#define __shared__ static
+#define __shared__ static __thread
 #define __constant__ static
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
@@ -64,29 +65,54 @@ struct Warp {
 struct Block {
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
-  std::vector<unsigned char> shared;
+  std::vector<unsigned char> memory;
   Meeting all, named[16 + 8];  // the last eight: warpgroups
-  unsigned current, alive, idle;
+  unsigned current, alive, idle, rank;
+  uint3 index;
   void* host;
-  std::function<void()> kernel;
+
+  // Dynamic shared memory, aligned to 1024 bytes.
+  unsigned char* shared() {
+    return (unsigned char*)(((uintptr_t)memory.data() + 1023) & ~(uintptr_t)1023);
+  }
 };
 
-extern Block block;
-extern uint3 block_index;
+// Blocks that take turns.
+struct Cluster {
+  std::vector<Block> blocks;
+  std::vector<char*> storage;  // what belongs to each one's thread
+  Meeting all;
+  unsigned idle;
+};
+
+extern __thread Block* now;
+extern Cluster cluster;
 extern dim3 block_size, grid_size;
 
-void yield();     // another fiber's turn
+inline Block& block() { return *now; }
+inline unsigned char* shared() { return block().shared(); }
+
+void yield();     // another fiber's turn, or another block's
 void progress();  // this fiber did not wait in vain
 void meet(Meeting& meeting, unsigned threads);
 void meet_block();
 void meet_warp(unsigned mask);
-unsigned char* shared();  // dynamic shared memory, aligned to 1024 bytes
 
-// Runs `kernel` for each thread of each block.
-void launch(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel);
+// Runs `kernel` for each thread of each block; so many blocks along x are a cluster.
+void launch(dim3 grid, dim3 size, size_t shared_bytes, unsigned blocks,
+            std::function<void()> kernel);
 
-inline unsigned lane() { return block.current % 32; }
-inline Warp& warp() { return block.warps[block.current / 32]; }
+inline unsigned lane() { return block().current % 32; }
+inline Warp& warp() { return block().warps[block().current / 32]; }
+
+// What stands at the same place in another block of the cluster.
+template <class T>
+T* at(T* p, unsigned rank) {
+  Block &mine = block(), &its = cluster.blocks[rank];
+  const size_t offset = (unsigned char*)p - mine.shared();
+  if (offset < mine.memory.size()) return (T*)(its.shared() + offset);
+  return (T*)((char*)p - cluster.storage[mine.rank] + cluster.storage[rank]);
+}
 
 // Gives `value` to the warp, and lets `read` look at what all lanes gave: `read(get)`.
 template <class T, class Read>
@@ -111,8 +137,8 @@ T exchange(unsigned mask, T value, unsigned from) {
 
 }  // namespace shim
 
-#define threadIdx (shim::block.fibers[shim::block.current].index)
-#define blockIdx shim::block_index
+#define threadIdx (shim::block().fibers[shim::block().current].index)
+#define blockIdx (shim::block().index)
 #define blockDim shim::block_size
 #define gridDim shim::grid_size
 #define warpSize 32
