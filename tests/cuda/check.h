@@ -75,7 +75,7 @@ inline void device_copy(void* to, const void* from, size_t bytes) { memcpy(to, f
 template <class... Parameters, class... Arguments>
 void launch_clusters(unsigned blocks, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                      size_t shared, Arguments... arguments) {
-  shim::launch(grid, block, shared, blocks, [=] { kernel(arguments...); });
+  shim::launch(grid, block, shared, [=] { kernel(arguments...); }, blocks);
 }
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,

@@ -92,6 +92,25 @@ void fiber_main() {
   abort();
 }
 
+// Stacks of fibers, which a thread of the CPU keeps for its next block.
+struct Stacks {
+  char* first = nullptr;
+  unsigned count = 0;
+  ~Stacks() { release(); }
+  void release() {
+    if (count > 0) munmap(first, count * STACK);
+  }
+  char* of(unsigned fiber) const { return first + fiber * STACK; }
+  void provide(unsigned wanted) {
+    if (wanted <= count) return;
+    release();
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    first = (char*)mmap(nullptr, wanted * STACK, PROT_READ | PROT_WRITE, flags, -1, 0);
+    count = wanted;
+  }
+};
+thread_local Stacks stacks;
+
 void* new_stack(char* stack) {
   uint64_t* top = (uint64_t*)(stack + STACK);
   *--top = 0;
@@ -114,16 +133,14 @@ void start(Block& b, size_t bytes, uint3 index, unsigned rank) {
 
 void run_block(Block& b) {
   const unsigned threads = b.fibers.size();
-  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  char* stacks = (char*)mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE, flags, -1, 0);
+  stacks.provide(threads);
   now = &b;
   for (unsigned i = 0; i < threads; ++i) {
     const dim3& s = block_size;
     b.fibers[i] = {
-        new_stack(stacks + i * STACK), {i % s.x, i / s.x % s.y, i / (s.x * s.y)}, false};
+        new_stack(stacks.of(i)), {i % s.x, i / s.x % s.y, i / (s.x * s.y)}, false};
   }
   shim_switch(&b.host, b.fibers[0].stack_pointer);
-  munmap(stacks, threads * STACK);
 }
 
 // Each block on a thread of its own, of which one runs at a time.
@@ -185,8 +202,8 @@ void meet_warp(unsigned mask) {
   meet(warp().meeting, __builtin_popcount(mask & there));
 }
 
-void launch(dim3 grid, dim3 size, size_t shared_bytes, unsigned blocks,
-            std::function<void()> kernel) {
+void launch(dim3 grid, dim3 size, size_t shared_bytes, std::function<void()> kernel,
+            unsigned blocks) {
   grid_size = grid, block_size = size;
   the_kernel = kernel;
   cluster.blocks.resize(blocks);

@@ -99,8 +99,8 @@ void meet_block();
 void meet_warp(unsigned mask);
 
 // Runs `kernel` for each thread of each block; so many blocks along x are a cluster.
-void launch(dim3 grid, dim3 size, size_t shared_bytes, unsigned blocks,
-            std::function<void()> kernel);
+void launch(dim3 grid, dim3 size, size_t shared_bytes, std::function<void()> kernel,
+            unsigned blocks = 1);
 
 inline unsigned lane() { return block().current % 32; }
 inline Warp& warp() { return block().warps[block().current / 32]; }
