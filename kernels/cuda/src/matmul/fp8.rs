@@ -24,7 +24,7 @@ impl MatMul<'_> {
         self.depth.is_multiple_of(16) && self.parts().all(|it| fits(it.1))
     }
 
-    /// Some rows.
+    /// Some rows. `x` lies where it does for many, so that one kernel rounds it for both.
     pub(super) fn split_fp8(&self) -> Option<Instance> {
         let places = self.places();
         let mut results = Vec::new();
