@@ -67,7 +67,11 @@ impl VerifyArgs {
             return Ok(());
         }
         let message = "the model does not agree with its golden outputs";
-        let help = format!("the tolerance is {:e}", self.tolerance);
+        let help = format!(
+            "the tolerance is {:e}, which is for 32 bits: what is stored or multiplied in fewer is \
+             off by 1e-3 to 1e-1, for which `--tolerance` is; on a GPU, `--exact` rounds nothing",
+            self.tolerance
+        );
         Err(Fault::new("R0502", message).help(help))
     }
 }
