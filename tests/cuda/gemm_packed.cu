@@ -28,29 +28,39 @@ __global__ void __cluster_dims__(PARTS, 1, 1) __launch_bounds__(PACKED_THREADS)
                                                     packed_result<N1, N1>(w1, y1, Plain{}));
 }
 
+template <class T>
+double dot(const Array<T>& x, const PackedMatrix& w, int row, int column) {
+  double sum = 0;
+  for (int k = 0; k < w.k; ++k) sum += x[row * w.k + k] * w.values[(size_t)column * w.k + k];
+  return sum;
+}
+
+// Of the second result: two where sums are in no more parts than that.
+constexpr int products(int parts) { return parts <= 2 ? 2 : 1; }
+
+dim3 grid(int parts, int n0, int n1, int rows) {
+  const unsigned tiles = (n0 + 127) / 128 + (products(parts) * n1 + 127) / 128;
+  return dim3(tiles * parts, (rows + 63) / 64);
+}
+
 template <class W, int PARTS, int N0, int N1>
 void test(const char* name, Format format, int rows) {
   constexpr int K = W::COLUMNS;
   Array<bf16> x(rows * K, 1), y1(rows * N1);
   Array<float> y0(rows * N0);
   const PackedMatrix w0(format, N0, K), w1(format, N1, K), w2(format, N1, K);
-  const auto dot = [&](const PackedMatrix& w, int row, int column) {
-    double sum = 0;
-    for (int k = 0; k < K; ++k) sum += x[row * K + k] * w.values[(size_t)column * K + k];
-    return sum;
-  };
-  const unsigned products = PARTS <= 2 ? 2 : 1,
-                 tiles = (N0 + 127) / 128 + (products * N1 + 127) / 128;
-  launch_clusters(PARTS, instance<W, PARTS, N0, N1>, dim3(tiles * PARTS, (rows + 63) / 64),
+  launch_clusters(PARTS, instance<W, PARTS, N0, N1>, grid(PARTS, N0, N1, rows),
                   PACKED_THREADS, PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD,
                   tensor_map(x.device, rows, K, 64), weights<W>(w0), weights<W>(w1),
                   weights<W>(w2), rows, y0.device, y1.device);
   y0.fetch(), y1.fetch();
   printf("%s, %d rows, %d parts\n", name, rows, PARTS);
-  check("  f32", error(y0, rows, N0, N0, [&](int r, int c) { return dot(w0, r, c); }), 1e-5);
+  check("  f32", error(y0, rows, N0, N0, [&](int r, int c) { return dot(x, w0, r, c); }), 1e-5);
   check("  bf16",
         error(y1, rows, N1, N1,
-              [&](int r, int c) { return dot(w1, r, c) * (products == 2 ? dot(w2, r, c) : 1); }),
+              [&](int r, int c) {
+                return dot(x, w1, r, c) * (products(PARTS) == 2 ? dot(x, w2, r, c) : 1);
+              }),
         8e-3);
 }
 
@@ -76,23 +86,21 @@ void test_in_fp8(int rows) {
   Array<__nv_fp8_e4m3> x(rows * K, 1);
   Array<float> scales(rows, 1), y0(rows * N0), y1(rows * N1);
   const PackedMatrix w0(Format::FP8, N0, K), w1(Format::FP8, N1, K), w2(Format::FP8, N1, K);
-  const auto dot = [&](const PackedMatrix& w, int row, int column) {
-    double sum = 0;
-    for (int k = 0; k < K; ++k) sum += x[row * K + k] * w.values[(size_t)column * K + k];
-    return sum * scales[row];
+  const auto scaled = [&](const PackedMatrix& w, int row, int column) {
+    return dot(x, w, row, column) * scales[row];
   };
-  const unsigned products = PARTS <= 2 ? 2 : 1,
-                 tiles = (N0 + 127) / 128 + (products * N1 + 127) / 128;
-  launch_clusters(PARTS, in_fp8<W, PARTS, N0, N1>, dim3(tiles * PARTS, (rows + 63) / 64),
+  launch_clusters(PARTS, in_fp8<W, PARTS, N0, N1>, grid(PARTS, N0, N1, rows),
                   PACKED_THREADS, PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD,
                   tensor_map(x.device, rows, K, 64), weights<W>(w0), weights<W>(w1),
                   weights<W>(w2), rows, (const float*)scales.device, y0.device, y1.device);
   y0.fetch(), y1.fetch();
   printf("fp8 in fp8, %d rows, %d parts\n", rows, PARTS);
-  check("  one", error(y0, rows, N0, N0, [&](int r, int c) { return dot(w0, r, c); }), 2e-3);
+  check("  one", error(y0, rows, N0, N0, [&](int r, int c) { return scaled(w0, r, c); }), 2e-3);
   check("  other",
         error(y1, rows, N1, N1,
-              [&](int r, int c) { return dot(w1, r, c) * (products == 2 ? dot(w2, r, c) : 1); }),
+              [&](int r, int c) {
+                return scaled(w1, r, c) * (products(PARTS) == 2 ? scaled(w2, r, c) : 1);
+              }),
         4e-3);
 }
 

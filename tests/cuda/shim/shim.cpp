@@ -134,7 +134,6 @@ void start(Block& b, size_t bytes, uint3 index, unsigned rank) {
 void run_block(Block& b) {
   const unsigned threads = b.fibers.size();
   stacks.provide(threads);
-  now = &b;
   for (unsigned i = 0; i < threads; ++i) {
     const dim3& s = block_size;
     b.fibers[i] = {
@@ -143,14 +142,19 @@ void run_block(Block& b) {
   shim_switch(&b.host, b.fibers[0].stack_pointer);
 }
 
+// Makes this thread of the CPU the block's.
+void become(Block& b) {
+  now = &b;
+  b.storage = (char*)__builtin_thread_pointer();
+}
+
 // Each block on a thread of its own, of which one runs at a time.
 void run_cluster() {
   std::vector<std::thread> threads;
   turn = reverse ? cluster.blocks.size() - 1 : 0;
   for (Block& b : cluster.blocks) {
     threads.emplace_back([&b] {
-      now = &b;
-      cluster.storage[b.rank] = (char*)__builtin_thread_pointer();
+      become(b);
       await_turn();
       run_block(b);
       hand_over();
@@ -207,7 +211,6 @@ void launch(dim3 grid, dim3 size, size_t shared_bytes, std::function<void()> ker
   grid_size = grid, block_size = size;
   the_kernel = kernel;
   cluster.blocks.resize(blocks);
-  cluster.storage.resize(blocks);
   for (unsigned first = 0; first < grid.x * grid.y * grid.z; first += blocks) {
     cluster.all = Meeting{};
     cluster.idle = 0;
@@ -216,8 +219,12 @@ void launch(dim3 grid, dim3 size, size_t shared_bytes, std::function<void()> ker
       const uint3 index = {i % grid.x, i / grid.x % grid.y, i / (grid.x * grid.y)};
       start(cluster.blocks[rank], shared_bytes + 1024, index, rank);
     }
-    if (blocks == 1) run_block(cluster.blocks[0]);
-    else run_cluster();
+    if (blocks == 1) {
+      become(cluster.blocks[0]);
+      run_block(cluster.blocks[0]);
+    } else {
+      run_cluster();
+    }
   }
 }
 

@@ -70,6 +70,7 @@ struct Block {
   unsigned current, alive, idle, rank;
   uint3 index;
   void* host;
+  char* storage;  // what belongs to its thread of the CPU
 
   // Dynamic shared memory, aligned to 1024 bytes.
   unsigned char* shared() {
@@ -80,7 +81,6 @@ struct Block {
 // Blocks that take turns.
 struct Cluster {
   std::vector<Block> blocks;
-  std::vector<char*> storage;  // what belongs to each one's thread
   Meeting all;
   unsigned idle;
 };
@@ -111,7 +111,7 @@ T* at(T* p, unsigned rank) {
   Block &mine = block(), &its = cluster.blocks[rank];
   const size_t offset = (unsigned char*)p - mine.shared();
   if (offset < mine.memory.size()) return (T*)(its.shared() + offset);
-  return (T*)((char*)p - cluster.storage[mine.rank] + cluster.storage[rank]);
+  return (T*)((char*)p - mine.storage + its.storage);
 }
 
 // Gives `value` to the warp, and lets `read` look at what all lanes gave: `read(get)`.

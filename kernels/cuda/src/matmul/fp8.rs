@@ -27,17 +27,13 @@ impl MatMul<'_> {
     /// Some rows. `x` lies where it does for many, so that one kernel rounds it for both.
     pub(super) fn split_fp8(&self) -> Option<Instance> {
         let places = self.places();
-        let mut results = Vec::new();
-        for (made, part) in self.parts() {
-            let weights: Vec<String> = part.weights.iter().map(|it| self.one(part, *it)).collect();
-            results.push(self.result(made, part, &weights, &self.scaled(made, part, &places))?);
-        }
+        let results = self.packed_results("", |made, part| self.scaled(made, part, &places))?;
         self.packed(Operands {
             in_fp8: true,
             x: self.bytes(places.x, (1, Some(2)), SPLIT_SIZE),
             before: Some(Box::new(self.round(&places, None))),
             scratch: Some((places.x, self.depth + 4, 2)),
-            results: results.join(",\n    "),
+            results,
         })
     }
 

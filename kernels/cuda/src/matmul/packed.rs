@@ -2,7 +2,7 @@
 
 use ir::DType;
 
-use super::{MatMul, Part, Ready, SPLIT_SIZE};
+use super::{Made, MatMul, Part, Ready, SPLIT_SIZE};
 use crate::{Grid, Instance, Map, pack};
 
 /// How matrix units multiply.
@@ -26,7 +26,7 @@ impl MatMul<'_> {
         }
         let Ready { before, x, scratch, .. } = self.ready_x(DType::BF16);
         let x = self.boxes(x, (1, Some(2)), SPLIT_SIZE);
-        let results = self.packed_results()?;
+        let results = self.packed_results("packed_", |made, part| self.tail(made, part))?;
         self.packed(Operands { in_fp8: false, x, before, scratch, results })
     }
 
@@ -67,13 +67,18 @@ impl MatMul<'_> {
         })
     }
 
-    /// The parts as `gemm_packed.cuh` takes them in 16 bits.
-    fn packed_results(&self) -> Option<String> {
+    /// The parts as `gemm_packed.cuh` takes them, with these tails: in 16 bits with `packed_`
+    /// before each.
+    pub(super) fn packed_results(
+        &self,
+        before: &str,
+        tail: impl Fn(&Made<'_>, &Part) -> String,
+    ) -> Option<String> {
         let mut results = Vec::new();
         for (made, part) in self.parts() {
             let weights: Vec<String> = part.weights.iter().map(|it| self.one(part, *it)).collect();
-            let result = self.result(made, part, &weights, &self.tail(made, part))?;
-            results.push(format!("packed_{result}"));
+            let result = self.result(made, part, &weights, &tail(made, part))?;
+            results.push(format!("{before}{result}"));
         }
         Some(results.join(",\n    "))
     }
