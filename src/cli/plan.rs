@@ -120,7 +120,7 @@ impl PlanArgs {
         let Some(budget) = &self.budget else { return Ok((compiled, Widths::default())) };
         let path = self.weights.as_ref().or(spec.weights.as_ref());
         let ranking = match path {
-            Some(path) => Ranking::read(&compiled.module, &Checkpoint::open(path)?)?,
+            Some(path) => Ranking::read(&compiled.module, &Checkpoint::open_described(path)?)?,
             None => Ranking::default(),
         };
         let choice = budget.choose(&spec, &compiled, &ranking)?;
