@@ -1,10 +1,9 @@
-//! Whole programs for GPUs, from the kernels' text to what the driver is asked to do: on a GPU
-//! where there is one, and where there is none, on `tests/cuda/toolkit`, a compiler and a driver
-//! that take the place of NVIDIA's and run kernels on the shim.
+//! Whole programs for GPUs without one, from the kernels' text to what the driver is asked to do:
+//! on `tests/cuda/toolkit`, a compiler and a driver that take the place of NVIDIA's and run kernels
+//! on the shim.
 
 use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
-use ::cuda::{ARCHITECTURES, Compiler};
 use ir::DType;
 use runtime::{Fault, Rule, Target};
 use treen::Options;
@@ -12,7 +11,7 @@ use treen::Options;
 use crate::{
     cuda::{cuda_headers, run},
     draws,
-    models::{Fixture, agree_within, are_apart, folders},
+    models::{Fixture, agree_within, are_apart},
     random, walks,
 };
 
@@ -60,7 +59,7 @@ fn build(root: &Path, headers: &Path, folder: &Path) {
 
 /// A fixture on the device, by itself and beside itself. Where it `rounds`, as it is meant to be
 /// run: in 16 bits.
-fn agrees(path: &Path, architecture: &str, rounds: bool) {
+pub(crate) fn agrees(path: &Path, architecture: &str, rounds: bool) {
     let options = Options {
         check: false,
         target: Target::Cuda,
@@ -100,32 +99,6 @@ fn the_driver_compiles() {
     agrees(Path::new("fixtures/llama-grouped"), "sm_80", false);
     let fault = draws::model("V=7", "S=64", "sm_100a").session(None, None).err();
     assert_eq!(fault.expect("a fault").code, "R0704");
-}
-
-/// All that there is, where there is a GPU: kernels of its architecture, whole programs, every
-/// fixture, with rounding and without.
-#[test]
-#[expect(clippy::print_stderr, reason = "says why nothing is tested")]
-fn programs_run_on_a_gpu() {
-    let capability = match (::cuda::properties(), Compiler::find()) {
-        (Ok(it), Ok(_)) => it.capability,
-        (Err(why), _) => return eprintln!("not tested: {why}"),
-        (_, Err(why)) => return eprintln!("not tested: {why}"),
-    };
-    let is_of = |it: &&&str| it.trim_end_matches('a') == format!("sm_{capability}");
-    let Some(architecture) = ARCHITECTURES.iter().find(is_of) else {
-        return eprintln!("not tested: no code is made for compute capability {capability}");
-    };
-    runtime::register_device(::cuda::open);
-    draws::are_as_defined(architecture);
-    walks::agree(architecture);
-    if ::cuda::library_version().is_some() {
-        walks::agree_by_library(architecture);
-    }
-    for path in folders() {
-        [false, true].into_iter().for_each(|rounds| agrees(&path, architecture, rounds));
-    }
-    random::are_the_same(architecture);
 }
 
 #[test]

@@ -31,6 +31,8 @@ mod models;
 #[cfg(test)]
 mod mutants;
 #[cfg(test)]
+mod on_gpu;
+#[cfg(test)]
 mod passes;
 #[cfg(test)]
 mod patterns;

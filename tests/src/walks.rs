@@ -149,8 +149,9 @@ impl Walk {
     }
 }
 
-/// Goes through all formats of a family: what is off.
-fn walk(name: &str, settings: &[&str], architecture: &str) -> Vec<String> {
+/// Goes through all formats of one of MODELS on the device that is there.
+pub(crate) fn agree(name: &str, architecture: &str) {
+    let (_, settings) = MODELS.iter().find(|it| it.0 == name).expect("one of MODELS");
     let mut walk = Walk::default();
     for format in FORMATS {
         let what = format!("{name} in {format}");
@@ -166,7 +167,7 @@ fn walk(name: &str, settings: &[&str], architecture: &str) -> Vec<String> {
             walk.batch(&what, &mut a, &mut b);
         }
     }
-    walk.off
+    assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
 }
 
 /// A family whose products of many rows are all left to cuBLASLt, as far as it takes them: prompts
@@ -190,17 +191,4 @@ pub(crate) fn agree_by_library(architecture: &str) {
         walk.compare(&format!("{length} tokens by cuBLASLt"), &a, &b);
     }
     assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
-}
-
-/// Goes through all families on the device that is there, side by side.
-pub(crate) fn agree(architecture: &str) {
-    let off: Vec<String> = std::thread::scope(|scope| {
-        let walk = |(name, settings): &(&'static str, &'static [&'static str])| {
-            let (name, settings) = (*name, *settings);
-            scope.spawn(move || walk(name, settings, architecture))
-        };
-        let walks: Vec<_> = MODELS.iter().map(walk).collect();
-        walks.into_iter().flat_map(|it| it.join().expect("a walk to its end")).collect()
-    });
-    assert!(off.is_empty(), "{}", off.join("\n"));
 }
