@@ -18,16 +18,16 @@
 
 struct Bf16Tiles {
   static constexpr int BYTES = 2;
-  template <int R>
-  static __device__ __forceinline__ void multiply(float (&d)[R], u64 a, u64 b, int add) {
+  template <int R, class A>
+  static __device__ __forceinline__ void multiply(float (&d)[R], const A& a, u64 b, int add) {
     wgmma_bf16(d, a, b, add);
   }
 };
 
 struct E4m3Tiles {
   static constexpr int BYTES = 1;
-  template <int R>
-  static __device__ __forceinline__ void multiply(float (&d)[R], u64 a, u64 b, int add) {
+  template <int R, class A>
+  static __device__ __forceinline__ void multiply(float (&d)[R], const A& a, u64 b, int add) {
     wgmma_e4m3(d, a, b, add);
   }
 };

@@ -1,17 +1,34 @@
-// Products of some rows on Hopper with packed weights, which are read as they are: the tiles of
-// gemm_split.cuh, whose weights four warps bring into rows. With Bf16Tiles they unpack them; with
-// E4m3Tiles, for which x has been rounded to FP8 too, they put the bytes of `Fp8` in order.
+// Products of some rows on Hopper with packed weights: what gemm_split.cuh computes, with weights
+// read as they are. Matrix units take them out of registers, where they are unpacked, as the rows
+// of a product whose columns are the rows of x. In FP8 (E4m3Tiles, for which x has been rounded
+// too), the bytes of `Fp8` are what they take; with Bf16Tiles it is 16 bits.
 //
-// Each of these warps takes 16 rows of each half of a tile, a record of each at a time or as many
-// as fill a stage, out of a ring of its own with DEEP records of each. The copy engine fills it:
-// before what a thread has stored can be seen by matrix units, it would wait for all copies of its
-// own. What comes of it goes where the copy engine would have put it. Scales of rows wait for the
-// tail. One more thread copies x.
+// Eight warps have 16 rows of weights each, four of them those of each half of a tile. A stage is
+// what they multiply at a time: a record for each warp, or as many as are for a box of x, and the
+// boxes of x, of which the columns are in the order of arrange.cuh. One more warp copies stages.
+// Scales of rows wait for the tail.
 #pragma once
 #include "gemm_split.cuh"
 #include "unpack.cuh"
 
-constexpr int PACKED_STAGES = 3, PACKED_THREADS = 288;
+constexpr int PACKED_WARPS = SPLIT_WIDTH / 16, PACKED_THREADS = 32 * (PACKED_WARPS + 1);
+constexpr int PACKED_STAGES = 4;
+
+// A stage with weights W, where DEPTH columns are a box of x: records of a warp, boxes, where the
+// records begin, those of one warp after those of another, and bytes in all.
+template <class W, int DEPTH>
+struct PackedStage {
+  static constexpr int RECORDS = W::STEP < DEPTH ? DEPTH / W::STEP : 1;
+  static constexpr int BOXES = RECORDS * W::STEP / DEPTH;
+  static constexpr int WEIGHTS = BOXES * SPLIT_BOX, EACH = RECORDS * W::RECORD;
+  static constexpr int BYTES = (WEIGHTS + PACKED_WARPS * EACH + 1023) / 1024 * 1024;
+  // Of all columns.
+  static constexpr int COUNT = (W::STEPS + RECORDS - 1) / RECORDS;
+};
+
+// Bytes of dynamic shared memory of a launch.
+template <class Tiles, class W>
+constexpr int packed_shared = PACKED_STAGES * PackedStage<W, 128 / Tiles::BYTES>::BYTES;
 
 // The tail of a product with weights that have scales of rows.
 template <class W, class Tail>
@@ -35,143 +52,150 @@ __device__ __forceinline__ auto packed_result(W w0, W w1, Y y, Tail tail) {
   return result<N, STRIDE>(w0, w1, y, OfPacked<W, Tail>{w0, w1, tail});
 }
 
-template <class Tiles, int PARTS, int K, int DEEP>
+template <class Tiles, int PARTS>
 struct GemmPacked : SplitTile<Tiles, PARTS, PACKED_STAGES> {
   using Base = SplitTile<Tiles, PARTS, PACKED_STAGES>;
-  Barrier* records;  // those of a ring for each warp
+  template <class W>
+  using Stage = PackedStage<W, Base::DEPTH>;
 
-  // Records along K that are read at a time, stages that they fill, reads of a tile and of a block.
+  // What matrix units take of 16 rows of weights for a box of x.
+  using Fragments = u32[4][4];
+  using Sums = float[SPLIT_ROWS / 2];
+
+  // The stages of this block's part of the columns: the first, and how many.
   template <class W>
-  static constexpr int RECORDS = W::STEP < Base::DEPTH ? Base::DEPTH / W::STEP : 1;
-  template <class W>
-  static constexpr int STAGES_OF = RECORDS<W> * W::STEP / Base::DEPTH;
-  template <class W>
-  static constexpr int READS = (W::STEPS + RECORDS<W> - 1) / RECORDS<W>;
-  template <class W>
-  static constexpr int EACH = (READS<W> + PARTS - 1) / PARTS;
+  static constexpr int MOST = (Stage<W>::COUNT + PARTS - 1) / PARTS;
   template <class W>
   static __device__ __forceinline__ int first() {
-    return Base::rank() * EACH<W>;
+    return Base::rank() * MOST<W>;
   }
   template <class W>
   static __device__ __forceinline__ int count() {
-    return max(0, min(EACH<W>, READS<W> - first<W>()));
+    return max(0, min(MOST<W>, Stage<W>::COUNT - first<W>()));
   }
 
-  // Copies x for `count` stages, from column `k` on.
-  __device__ __forceinline__ void copy(int count, int k, int top) {
-    wait_for_earlier();
-    for (int n = 0; n < count; ++n) {
-      const int stage = n % PACKED_STAGES;
-      if (n >= PACKED_STAGES) barrier_wait(&this->empty[stage], n / PACKED_STAGES % 2 ^ 1);
-      barrier_expect(&this->full[stage], SPLIT_BOX);
-      load_box(this->shared + stage * SPLIT_STAGE_BYTES, this->x, &this->full[stage],
-               k + n * Base::DEPTH, top);
-    }
-  }
-
-  // Eight columns of a row of each half of 64 columns, the rows of a lane being alike modulo 8.
-  // Odd rows are stored in the other order, so that eight lanes write to 128 different bytes.
-  static __device__ __forceinline__ void store(u8* row, uint4 left, uint4 right) {
-    const int lane = threadIdx.x % 32, odd = lane / 4 % 2;
-    const uint4 one = odd ? right : left, other = odd ? left : right;
-    const int at = (odd * 4 + lane % 4) ^ lane / 4;
-    *(uint4*)(row + at * 16) = one;
-    *(uint4*)(row + (at ^ 4) * 16) = other;
-  }
-
-  // Stores 16 rows of 64 columns: those of the runs `run` and `run` + 1 of a record.
+  // Records of each warp in a stage: the last one may have fewer.
   template <class W>
-  static __device__ __forceinline__ void store_half(u8* to, const typename W::Raw& raw, int run) {
-    uint4 top[2], bottom[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const Fragment f = W::unpack(raw, run + i, 0);
-      if constexpr (W::FOLDS) {
-        const RowPair scale = W::scales(raw, run + i);
-        RowPair more = {0, 0};
-        if constexpr (W::HAS_MINIMA) more = W::minima(raw, run + i);
-        top[i] = unpack_row(f.top, scale.top, more.top);
-        bottom[i] = unpack_row(f.bottom, scale.bottom, more.bottom);
-      } else {
-        top[i] = make_uint4(f.top[0], f.top[1], f.top[2], f.top[3]);
-        bottom[i] = make_uint4(f.bottom[0], f.bottom[1], f.bottom[2], f.bottom[3]);
-      }
-    }
-    u8* row = to + threadIdx.x % 32 / 4 * 128;
-    store(row, top[0], top[1]);
-    store(row + 8 * 128, bottom[0], bottom[1]);
+  static __device__ __forceinline__ int records(int stage) {
+    constexpr int ALL = Stage<W>::RECORDS;
+    return W::STEPS % ALL == 0 ? ALL : min(ALL, W::STEPS - stage * ALL);
   }
 
-  // Stores 16 rows of 128 columns in E4M3, eight bytes at a time. Two lanes write to one bank, for
-  // which there is time.
   template <class W>
-  static __device__ __forceinline__ void store_bytes(u8* to, const typename W::Raw (&raw)[2]) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int run = 0; run < 4; ++run) {
-      const uint4& v = raw[run / 2].v[run % 2];
-      const int at = (run * 2 + lane % 4 / 2) ^ lane / 4;
-      u8* row = to + lane / 4 * 128 + at * 16 + lane % 2 * 8;
-      *(uint2*)row = {untile_word(v.x), untile_word(v.y)};
-      *(uint2*)(row + 8 * 128) = {untile_word(v.z), untile_word(v.w)};
-    }
+  __device__ __forceinline__ u8* stage(int n) const {
+    return this->shared + n % PACKED_STAGES * Stage<W>::BYTES;
   }
 
-  // What warp `warp` of four does. The next kernel starts when the last records are under way.
+  // What a warp does that copies. Weights depend on no earlier kernel: those of the first stages are
+  // under way before x is. The next kernel starts when the last ones are.
   template <class R>
-  __device__ __forceinline__ void unpack(const R& r, int warp, int left) {
+  __device__ __forceinline__ void copy(const R& r, int top, int left) {
     using W = decltype(r.first);
-    using Raw = typename W::Raw;
-    static_assert(Tiles::BYTES == 2 || W::EXTRA == 0, "bytes stand for numbers by scales of rows");
-    constexpr int AT_ONCE = RECORDS<W>, HALF = AT_ONCE * W::RECORD, SLOT = 2 * HALF;
-    constexpr int SLOTS = DEEP / AT_ONCE, APART = R::PRODUCTS == 1 ? 4 : 0;
+    using S = Stage<W>;
     const int lane = threadIdx.x % 32, all = count<W>(), last = (r.n + 15) / 16 - 1;
-    const int tile = left / 16 + warp;
-    u8* ring = this->shared + PACKED_STAGES * SPLIT_STAGE_BYTES + warp * SLOTS * SLOT;
-    Barrier* there = records + warp * DEEP;
-    // The records of read n, of which the last may have fewer.
-    const auto step = [](int n) { return (first<W>() + n) * AT_ONCE; };
-    const auto size = [&](int n) {
-      return W::STEPS % AT_ONCE == 0 ? AT_ONCE : min(AT_ONCE, W::STEPS - step(n));
-    };
-    const auto fetch = [&](int n) {
-      if (lane != 0) return;
-      if (n >= all) return let_later_start();
-      u8* slot = ring + n % SLOTS * SLOT;
-      Barrier* b = &there[n % SLOTS];
-      const int bytes = size(n) * W::RECORD;
-      barrier_expect(b, 2 * bytes);
-      load_bytes(slot, r.first.record(min(tile, last), step(n)), bytes, b);
-      load_bytes(slot + HALF, r.second.record(min(tile + APART, last), step(n)), bytes, b);
-    };
-    for (int n = 0; n < SLOTS; ++n) fetch(n);
-    for (int n = 0; n < all; ++n) {
-      barrier_wait(&there[n % SLOTS], n / SLOTS % 2);
-      const u8* slot = ring + n % SLOTS * SLOT;
-      Raw raw[2][AT_ONCE] = {};
-#pragma unroll
-      for (int i = 0; i < 2 * AT_ONCE; ++i) {
-        if (i % AT_ONCE < size(n))
-          raw[i / AT_ONCE][i % AT_ONCE] = W::load_shared(slot + i * W::RECORD, lane);
-      }
+    const int tile = left / 16 + (R::PRODUCTS == 1 ? lane : lane % (PACKED_WARPS / 2));
+    const W of = lane < PACKED_WARPS / 2 ? r.first : r.second;
+    const auto weights = [&](int n) {
+      const int at = first<W>() + n, bytes = records<W>(at) * W::RECORD;
+      Barrier* b = &this->full[n % PACKED_STAGES];
+      if (lane == 0) barrier_expect(b, S::WEIGHTS + PACKED_WARPS * bytes);
       __syncwarp();
-      fetch(n + SLOTS);
-#pragma unroll
-      for (int part = 0; part < STAGES_OF<W>; ++part) {
-        const int at = n * STAGES_OF<W> + part, stage = at % PACKED_STAGES;
-        if (at >= PACKED_STAGES)
-          barrier_wait(&this->empty[stage], at / PACKED_STAGES % 2 ^ 1);
-        u8* to = this->shared + stage * SPLIT_STAGE_BYTES + SPLIT_BOX + warp * 16 * 128;
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          if constexpr (Tiles::BYTES == 1) store_bytes<W>(to + half * SPLIT_BOX, raw[half]);
-          else store_half<W>(to + half * SPLIT_BOX, raw[half][0], part * 2);
-        }
-        fence_async();
-        __syncwarp();
-        if (lane == 0) barrier_arrive(&this->full[stage]);
+      if (lane < PACKED_WARPS)
+        load_bytes(stage<W>(n) + S::WEIGHTS + lane * S::EACH,
+                   of.record(min(tile, last), at * S::RECORDS), bytes, b);
+    };
+    for (int n = 0; n < min(PACKED_STAGES, all); ++n) weights(n);
+    wait_for_earlier();
+    for (int n = 0; n < all; ++n) {
+      if (n >= PACKED_STAGES) {
+        barrier_wait(&this->empty[n % PACKED_STAGES], n / PACKED_STAGES % 2 ^ 1);
+        weights(n);
       }
+      if (n + 1 == all) let_later_start();
+      if (lane < S::BOXES)
+        load_box(stage<W>(n) + lane * SPLIT_BOX, this->x, &this->full[n % PACKED_STAGES],
+                 ((first<W>() + n) * S::BOXES + lane) * Base::DEPTH, top);
+    }
+  }
+
+  // Those for a box of the records of a stage.
+  template <class W>
+  static __device__ __forceinline__ void unpack(Fragments& to,
+                                                const typename W::Raw (&raw)[Stage<W>::RECORDS],
+                                                int box) {
+    static_assert(Tiles::BYTES == 2 || W::EXTRA == 0, "bytes stand for numbers by scales of rows");
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+      if constexpr (Tiles::BYTES == 1) {
+        const uint4 &v = raw[i / 2].v[0], &more = raw[i / 2].v[1];
+        to[i][0] = v.x, to[i][1] = v.z, to[i][2] = v.y, to[i][3] = v.w;
+        to[i + 1][0] = more.x, to[i + 1][1] = more.z, to[i + 1][2] = more.y, to[i + 1][3] = more.w;
+      } else {
+        const int run = box * 2 + i / 2;
+        Fragment f = W::unpack(raw[0], run, 0);
+        if constexpr (W::FOLDS) {
+          const RowPair scale = W::scales(raw[0], run);
+          RowPair more = {0, 0};
+          if constexpr (W::HAS_MINIMA) more = W::minima(raw[0], run);
+          scale_words(f.top, scale.top, more.top);
+          scale_words(f.bottom, scale.bottom, more.bottom);
+        }
+        to[i][0] = f.top[0], to[i][1] = f.bottom[0], to[i][2] = f.top[1], to[i][3] = f.bottom[1];
+        to[i + 1][0] = f.top[2], to[i + 1][1] = f.bottom[2];
+        to[i + 1][2] = f.top[3], to[i + 1][3] = f.bottom[3];
+      }
+    }
+  }
+
+  // What a warp sums, of `all` stages. While matrix units are at one box, the fragments of the next
+  // are made.
+  template <class W>
+  __device__ __forceinline__ void sum(Sums& d, int all) {
+    using S = Stage<W>;
+    constexpr int TURNS = 2 / S::BOXES;
+    const int lane = threadIdx.x % 32, mine = S::WEIGHTS + threadIdx.x / 32 * S::EACH;
+    typename W::Raw raw[TURNS][S::RECORDS];
+    Fragments fragments[2];
+    const auto take = [&](typename W::Raw(&to)[S::RECORDS], int n) {
+      barrier_wait(&this->full[n % PACKED_STAGES], n / PACKED_STAGES % 2);
+      const int size = records<W>(first<W>() + n);
+#pragma unroll
+      for (int i = 0; i < S::RECORDS; ++i) {
+        to[i] = {};
+        if (i < size) to[i] = W::load_shared(stage<W>(n) + mine + i * W::RECORD, lane);
+      }
+    };
+    // Box `at` of the two that follow each other from stage `n` on.
+    const auto add = [&](int at, int n) {
+      const int turn = at / S::BOXES, box = at % S::BOXES;
+      n += turn;
+      if (box == 0) take(raw[turn], n);
+      unpack<W>(fragments[at], raw[turn], box);
+      const u64 x = tile(stage<W>(n) + box * SPLIT_BOX);
+      wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < 4; ++i) Tiles::multiply(d, fragments[at][i], x + i * 2, 1);
+      wgmma_commit();
+      wgmma_wait<1>();
+      if (box == 0 && n > 0 && lane == 0) barrier_arrive(&this->empty[(n - 1) % PACKED_STAGES]);
+    };
+    int n = 0;
+    for (; n + TURNS <= all; n += TURNS) add(0, n), add(1, n);
+    wgmma_wait<0>();  // else products of what follows would wait for each other
+    if (n < all) {
+      add(0, n);
+      wgmma_wait<0>();
+    }
+  }
+
+  // Leaves sums where gemm_split.cuh's would be, though rows and columns have changed places.
+  __device__ __forceinline__ void leave(const Sums& d, int warp) const {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    float* sums = (float*)this->shared + (warp * 8 + g % 2) * 128 + t * 8 + g / 2;
+#pragma unroll
+    for (int i = 0; i < SPLIT_ROWS / 2; ++i) {
+      const int j = i / 4, h = i / 2 % 2, e = i % 2;
+      sums[(h * 4 + j % 2 * 2) * 128 + j / 2 * 32 + e * 4] = d[i];
     }
   }
 
@@ -179,23 +203,27 @@ struct GemmPacked : SplitTile<Tiles, PARTS, PACKED_STAGES> {
   __device__ __forceinline__ void operator()(const R& r, int tile) {
     using W = decltype(r.first);
     const int top = blockIdx.y * SPLIT_ROWS, left = tile * (SPLIT_WIDTH / R::PRODUCTS);
-    const int stages = count<W>() * STAGES_OF<W>;
-    if (threadIdx.x == 256) copy(stages, first<W>() * RECORDS<W> * W::STEP, top);
-    if (threadIdx.x / 128 == 1) unpack(r, threadIdx.x / 32 - 4, left);
-    this->consume(r, stages, top, left);
+    const int warp = threadIdx.x / 32;
+    if (warp == PACKED_WARPS) {
+      copy(r, top, left);
+    } else {
+      Sums d = {};
+      wait_for_earlier();
+      sum<W>(d, count<W>());
+      named_sync(1, 32 * PACKED_WARPS);
+      leave(d, warp);
+    }
+    this->finish_tile(r, top, left);
   }
 };
 
-// One launch: as gemm_split, but for PACKED_THREADS threads, and of dynamic shared memory
-// PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD bytes.
-template <class Tiles, int PARTS, int K, int DEEP, class... Results>
+// One launch: as gemm_split, but for PACKED_THREADS threads, and of dynamic shared memory the most
+// packed_shared bytes that any of the results takes.
+template <class Tiles, int PARTS, class... Results>
 __device__ __forceinline__ void gemm_packed(u8* shared, const TensorMap& x, int rows,
                                             const Results&... results) {
-  __shared__ Barrier barriers[2 * PACKED_STAGES + 4 * DEEP];
-  Barrier *empty = barriers + PACKED_STAGES, *records = empty + PACKED_STAGES;
-  GemmPacked<Tiles, PARTS, K, DEEP> g{{shared, barriers, empty, x, rows}, records};
-  if (threadIdx.x < 4 * DEEP) barrier_init(&records[threadIdx.x], 1);
-  barrier_init_fence();
-  g.start(5);
+  __shared__ Barrier barriers[2 * PACKED_STAGES];
+  GemmPacked<Tiles, PARTS> g{{shared, barriers, barriers + PACKED_STAGES, x, rows}};
+  g.start(PACKED_WARPS);
   visit_result<SPLIT_WIDTH>(blockIdx.x / PARTS, g, results...);
 }

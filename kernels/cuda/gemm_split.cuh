@@ -42,40 +42,23 @@ struct SplitTile {
     }
   }
 
-  // A stage is full when so many have filled it.
-  __device__ __forceinline__ void start(int fillers) {
+  // A stage is full when its copies are there, and empty when so many have read it.
+  __device__ __forceinline__ void start(int readers) {
     if (threadIdx.x == 0) {
       for (int i = 0; i < STAGES; ++i) {
-        barrier_init(&full[i], fillers);
-        barrier_init(&empty[i], 1);
+        barrier_init(&full[i], 1);
+        barrier_init(&empty[i], readers);
       }
       barrier_init_fence();
     }
     __syncthreads();
   }
 
-  // Sums `count` stages.
-  __device__ __forceinline__ void sum(float (&d)[SUMS], int count) {
-#pragma unroll
-    for (int i = 0; i < SUMS; ++i) d[i] = 0;
-    for (int n = 0; n < count; ++n) {
-      const int stage = n % STAGES;
-      const u8* a = shared + stage * SPLIT_STAGE_BYTES;
-      barrier_wait(&full[stage], n / STAGES % 2);
-      wgmma_fence();
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        Tiles::multiply(d, tile(a + i * 32), tile(a + SPLIT_BOX + i * 32), 1);
-      wgmma_commit();
-      wgmma_wait<0>();
-      if (threadIdx.x == 0) barrier_arrive(&empty[stage]);
-    }
-  }
-
   // Adds up this block's part of the columns; sums lie in shared memory by register and thread.
   template <class R>
   __device__ __forceinline__ void finish_part(const R& r, const float* sums, int top, int left) {
     constexpr int HELD = SUMS / R::PRODUCTS, MINE = HELD / PARTS;
+    static_assert(MINE % 16 == 0, "32 columns are stored at a time");
     float d[MINE * R::PRODUCTS];
 #pragma unroll
     for (int i = 0; i < MINE * R::PRODUCTS; ++i) {
@@ -90,21 +73,12 @@ struct SplitTile {
     finish(r, d, top, left + rank() * MINE * 2, rows);
   }
 
-  // What the first 128 threads do with `count` stages that others fill, and all wait for.
+  // What follows when this block's sums are in shared memory.
   template <class R>
-  __device__ __forceinline__ void consume(const R& r, int count, int top, int left) {
-    float* sums = (float*)shared;
-    float d[SUMS];
-    if (threadIdx.x < 128) {
-      wait_for_earlier();
-      sum(d, count);
-      named_sync(1, 128);
-#pragma unroll
-      for (int i = 0; i < SUMS; ++i) sums[i * 128 + threadIdx.x] = d[i];
-    }
+  __device__ __forceinline__ void finish_tile(const R& r, int top, int left) {
     meet();
     if (threadIdx.x < 128) {
-      finish_part(r, sums, top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, left);
+      finish_part(r, (const float*)shared, top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, left);
     }
     meet();
   }
@@ -145,11 +119,37 @@ struct GemmSplit : SplitTile<Tiles, PARTS, SPLIT_STAGES> {
     }
   }
 
+  // Multiplies `count` stages, and leaves the sums.
+  __device__ __forceinline__ void sum(int count) {
+    float d[Base::SUMS], *sums = (float*)this->shared;
+#pragma unroll
+    for (int i = 0; i < Base::SUMS; ++i) d[i] = 0;
+    for (int n = 0; n < count; ++n) {
+      const int stage = n % SPLIT_STAGES;
+      const u8* a = this->shared + stage * SPLIT_STAGE_BYTES;
+      barrier_wait(&this->full[stage], n / SPLIT_STAGES % 2);
+      wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        Tiles::multiply(d, ::tile(a + i * 32), ::tile(a + SPLIT_BOX + i * 32), 1);
+      wgmma_commit();
+      wgmma_wait<0>();
+      if (threadIdx.x == 0) barrier_arrive(&this->empty[stage]);
+    }
+    named_sync(1, 128);
+#pragma unroll
+    for (int i = 0; i < Base::SUMS; ++i) sums[i * 128 + threadIdx.x] = d[i];
+  }
+
   template <class R>
   __device__ __forceinline__ void operator()(const R& r, int tile) {
     const int top = blockIdx.y * SPLIT_ROWS, left = tile * (SPLIT_WIDTH / R::PRODUCTS);
     if (threadIdx.x == 128) copy(r, top, left);
-    this->consume(r, count(), top, left);
+    if (threadIdx.x < 128) {
+      wait_for_earlier();
+      sum(count());
+    }
+    this->finish_tile(r, top, left);
   }
 };
 

@@ -225,17 +225,19 @@ WGMMA_TILES(wgmma_e4m3, 32, "m64n64k32.f32.e4m3.e4m3", "1, 1", "32", "33", "34")
 WGMMA_TILES(wgmma_e4m3, 64, "m64n128k32.f32.e4m3.e4m3", "1, 1", "64", "65", "66")
 WGMMA_TILES(wgmma_e4m3, 128, "m64n256k32.f32.e4m3.e4m3", "1, 1", "128", "129", "130")
 
-// The same with a in registers, as the fragments of four `mma.sync` of sixteen rows, and b a
-// tile_across.
-#define WGMMA_ACROSS(REGISTERS, SHAPE, A0, A1, A2, A3, B, P)                                    \
-  __device__ __forceinline__ void wgmma_across_bf16(float (&d)[REGISTERS], const u32(&a)[4],    \
-                                                    u64 b, int add) {                           \
+// The same with a in registers, as the fragments of four `mma.sync` of sixteen rows. TAIL says how b
+// lies; A0 to A3, B and P are the numbers of the operands after d.
+#define WGMMA_FRAGMENTS(NAME, REGISTERS, SHAPE, TAIL, A0, A1, A2, A3, B, P)                      \
+  __device__ __forceinline__ void NAME(float (&d)[REGISTERS], const u32(&a)[4], u64 b, int add) { \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" P                                         \
-                 ", 0;\nwgmma.mma_async.sync.aligned." SHAPE                                    \
-                 ".f32.bf16.bf16 {" REGISTERS_##REGISTERS "}, {%" A0 ", %" A1 ", %" A2 ", %" A3 \
-                                                          "}, %" B ", p, 1, 1, 1;\n}\n"         \
-                 : IN_OUT_##REGISTERS(d, 0)                                                     \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));               \
+                 ", 0;\nwgmma.mma_async.sync.aligned." SHAPE " {" REGISTERS_##REGISTERS          \
+                 "}, {%" A0 ", %" A1 ", %" A2 ", %" A3 "}, %" B ", p, " TAIL ";\n}\n"            \
+                 : IN_OUT_##REGISTERS(d, 0)                                                      \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));                \
   }
-WGMMA_ACROSS(32, "m64n64k16", "32", "33", "34", "35", "36", "37")
-WGMMA_ACROSS(64, "m64n128k16", "64", "65", "66", "67", "68", "69")
+// b is a tile.
+WGMMA_FRAGMENTS(wgmma_bf16, 32, "m64n64k16.f32.bf16.bf16", "1, 1, 0", "32", "33", "34", "35", "36", "37")
+WGMMA_FRAGMENTS(wgmma_e4m3, 32, "m64n64k32.f32.e4m3.e4m3", "1, 1", "32", "33", "34", "35", "36", "37")
+// b is a tile_across.
+WGMMA_FRAGMENTS(wgmma_across_bf16, 32, "m64n64k16.f32.bf16.bf16", "1, 1, 1", "32", "33", "34", "35", "36", "37")
+WGMMA_FRAGMENTS(wgmma_across_bf16, 64, "m64n128k16.f32.bf16.bf16", "1, 1, 1", "64", "65", "66", "67", "68", "69")

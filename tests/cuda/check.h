@@ -102,6 +102,14 @@ TensorMap tensor_map(const T* data, u64 rows, u64 columns, u32 box_rows) {
                     box_rows);
 }
 
+// The column that arrange.cuh puts at a place, for numbers of so many bytes.
+inline int arranged_column(int bytes, int place) {
+  const int each = 4 / bytes, j = place % 32 / (4 * each), t = place % (4 * each) / each;
+  const int order[] = {2, 0, 3, 1};
+  const int e = bytes == 1 ? order[place % 4] : place % 2;
+  return place / 32 * 32 + 8 * t + each * j + e;
+}
+
 // Normally distributed, the same in every run.
 inline double normal() {
   static u64 state = 0x9e3779b97f4a7c15;

@@ -13,19 +13,30 @@ struct Product {
   }
 };
 
-constexpr int DEEP = 4;
-
 template <class W, int PARTS, int N0, int N1>
 __global__ void __cluster_dims__(PARTS, 1, 1) __launch_bounds__(PACKED_THREADS)
     instance(const __grid_constant__ TensorMap x, W w0, W w1, W w2, int rows, float* y0, bf16* y1) {
   SHARED(u8, shared);
   const auto plain = packed_result<N0, N0>(w0, y0, Plain{});
   if constexpr (PARTS <= 2)
-    gemm_packed<Bf16Tiles, PARTS, W::COLUMNS, DEEP>(shared, x, rows, plain,
+    gemm_packed<Bf16Tiles, PARTS>(shared, x, rows, plain,
                                                     packed_result<N1, N1>(w1, w2, y1, Product{}));
   else
-    gemm_packed<Bf16Tiles, PARTS, W::COLUMNS, DEEP>(shared, x, rows, plain,
+    gemm_packed<Bf16Tiles, PARTS>(shared, x, rows, plain,
                                                     packed_result<N1, N1>(w1, y1, Plain{}));
+}
+
+constexpr int arranged_width(int k) { return (k + 31) / 32 * 32; }
+
+// Rows of x as arrange.cuh leaves them.
+template <class T>
+void arrange_rows(Array<T>& y, const Array<T>& x, int rows, int k) {
+  const int width = arranged_width(k);
+  for (int i = 0; i < rows * width; ++i) {
+    const int column = arranged_column(sizeof(T), i % width);
+    y.host[i] = column < k ? x.host[i / width * k + column] : T(0.f);
+  }
+  y.send();
 }
 
 template <class T>
@@ -49,9 +60,11 @@ void test(const char* name, Format format, int rows) {
   Array<bf16> x(rows * K, 1), y1(rows * N1);
   Array<float> y0(rows * N0);
   const PackedMatrix w0(format, N0, K), w1(format, N1, K), w2(format, N1, K);
+  Array<bf16> ordered(rows * arranged_width(K));
+  arrange_rows(ordered, x, rows, K);
   launch_clusters(PARTS, instance<W, PARTS, N0, N1>, grid(PARTS, N0, N1, rows),
-                  PACKED_THREADS, PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD,
-                  tensor_map(x.device, rows, K, 64), weights<W>(w0), weights<W>(w1),
+                  PACKED_THREADS, packed_shared<Bf16Tiles, W>,
+                  tensor_map(ordered.device, rows, arranged_width(K), 64), weights<W>(w0), weights<W>(w1),
                   weights<W>(w2), rows, y0.device, y1.device);
   y0.fetch(), y1.fetch();
   printf("%s, %d rows, %d parts\n", name, rows, PARTS);
@@ -72,10 +85,10 @@ __global__ void __cluster_dims__(PARTS, 1, 1) __launch_bounds__(PACKED_THREADS)
   const auto one = scaled(Plain{}, scales, w0.scales, w0.scales);
   const auto two = scaled(Product{}, scales, w1.scales, w2.scales);
   if constexpr (PARTS <= 2)
-    gemm_packed<E4m3Tiles, PARTS, W::COLUMNS, DEEP>(shared, x, rows, result<N0, N0>(w0, y0, one),
+    gemm_packed<E4m3Tiles, PARTS>(shared, x, rows, result<N0, N0>(w0, y0, one),
                                                     result<N1, N1>(w1, w2, y1, two));
   else
-    gemm_packed<E4m3Tiles, PARTS, W::COLUMNS, DEEP>(
+    gemm_packed<E4m3Tiles, PARTS>(
         shared, x, rows, result<N0, N0>(w0, y0, one),
         result<N1, N1>(w1, y1, scaled(Plain{}, scales, w1.scales, w1.scales)));
 }
@@ -89,9 +102,11 @@ void test_in_fp8(int rows) {
   const auto scaled = [&](const PackedMatrix& w, int row, int column) {
     return dot(x, w, row, column) * scales[row];
   };
+  Array<__nv_fp8_e4m3> ordered(rows * arranged_width(K));
+  arrange_rows(ordered, x, rows, K);
   launch_clusters(PARTS, in_fp8<W, PARTS, N0, N1>, grid(PARTS, N0, N1, rows),
-                  PACKED_THREADS, PACKED_STAGES * SPLIT_STAGE_BYTES + DEEP * 8 * W::RECORD,
-                  tensor_map(x.device, rows, K, 64), weights<W>(w0), weights<W>(w1),
+                  PACKED_THREADS, packed_shared<E4m3Tiles, W>,
+                  tensor_map(ordered.device, rows, arranged_width(K), 64), weights<W>(w0), weights<W>(w1),
                   weights<W>(w2), rows, (const float*)scales.device, y0.device, y1.device);
   y0.fetch(), y1.fetch();
   printf("fp8 in fp8, %d rows, %d parts\n", rows, PARTS);

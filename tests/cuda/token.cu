@@ -1,9 +1,9 @@
 // What is computed row by row or position by position: ssd_token.cuh, conv_token.cuh, norm.cuh,
-// quantise.cuh, softmax.cuh, rows.cuh and argmax.cuh.
+// arrange.cuh, softmax.cuh, rows.cuh and argmax.cuh.
 #include "argmax.cuh"
+#include "arrange.cuh"
 #include "check.h"
 #include "conv_token.cuh"
-#include "quantise.cuh"
 #include "rows.cuh"
 #include "softmax.cuh"
 #include "ssd_token.cuh"
@@ -89,27 +89,43 @@ void test_norm() {
         }), 1e-6);
 }
 
+// By the root of the mean square, then doubled.
+template <int K>
+double twice_normed(const Array<float>& x, int row, int k) {
+  double square = 0;
+  for (int i = 0; i < K; ++i) square += std::pow(x[row * K + i], 2);
+  return k < K ? 2 * x[row * K + k] / std::sqrt(square / K + 1e-5) : 0;
+}
+
 template <int K>
 __global__ void rounded(const float* x, u8* y, float* scales) {
   quantise<K, true, 256>(Rows{x, K}, 1e-5f, Twice{}, y, scales, blockIdx.x);
 }
+template <int K>
+__global__ void arranged(const float* x, bf16* y) {
+  arrange<K, true, 256>(Rows{x, K}, 1e-5f, Twice{}, y, blockIdx.x);
+}
 
 template <int K>
-void test_quantise() {
-  Array<float> x(3 * K, 2), scales(3);
-  Array<u8> y(3 * K);
-  launch(rounded<K>, dim3(3), dim3(256), 0, x.device, y.device, scales.device);
-  y.fetch(), scales.fetch();
-  Array<float> got(3 * K);
-  for (int i = 0; i < 3 * K; ++i) {
-    const __half_raw half = __nv_cvt_fp8_to_halfraw(y[i], __NV_E4M3);
-    got.host[i] = __half2float(f16(half)) * scales[i / K];
+void test_arrange() {
+  constexpr int WIDTH = (K + 31) / 32 * 32;
+  Array<float> x(3 * K, 2), scales(3), got(3 * WIDTH);
+  Array<u8> bytes(3 * WIDTH);
+  launch(rounded<K>, dim3(3), dim3(256), 0, x.device, bytes.device, scales.device);
+  bytes.fetch(), scales.fetch();
+  for (int i = 0; i < 3 * WIDTH; ++i) {
+    const __half_raw half = __nv_cvt_fp8_to_halfraw(bytes[i], __NV_E4M3);
+    got.host[i] = __half2float(f16(half)) * scales[i / WIDTH];
   }
-  check("quantise", error(got, 3, K, K, [&](int row, int k) {
-          double square = 0;
-          for (int i = 0; i < K; ++i) square += std::pow(x[row * K + i], 2);
-          return 2 * x[row * K + k] / std::sqrt(square / K + 1e-5);
+  check("as e4m3", error(got, 3, WIDTH, WIDTH, [&](int row, int place) {
+          return twice_normed<K>(x, row, arranged_column(1, place));
         }), 4e-2);
+  Array<bf16> y(3 * WIDTH);
+  launch(arranged<K>, dim3(3), dim3(256), 0, x.device, y.device);
+  y.fetch();
+  check("as bf16", error(y, 3, WIDTH, WIDTH, [&](int row, int place) {
+          return twice_normed<K>(x, row, arranged_column(2, place));
+        }), 4e-3);
 }
 
 __global__ void soften(const float* x, float* y, int size) {
@@ -176,7 +192,7 @@ int main() {
   test_conv();
   test_norm<777, false>();
   test_norm<64, true>();
-  test_quantise<1040>();
+  test_arrange<1044>();
   test_softmax();
   test_gather();
   test_argmax();

@@ -20,6 +20,7 @@ pub use tuned::{Tunable, Tuned};
 /// Every header, by the name under which others include it.
 pub const HEADERS: &[(&str, &str)] = &[
     ("argmax.cuh", include_str!("../argmax.cuh")),
+    ("arrange.cuh", include_str!("../arrange.cuh")),
     ("attention_hopper.cuh", include_str!("../attention_hopper.cuh")),
     ("attention_mma.cuh", include_str!("../attention_mma.cuh")),
     ("attention_parts.cuh", include_str!("../attention_parts.cuh")),
@@ -44,7 +45,6 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("numbers.cuh", include_str!("../numbers.cuh")),
     ("placed.cuh", include_str!("../placed.cuh")),
     ("ptx.cuh", include_str!("../ptx.cuh")),
-    ("quantise.cuh", include_str!("../quantise.cuh")),
     ("random.cuh", include_str!("../random.cuh")),
     ("results.cuh", include_str!("../results.cuh")),
     ("rows.cuh", include_str!("../rows.cuh")),

@@ -194,19 +194,14 @@ impl MatMul<'_> {
         (crate::COUNTER_BYTES + packed.map(bytes).sum::<u64>()).next_multiple_of(16)
     }
 
-    /// Where x is as numbers of type `x`, and what has to run before.
-    fn ready_x(&self, x: DType) -> Ready {
+    /// Where x is as numbers of type `x` and the weights of each part are as numbers, and what has
+    /// to run before.
+    fn ready(&self, x: DType) -> Ready {
         let plain = self.x == x && self.norm.is_none();
         let x_at = if plain { (0, 0) } else { (5, self.reserved()) };
-        let before = (!plain).then(|| Box::new(self.prepare(x)));
+        let mut before = (!plain).then(|| Box::new(self.prepare(x)));
         let size = if x == DType::F32 { 4 } else { 2 };
-        let scratch = before.as_ref().map(|_| (self.reserved(), size * self.depth, 2));
-        Ready { before, x: x_at, weights: Vec::new(), scratch }
-    }
-
-    /// The same, and where the weights of each part are as numbers.
-    fn ready(&self, x: DType) -> Ready {
-        let Ready { mut before, x, mut scratch, .. } = self.ready_x(x);
+        let mut scratch = before.as_ref().map(|_| (self.reserved(), size * self.depth, 2));
         let (mut weights, mut next, mut body) = (Vec::new(), crate::COUNTER_BYTES, Vec::new());
         for (_, part) in self.parts() {
             let of_part = part.weights.iter().map(|&at| {
@@ -231,7 +226,7 @@ impl MatMul<'_> {
             }));
             scratch = scratch.or(Some((self.reserved(), 0, 2)));
         }
-        Ready { before, x, weights, scratch }
+        Ready { before, x: x_at, weights, scratch }
     }
 
     /// Many rows, on Hopper.

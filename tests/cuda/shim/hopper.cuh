@@ -198,24 +198,52 @@ void wgmma_e4m3(float (&d)[R], u64 a, u64 b, int add) {
                      [&](unsigned k, unsigned c) { return shim::along<__nv_fp8_e4m3>(b, c, k); });
 }
 
+namespace shim {
+
+// What the four lanes of two rows have of a fragment of T, K numbers a row: of this thread's row
+// and of eight below.
+template <class T, int K>
+struct Rows {
+  static constexpr int EACH = 4 / sizeof(T);
+  float rows[2][K];
+  unsigned top = threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
+
+  explicit Rows(const u32 (&a)[4]) {
+    struct Fragment {
+      u32 a[4];
+    } mine;
+    memcpy(mine.a, a, sizeof mine.a);
+    together(~0u, mine, [&](auto get) {
+      for (unsigned k = 0; k < K; ++k) {
+        const Fragment f = get(lane() / 4 * 4 + k % (K / 2) / EACH);
+        for (int h = 0; h < 2; ++h) {
+          T v;
+          memcpy(&v, (const u8*)&f.a[h + 2 * (k / (K / 2))] + k % EACH * sizeof(T), sizeof v);
+          rows[h][k] = float(v);
+        }
+      }
+      return 0;
+    });
+  }
+  float operator()(unsigned row, unsigned k) const { return rows[row != top][k]; }
+};
+
+}  // namespace shim
+
+template <int R>
+void wgmma_bf16(float (&d)[R], const u32 (&a)[4], u64 b, int add) {
+  shim::multiply<16>(d, add, shim::Rows<__nv_bfloat16, 16>(a),
+                     [&](unsigned k, unsigned c) { return shim::along<__nv_bfloat16>(b, c, k); });
+}
+
+template <int R>
+void wgmma_e4m3(float (&d)[R], const u32 (&a)[4], u64 b, int add) {
+  shim::multiply<32>(d, add, shim::Rows<__nv_fp8_e4m3, 32>(a),
+                     [&](unsigned k, unsigned c) { return shim::along<__nv_fp8_e4m3>(b, c, k); });
+}
+
 template <int R>
 void wgmma_across_bf16(float (&d)[R], const u32 (&a)[4], u64 b, int add) {
-  struct Fragment {
-    u32 a[4];
-  } mine;
-  memcpy(mine.a, a, sizeof mine.a);
-  float rows[2][16];  // of this thread: lane / 4 and eight below
-  shim::together(~0u, mine, [&](auto get) {
-    for (unsigned k = 0; k < 16; ++k) {
-      const Fragment f = get(shim::lane() / 4 * 4 + k % 8 / 2);
-      for (int h = 0; h < 2; ++h) {
-        const u32 bits = f.a[h + 2 * (k / 8)] >> 16 * (k & 1) << 16;
-        memcpy(&rows[h][k], &bits, 4);
-      }
-    }
-    return 0;
-  });
-  const unsigned t = threadIdx.x % 128, top = t / 32 * 16 + t % 32 / 4;
-  const auto left = [&](unsigned r, unsigned k) { return rows[r != top][k]; };
-  shim::multiply<16>(d, add, left, [&](unsigned k, unsigned c) { return shim::across(b, k, c); });
+  shim::multiply<16>(d, add, shim::Rows<__nv_bfloat16, 16>(a),
+                     [&](unsigned k, unsigned c) { return shim::across(b, k, c); });
 }

@@ -6,7 +6,7 @@ use ir::DType;
 
 use super::packed::Operands;
 use super::{Made, MatMul, Part, SPLIT_SIZE, WIDTH};
-use crate::{COUNTER_BYTES, Grid, Instance, MANY, Map, element, pack, rows};
+use crate::{COUNTER_BYTES, Grid, Instance, MANY, Map, pack};
 
 /// Where the operands lie behind the counters of scratch memory.
 struct Places {
@@ -24,17 +24,17 @@ impl MatMul<'_> {
         self.depth.is_multiple_of(16) && self.parts().all(|it| fits(it.1))
     }
 
-    /// Some rows. `x` lies where it does for many, so that one kernel rounds it for both.
+    /// Some rows. `x` lies where it does for many, so that one kernel arranges it for both.
     pub(super) fn split_fp8(&self) -> Option<Instance> {
         let places = self.places();
         let results = self.packed_results("", |made, part| self.scaled(made, part, &places))?;
-        self.packed(Operands {
+        Some(self.packed(Operands {
             in_fp8: true,
             x: self.bytes(places.x, (1, Some(2)), SPLIT_SIZE),
-            before: Some(Box::new(self.round(&places, None))),
-            scratch: Some((places.x, self.depth + 4, 2)),
+            before: self.round(&places, None),
+            scratch: (places.x, self.width() + 4, 2),
             results,
-        })
+        }))
     }
 
     /// Many rows.
@@ -53,7 +53,7 @@ impl MatMul<'_> {
             waits: true,
             architecture: Some("sm_90a"),
             maps,
-            scratch: Some((places.x, self.depth + 4, 2)),
+            scratch: Some((places.x, self.width() + 4, 2)),
             before: Some(Box::new(self.round(&places, Some(Box::new(self.untile(&places)))))),
             ..Instance::default()
         };
@@ -63,7 +63,7 @@ impl MatMul<'_> {
     /// A matrix of scratch memory in boxes of 128 columns and `height` rows.
     fn bytes(&self, offset: u64, rows: (u64, Option<usize>), height: u64) -> Map {
         let (dtype, boxed) = (DType::F8E4M3, [128, height as u32]);
-        Map { word: 5, offset, behind: None, dtype, columns: self.depth, rows, boxed }
+        Map { word: 5, offset, behind: None, dtype, columns: self.width(), rows, boxed }
     }
 
     /// The tail of a part, behind the scales of x and of its weights.
@@ -82,8 +82,8 @@ impl MatMul<'_> {
     fn places(&self) -> Places {
         let mut next = COUNTER_BYTES;
         let mut place = |part: &Part| {
-            next += part.n * self.depth;
-            next - part.n * self.depth
+            next += part.n * self.width();
+            next - part.n * self.width()
         };
         let weights =
             self.parts().map(|(_, it)| it.weights.iter().map(|_| place(it)).collect()).collect();
@@ -92,33 +92,13 @@ impl MatMul<'_> {
 
     /// The scales of the rows of x.
     fn x_scales(&self, places: &Places) -> String {
-        format!("(float*)(w5 + {} + {} * {})", places.x, self.call.text(2), self.depth)
+        format!("(float*)(w5 + {} + {} * {})", places.x, self.call.text(2), self.width())
     }
 
     /// Rounds x.
     fn round(&self, places: &Places, before: Option<Box<Instance>>) -> Instance {
-        let (x, k) = (element(self.x), self.depth);
-        let (normed, eps, tail) = match &self.norm {
-            Some((weight, eps)) => {
-                (true, eps.as_str(), format!("Weighted{{(const float*)w{weight}}}"))
-            }
-            None => (false, "0.0f", "Unweighted{}".to_owned()),
-        };
-        let threads = rows::norm_threads(k);
-        Instance {
-            includes: vec!["quantise.cuh", "tails.cuh"],
-            body: format!(
-                "quantise<{k}, {normed}, {threads}>(RowsOf<{x}, {k}>{{(const {x}*)w0}}, {eps}, \
-                 {tail}, (u8*)(w5 + {}), {}, blockIdx.x);",
-                places.x,
-                self.x_scales(places)
-            ),
-            threads,
-            grid: [Grid::all(&[2], 1), Grid::fixed(1)],
-            waits: true,
-            before,
-            ..Instance::default()
-        }
+        let to = format!("(u8*)(w5 + {}), {}", places.x, self.x_scales(places));
+        Instance { before, ..self.arrange("quantise", &to) }
     }
 
     /// Brings the weights into rows.

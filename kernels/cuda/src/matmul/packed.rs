@@ -2,17 +2,17 @@
 
 use ir::DType;
 
-use super::{Made, MatMul, Part, Ready, SPLIT_SIZE};
-use crate::{Grid, Instance, Map, pack};
+use super::{Made, MatMul, Part, SPLIT_SIZE};
+use crate::{Grid, Instance, Map, element, pack, rows};
 
 /// How matrix units multiply.
 pub(super) struct Operands {
     /// In FP8, or else in 16 bits.
     pub in_fp8: bool,
-    /// `x` in that type, and what has to run before.
+    /// `x` in that type and in the order of `arrange.cuh`, and what has to run before.
     pub x: Map,
-    pub before: Option<Box<Instance>>,
-    pub scratch: Option<(u64, u64, usize)>,
+    pub before: Instance,
+    pub scratch: (u64, u64, usize),
     /// The results as the policy takes them.
     pub results: String,
 }
@@ -24,30 +24,55 @@ impl MatMul<'_> {
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }
-        let Ready { before, x, scratch, .. } = self.ready_x(DType::BF16);
-        let x = self.boxes(x, (1, Some(2)), SPLIT_SIZE);
         let results = self.packed_results("packed_", |made, part| self.tail(made, part))?;
-        self.packed(Operands { in_fp8: false, x, before, scratch, results })
+        let x = self.reserved();
+        Some(self.packed(Operands {
+            in_fp8: false,
+            x: Map { columns: self.width(), ..self.boxes((5, x), (1, Some(2)), SPLIT_SIZE) },
+            before: self.arrange("arrange", &format!("(bf16*)(w5 + {x})")),
+            scratch: (x, 2 * self.width(), 2),
+            results,
+        }))
+    }
+
+    /// Columns of x where it is arranged.
+    pub(super) fn width(&self) -> u64 {
+        self.depth.next_multiple_of(32)
+    }
+
+    /// Puts x where a function of `arrange.cuh` is told to, normalised if it is to be.
+    pub(super) fn arrange(&self, function: &str, to: &str) -> Instance {
+        let (x, k) = (element(self.x), self.depth);
+        let (normed, eps, tail) = match &self.norm {
+            Some((weight, eps)) => {
+                (true, eps.as_str(), format!("Weighted{{(const float*)w{weight}}}"))
+            }
+            None => (false, "0.0f", "Unweighted{}".to_owned()),
+        };
+        let threads = rows::norm_threads(k);
+        Instance {
+            includes: vec!["arrange.cuh", "tails.cuh"],
+            body: format!(
+                "{function}<{k}, {normed}, {threads}>(RowsOf<{x}, {k}>{{(const {x}*)w0}}, {eps}, \
+                 {tail}, {to}, blockIdx.x);"
+            ),
+            threads,
+            grid: [Grid::all(&[2], 1), Grid::fixed(1)],
+            waits: true,
+            ..Instance::default()
+        }
     }
 
     /// `gemm_packed.cuh` with those operands.
-    pub(super) fn packed(&self, operands: Operands) -> Option<Instance> {
-        // Records that a warp reads ahead of each half of a tile. A multiprocessor has room for two
-        // blocks then: clusters of four that fill one each would not all find it at once.
-        const AHEAD: u64 = 4;
-        const STAGES: u64 = 3;
+    pub(super) fn packed(&self, operands: Operands) -> Instance {
         let Operands { in_fp8, x, before, scratch, results } = operands;
         let policy = if in_fp8 { "E4m3Tiles" } else { "Bf16Tiles" };
         let (tiles, parts, choice) = self.parts_of_sums(in_fp8);
         let body = format!(
-            "SHARED(u8, shared);\n  gemm_packed<{policy}, {parts}, {}, {AHEAD}>(shared, m0, \
-             (int){}, {results});",
-            self.depth,
+            "SHARED(u8, shared);\n  gemm_packed<{policy}, {parts}>(shared, m0, (int){}, {results});",
             self.call.text(2),
         );
-        let layouts = self.parts().filter_map(|it| pack::layout(it.1.format));
-        let ring = AHEAD * 8 * layouts.map(|it| it.record() as u64).max()?;
-        Some(Instance {
+        Instance {
             includes: vec!["gemm_packed.cuh", "tails.cuh"],
             preface: self.preface(),
             body,
@@ -55,16 +80,16 @@ impl MatMul<'_> {
             residents: 2,
             cluster: parts as u32,
             grid: [Grid::fixed(tiles * parts), Grid::all(&[2], SPLIT_SIZE)],
-            shared: (STAGES * 3 * SPLIT_SIZE * 128 + ring) as u32,
+            shared: self.parts().map(|it| shared(it.1.format, in_fp8)).max().unwrap_or(0),
             rows: Some((2, 2 * SPLIT_SIZE)),
             waits: true,
             architecture: Some("sm_90a"),
             maps: vec![x],
-            scratch,
-            before,
+            scratch: Some(scratch),
+            before: Some(Box::new(before)),
             choices: vec![choice],
             ..Instance::default()
-        })
+        }
     }
 
     /// The parts as `gemm_packed.cuh` takes them, with these tails: in 16 bits with `packed_`
@@ -89,4 +114,16 @@ impl MatMul<'_> {
         let shape = [part.n, self.depth];
         format!("{policy}{}", pack::skinny_weights(part.format, shape, at))
     }
+}
+
+/// What `packed_shared` is in `gemm_packed.cuh`: bytes of shared memory for weights in a format.
+fn shared(format: DType, in_fp8: bool) -> u32 {
+    const STAGES: u32 = 4;
+    const WARPS: u32 = 8;
+    const BOX: u32 = 64 * 128;
+    let Some(layout) = pack::layout(format) else { return 0 };
+    let (depth, step) = (if in_fp8 { 128 } else { 64 }, layout.step as u32);
+    let records = (depth / step).max(1);
+    let boxes = records * step / depth;
+    STAGES * (boxes * BOX + WARPS * records * layout.record() as u32).next_multiple_of(1024)
 }
