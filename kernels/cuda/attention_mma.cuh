@@ -46,7 +46,8 @@ struct AttentionMmaBlock<A, bf16, bf16, Out> : AttentionPart<A, bf16, bf16, Out>
       if (position < least) continue;
       const bf16* from = this->k + ((u64)position * A::HEADS + head) * A::P + lane % 4 * 8;
 #pragma unroll
-      for (int run = 0; run < A::RUNS; ++run) to.keys[run][i] = *(const uint4*)(from + run * 32);
+      for (int run = 0; run < A::RUNS; ++run)
+        to.keys[run][i] = __ldcg((const uint4*)(from + run * 32));
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -54,7 +55,8 @@ struct AttentionMmaBlock<A, bf16, bf16, Out> : AttentionPart<A, bf16, bf16, Out>
       if (position < least) continue;
       const bf16* from = this->v + ((u64)position * A::HEADS + head) * A::PV + lane / 4 * 8;
 #pragma unroll
-      for (int j = 0; j < A::CHUNKS; ++j) to.values[j][i] = *(const uint4*)(from + j * 64);
+      for (int j = 0; j < A::CHUNKS; ++j)
+        to.values[j][i] = __ldcg((const uint4*)(from + j * 64));
     }
   }
 

@@ -13,7 +13,8 @@
 // order.
 //
 // `length` and what the cache has of earlier positions are read before earlier kernels have ended:
-// none of the same graph may write them.
+// none of the same graph may write them, or who launches waits before. What lies there for the new
+// position may be read too, and is read again; never by way of L1, which might keep it.
 #pragma once
 #include "last.cuh"
 #include "numbers.cuh"

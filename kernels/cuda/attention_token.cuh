@@ -23,7 +23,7 @@ struct Eight {
 
   __device__ __forceinline__ void load(const T* p) {
 #pragma unroll
-    for (int i = 0; i < (int)(sizeof(T) / 2); ++i) v[i] = ((const uint4*)p)[i];
+    for (int i = 0; i < (int)(sizeof(T) / 2); ++i) v[i] = __ldcg((const uint4*)p + i);
   }
   __device__ __forceinline__ void numbers(float (&to)[8]) const {
 #pragma unroll

@@ -4,7 +4,7 @@
 //
 // x [S, C] is f32, bf16 or f16 in rows of X_ROW, y f32, bf16 or f16 in rows of C; weights [C, W]
 // and bias [C] are bf16, f16 or f32; the window [W, C] in f32 has the last W positions, its first
-// row not read. C is a multiple of 4. A thread has four channels of CONV_ROWS positions, and slides
+// row not read. C is a multiple of 4, W at most CONV_ROWS + 1. A thread has four channels of CONV_ROWS positions, and slides
 // along them; threads of the first positions, which read the window, also write the one after the
 // last.
 #pragma once
@@ -33,6 +33,7 @@ __device__ __forceinline__ void conv_advance(float* window, const X* x, int rows
 template <int C, int W, int X_ROW, class X, class Weight, class Y, class Tail>
 __device__ __forceinline__ void conv_prompt(const X* x, const Weight* weight, const Weight* bias,
                                             float* window, Y* y, int rows, Tail tail) {
+  static_assert(W <= CONV_ROWS + 1, "blocks of later positions would read the window");
   const int c = (blockIdx.x * CONV_THREADS + threadIdx.x) * 4;
   const int first = blockIdx.y * CONV_ROWS, last = min(first + CONV_ROWS, rows);
   if (c >= C) return;

@@ -43,13 +43,13 @@ struct OfPacked {
 
 // Results as gemm_packed takes them with Bf16Tiles; with E4m3Tiles they are those of results.cuh,
 // with tails that multiply by all scales. N is a multiple of 8.
-template <int N, int STRIDE, class W, class Y, class Tail>
+template <int N, int STRIDE, int FIRST = 0, class W, class Y, class Tail>
 __device__ __forceinline__ auto packed_result(W w, Y y, Tail tail) {
-  return result<N, STRIDE>(w, y, OfPacked<W, Tail>{w, w, tail});
+  return result<N, STRIDE, FIRST>(w, y, OfPacked<W, Tail>{w, w, tail});
 }
-template <int N, int STRIDE, class W, class Y, class Tail>
+template <int N, int STRIDE, int FIRST = 0, class W, class Y, class Tail>
 __device__ __forceinline__ auto packed_result(W w0, W w1, Y y, Tail tail) {
-  return result<N, STRIDE>(w0, w1, y, OfPacked<W, Tail>{w0, w1, tail});
+  return result<N, STRIDE, FIRST>(w0, w1, y, OfPacked<W, Tail>{w0, w1, tail});
 }
 
 template <class Tiles, int PARTS>

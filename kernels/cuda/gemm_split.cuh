@@ -76,6 +76,7 @@ struct SplitTile {
   // What follows when this block's sums are in shared memory.
   template <class R>
   __device__ __forceinline__ void finish_tile(const R& r, int top, int left) {
+    __syncwarp();
     meet();
     if (threadIdx.x < 128) {
       finish_part(r, (const float*)shared, top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, left);

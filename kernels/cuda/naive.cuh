@@ -50,6 +50,17 @@ __device__ void matmul_two(Y out, int columns, const X* x, int rows, int depth, 
   }
 }
 
+// The tail of two products that are there, in rows of `n`.
+template <int THREADS, class Y, class Tail>
+__device__ void combine(Y out, int columns, const float* p0, const float* p1, int rows, int n,
+                        Tail tail) {
+  const long all = (long)gridDim.x * THREADS, begin = (long)blockIdx.x * THREADS + threadIdx.x;
+  for (long i = begin; i < (long)rows * n; i += all) {
+    const int row = i / n, column = i % n;
+    put(row_of(out, row, columns) + column, tail(row, column, p0[i], p1[i]));
+  }
+}
+
 // A block for each query: keys one after the other, with the softmax over those so far.
 template <int THREADS, int P, int PV, class Y, class Q, class C>
 __device__ void attention(Y* out, const Q* q, const C* k, const C* v, int rows, int all, int heads,

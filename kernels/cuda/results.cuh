@@ -5,17 +5,16 @@
 // and up): then a tile of WIDTH columns has WIDTH / 2 of each. `float2 tail(row, col, p0, p1)` gets
 // columns col and col + 1 of the first product and of the second (or of the first again), and is
 // called for places within [rows, N] only. Its values are stored as f32, bf16 or f16 to rows of
-// STRIDE, or to where `Placed` puts them. With an odd N, the last column's neighbour is computed and
-// not stored.
+// STRIDE, at column FIRST of a result, or to where `Placed` puts them. With an odd N, the last
+// column's neighbour is computed and not stored.
 #pragma once
 #include "fragments.cuh"
 #include "placed.cuh"
 
-//
 // What all results have that differ in addresses and extents alone is computed by the same code.
 template <int PRODUCTS_, int ALIGN_, class Weights, class Y, class Tail>
 struct Result {
-  static constexpr int PRODUCTS = PRODUCTS_, ALIGN = ALIGN_;  // a factor of n and stride
+  static constexpr int PRODUCTS = PRODUCTS_, ALIGN = ALIGN_;  // as align_of
   using Out = ElementOf<Y>;
   Weights first, second;  // of a tile's left half and of its right half
   Y y;
@@ -29,18 +28,20 @@ struct Result {
   }
 };
 
-// What divides two extents, of 8 and 2.
-template <int N, int STRIDE>
-constexpr int align_of = N % 8 + STRIDE % 8 == 0 ? 8 : N % 2 + STRIDE % 2 == 0 ? 2 : 1;
+// What divides all of these, of 8 and 2.
+template <int N, int STRIDE, int FIRST>
+constexpr int align_of = N % 8 + STRIDE % 8 + FIRST % 8 == 0   ? 8
+                         : N % 2 + STRIDE % 2 + FIRST % 2 == 0 ? 2
+                                                               : 1;
 
-template <int N, int STRIDE, class Weights, class Y, class Tail>
-__device__ __forceinline__ Result<1, align_of<N, STRIDE>, Weights, Y, Tail> result(
+template <int N, int STRIDE, int FIRST = 0, class Weights, class Y, class Tail>
+__device__ __forceinline__ Result<1, align_of<N, STRIDE, FIRST>, Weights, Y, Tail> result(
     Weights w, Y y, Tail tail) {
   return {w, w, y, tail, N, STRIDE};
 }
 
-template <int N, int STRIDE, class Weights, class Y, class Tail>
-__device__ __forceinline__ Result<2, align_of<N, STRIDE>, Weights, Y, Tail> result(
+template <int N, int STRIDE, int FIRST = 0, class Weights, class Y, class Tail>
+__device__ __forceinline__ Result<2, align_of<N, STRIDE, FIRST>, Weights, Y, Tail> result(
     Weights w0, Weights w1, Y y, Tail tail) {
   return {w0, w1, y, tail, N, STRIDE};
 }

@@ -45,5 +45,6 @@ int main() {
   test<bf16, bf16, bf16, 36, 4, 48>(33);
   test<float, bf16, bf16, 8, 3, 12>(2);
   test<bf16, float, float, 12, 4, 12>(1);
+  test<float, float, float, 12, 33, 12>(70);
   return failures != 0;
 }

@@ -45,7 +45,30 @@ void test(const char* name, int rows) {
         error(y1, rows, N1, N1, [&](int r, int c) { return dot(w1, r, c) * dot(w2, r, c); }), 8e-3);
 }
 
+template <int K, int N, int FIRST, int STRIDE>
+__global__ void __launch_bounds__(SMALL_THREADS)
+    between(const bf16* x, int rows, const bf16* w, bf16* y) {
+  gemm_small<bf16, K>(x, rows, result<N, STRIDE, FIRST>(w, y + FIRST, pairs(Plain{})));
+}
+
+// Columns that begin where no 16 bytes do, between others that stay as they are.
+template <int K, int N, int FIRST, int STRIDE>
+void test_between(int rows) {
+  Array<bf16> x(rows * K, 1), w(N * K, 0.1), y(rows * STRIDE, 1);
+  const std::vector<bf16> before = y.host;
+  launch(between<K, N, FIRST, STRIDE>, dim3((N + 63) / 64, (rows + 63) / 64), SMALL_THREADS, 0,
+         (const bf16*)x.device, rows, (const bf16*)w.device, y.device);
+  y.fetch();
+  check("between others", error(y, rows, STRIDE, STRIDE, [&](int r, int c) {
+          if (c < FIRST || c >= FIRST + N) return double(float(before[r * STRIDE + c]));
+          double sum = 0;
+          for (int k = 0; k < K; ++k) sum += x[r * K + k] * w[(c - FIRST) * K + k];
+          return sum;
+        }), 4e-3);
+}
+
 int main() {
+  test_between<64, 8, 12, 32>(33);
   test<bf16, bf16, 40, 70, 40>("bf16", 65);
   test<float, bf16, 72, 33, 35>("f32 by bf16", 7);
   test<f16, f16, 136, 3, 64>("f16", 100);

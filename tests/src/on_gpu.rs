@@ -57,6 +57,11 @@ fn nemotron_h_walks() {
 }
 
 #[test]
+fn several_formats_walk() {
+    on_gpu(walks::agree_in_several_formats);
+}
+
+#[test]
 fn the_library_multiplies() {
     on_gpu(|it| {
         if cuda::library_version().is_some() {

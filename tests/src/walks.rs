@@ -170,6 +170,24 @@ pub(crate) fn agree(name: &str, architecture: &str) {
     assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
 }
 
+/// Products of one launch with weights in different formats: two that a tail takes, and others.
+pub(crate) fn agree_in_several_formats(architecture: &str) {
+    let settings = ["E=64", "F=96", "K=1", "G=2", "P=32", "L=2"];
+    let mut walk = Walk::default();
+    for format in ["nvfp4,keep=layers.mlp.up", "q8_0,keep=layers.attention.k"] {
+        let [device, processor] = [Target::Cuda, Target::Cpu]
+            .map(|target| model("qwen3", &settings, format, target, architecture));
+        let [mut a, mut b] =
+            [&device, &processor].map(|it| it.session(THREADS, None).expect("a session"));
+        for (seed, length) in [(0, 40), (1, 5), (2, 1)] {
+            let [a, b] = [&mut a, &mut b]
+                .map(|it| it.step(&text(seed, length), length).expect("logits").to_vec());
+            walk.compare(&format!("{length} tokens in {format}"), &a, &b);
+        }
+    }
+    assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
+}
+
 /// A family whose products of many rows are all left to cuBLASLt, as far as it takes them: prompts
 /// beside and behind each other, and tokens, which it does not multiply.
 pub(crate) fn agree_by_library(architecture: &str) {

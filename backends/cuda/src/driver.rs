@@ -130,10 +130,10 @@ impl Device {
     /// Copies `bytes` to the beginning of memory, at once.
     pub(crate) fn upload(&self, memory: &Memory, bytes: &[u8]) -> Result<(), Fault> {
         assert!(bytes.len() as u64 <= memory.bytes, "a copy stays inside its memory");
-        self.wait()?;
-        // SAFETY: the memory is as large, and nothing else uses it now.
-        unsafe { result::memcpy_htod_sync(memory.address, bytes) }
-            .map_err(|error| fault("memory could not be written", error))
+        // SAFETY: the memory is as large, and `bytes` are there until the copy has ended.
+        unsafe { result::memcpy_htod_async(memory.address, bytes, self.stream) }
+            .map_err(|error| fault("memory could not be written", error))?;
+        self.wait()
     }
 
     /// Enqueues a copy of the first `bytes` of `from` to memory.
@@ -270,15 +270,13 @@ impl Device {
         unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(failed)?;
         let enqueued = enqueue();
         // SAFETY: capturing began above.
-        let graph = unsafe { result::stream::end_capture(self.stream) };
+        let recorded = unsafe { result::stream::end_capture(self.stream) }.map(Recorded);
         enqueued?;
-        let graph = graph.map_err(failed)?;
-        // SAFETY: the graph is there, and is not used after it was instantiated.
-        unsafe {
-            let exec = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
-            let _ = result::graph::destroy(graph);
-            Ok(Graph(exec.map_err(failed)?))
-        }
+        let recorded = recorded.map_err(failed)?;
+        // SAFETY: what was recorded is there.
+        let exec =
+            unsafe { result::graph::instantiate(recorded.0, sys::CUgraphInstantiate_flags(0)) };
+        Ok(Graph(exec.map_err(failed)?))
     }
 
     /// Enqueues what was recorded.
@@ -374,6 +372,16 @@ impl Argument {
             Argument::Word(word) => std::ptr::from_mut(word).cast(),
             Argument::Map(map) => std::ptr::from_mut(&mut **map).cast(),
         }
+    }
+}
+
+/// What was recorded, before it can be run.
+struct Recorded(sys::CUgraph);
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // SAFETY: it was recorded once. A failure leaves nobody to be told.
+        let _ = unsafe { result::graph::destroy(self.0) };
     }
 }
 

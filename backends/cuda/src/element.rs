@@ -146,10 +146,11 @@ impl<'a> Element<'a> {
         let mut rest = place.to_owned();
         let mut parts = Vec::new();
         let mut wholes = vec![rest.clone()];
-        for axis in axes.iter().skip(1).rev() {
+        for (i, axis) in axes.iter().enumerate().skip(1).rev() {
             let size = self.size(axis);
             parts.push(self.name("int", &format!("{rest} % {size}")));
-            rest = self.name("int", &format!("{rest} / {size}"));
+            let ty = if self.is_large(&axes[..i]) { "long" } else { "int" };
+            rest = self.name(ty, &format!("{rest} / {size}"));
             wholes.push(rest.clone());
         }
         parts.extend((!axes.is_empty()).then_some(rest));
@@ -195,6 +196,12 @@ impl<'a> Element<'a> {
         self.folds
     }
 
+    /// Whether an `int` may not count all places along `axes`.
+    pub(crate) fn is_large(&self, axes: &[Axis]) -> bool {
+        let bounds = axes.iter().map(|it| self.module.axes.bound(it).unwrap_or(usize::MAX));
+        i32::MAX as usize <= bounds.fold(1, usize::saturating_mul)
+    }
+
     /// The extent of `axis`, which is known.
     pub(crate) fn fixed(&self, axis: &Axis) -> usize {
         self.module.axes.fixed(axis).expect("a fixed axis")
@@ -207,8 +214,7 @@ impl<'a> Element<'a> {
         }
         self.reads.push((value, index.to_vec()));
         let ty = self.function.ty(value);
-        let bound = ty.axes.iter().map(|it| self.module.axes.bound(it).unwrap_or(usize::MAX));
-        let is_large = i32::MAX as usize <= bound.fold(1, usize::saturating_mul);
+        let is_large = self.is_large(&ty.axes);
         let mut place = String::from("0");
         let mut left = index;
         while let [first, ..] = left {

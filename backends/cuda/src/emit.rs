@@ -99,14 +99,15 @@ impl Emitter<'_> {
     /// The step in which each position is the next one of a sequence of its own, if there is one.
     fn add_batch(&mut self) {
         self.arguments.batch = true;
-        let kernels = self.program.kernels.len();
-        self.program.batch = match self.arguments.past {
+        let before = self.program.clone();
+        let batch = match self.arguments.past {
             Some(_) => self.steps(&self.plan.steps),
             None => Err("the model reads each text as a whole".to_owned()),
         };
-        if self.program.batch.is_err() {
-            self.program.kernels.truncate(kernels);
+        if batch.is_err() {
+            self.program = before;
         }
+        self.program.batch = batch;
     }
 
     /// The kernels that choose tokens, if the first output is logits.
@@ -279,6 +280,7 @@ impl Emitter<'_> {
     ) -> Result<Vec<Instance>, String> {
         let name = self.plan.callee_name(launch.callee);
         let is_constant: Vec<bool> = launch.words.iter().map(is_constant).collect();
+        let is_state: Vec<bool> = launch.words.iter().map(is_state).collect();
         match launch.callee {
             Callee::Loop(at) => {
                 let it = &self.generated[&self.plan.loops[at]];
@@ -304,6 +306,7 @@ impl Emitter<'_> {
                     words: &words,
                     types: &types,
                     is_constant: &is_constant,
+                    is_state: &is_state,
                     rounds: self.rounds,
                     tuned: self.tuned,
                 };
@@ -500,6 +503,11 @@ impl Emitter<'_> {
 fn is_constant(word: &Word) -> bool {
     let Word::Address(Place { base, .. }) = word else { return false };
     matches!(base, Base::Weight(..) | Base::Constant(_))
+}
+
+/// Whether it is an address in a state.
+fn is_state(word: &Word) -> bool {
+    matches!(word, Word::Address(Place { base: Base::State(_), .. }))
 }
 
 /// Whether the launches of a kernel are so short that several of them had better be one.

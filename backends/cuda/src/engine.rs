@@ -25,6 +25,9 @@ use crate::program::{
 /// The most rows that products are not left to cuBLASLt for: with so few, steps are recorded.
 const FEW_ROWS: u64 = 128;
 
+/// So many recorded steps are kept at most: an encoder's texts may have any length.
+const MOST_GRAPHS: usize = 64;
+
 /// A program in the memory of a GPU.
 struct Gpu {
     name: String,
@@ -59,7 +62,8 @@ struct Gpu {
     past_at: Option<usize>,
     new_at: Option<usize>,
     capacity: u64,
-    graphs: BTreeMap<(Vec<u64>, Way), Graph>,
+    /// `None` where a step has to be enqueued anew each time.
+    graphs: BTreeMap<(Vec<u64>, Way), Option<Graph>>,
     /// Whether cuBLASLt is still to be looked for: by the first step with products for it, since
     /// loading it takes time.
     seeks_library: bool,
@@ -345,7 +349,9 @@ impl Gpu {
     /// Makes up the weights, if nobody brings them.
     fn make_up(&self, extents: usize) -> Result<(), Fault> {
         let extents = vec![0; extents];
-        self.program.made_up.iter().try_for_each(|it| self.launch(it, &extents, &[], true))?;
+        for launch in &self.program.made_up {
+            self.launch(launch, &extents, &[], &mut true)?;
+        }
         self.device.wait()
     }
 
@@ -362,12 +368,7 @@ impl Gpu {
         }
         let mut loops = Vec::new();
         let mut first = true;
-        let steps = match &self.program.batch {
-            Ok(batch) if way.is_batch => batch,
-            // A batch of one is a step of that sequence.
-            _ => &self.program.steps,
-        };
-        self.steps(steps, extents, &mut loops, &mut first)?;
+        self.steps(self.steps_of(way), extents, &mut loops, &mut first)?;
         match way.answer {
             Brought::Nothing => Ok(()),
             Brought::Greedy | Brought::Drawn => {
@@ -433,6 +434,36 @@ impl Gpu {
         self.device.launch(&shape, &mut arguments)
     }
 
+    fn steps_of(&self, way: Way) -> &[Step] {
+        match &self.program.batch {
+            Ok(batch) if way.is_batch => batch,
+            // A batch of one is a step of that sequence.
+            _ => &self.program.steps,
+        }
+    }
+
+    /// Whether how many positions are past decides what is launched, and not only what launches read
+    /// of it on the device.
+    fn follows(&self, steps: &[Step], extents: &[u64], loops: &mut Vec<u64>) -> bool {
+        let Some(past) = self.past_at else { return false };
+        steps.iter().any(|step| match step {
+            Step::Launch(forms) => {
+                let fits = |it: &Form| self.fits(it, extents, loops);
+                let tried = forms.iter().position(fits).map_or(&forms[..], |it| &forms[..=it]);
+                tried.iter().any(|it| it.rows.as_ref().is_some_and(|it| it.0.has(past)))
+                    || tried.last().is_some_and(|it| it.maps_have(past))
+            }
+            Step::Loop { id, size, steps, .. } => {
+                loops.resize(loops.len().max(id + 1), 0);
+                size.has(past)
+                    || (0..size.value(extents, loops)).any(|at| {
+                        loops[*id] = at;
+                        self.follows(steps, extents, loops)
+                    })
+            }
+        })
+    }
+
     fn steps(
         &self,
         steps: &[Step],
@@ -447,7 +478,7 @@ impl Gpu {
                     let form =
                         form.ok_or_else(|| Fault::new("R0201", "no form of a launch fits"))?;
                     for launch in &form.launches {
-                        self.launch(launch, extents, loops, std::mem::take(first))?;
+                        self.launch(launch, extents, loops, first)?;
                     }
                     for product in &form.products {
                         self.multiply(product, extents, loops)?;
@@ -484,7 +515,7 @@ impl Gpu {
         launch: &Launch,
         extents: &[u64],
         loops: &[u64],
-        first: bool,
+        first: &mut bool,
     ) -> Result<(), Fault> {
         let mut blocks = launch.blocks.each_ref().map(|it| self.blocks(it, extents, loops));
         let mut ends = Vec::new();
@@ -512,7 +543,7 @@ impl Gpu {
             threads: kernel.threads,
             shared: kernel.shared_for(self.made_for),
             // The copies before the first kernel do not know of kernels that wait by themselves.
-            overlaps: self.overlaps() && !first,
+            overlaps: self.overlaps() && !std::mem::take(first),
         };
         self.device.launch(&shape, &mut arguments)
     }
@@ -672,10 +703,19 @@ impl Engine for Gpu {
         }
         let key = (self.with_past(extents, 0), way);
         if !self.graphs.contains_key(&key) {
-            let graph = self.device.record(|| self.enqueue(extents, way))?;
+            let steps = self.steps_of(way);
+            let follows = self.follows(steps, extents, &mut Vec::new());
+            let graph = || self.device.record(|| self.enqueue(extents, way));
+            let graph = (!follows).then(graph).transpose()?;
+            if self.graphs.len() == MOST_GRAPHS {
+                self.graphs.clear();
+            }
             self.graphs.insert(key.clone(), graph);
         }
-        self.device.replay(&self.graphs[&key])?;
+        match &self.graphs[&key] {
+            Some(graph) => self.device.replay(graph)?,
+            None => self.enqueue(extents, way)?,
+        }
         self.device.wait()
     }
 

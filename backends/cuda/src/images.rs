@@ -9,7 +9,11 @@ use std::{
 use kernels_cuda::HEADERS;
 use sha2::{Digest, Sha256};
 
+use crate::nvrtc::OPTIONS;
 use crate::{Compiler, Image};
+
+/// What files look like: another number for another layout.
+const LAYOUT: &str = "1";
 
 /// Bytes of a digest, which files begin with: that of what follows.
 const DIGEST: usize = 32;
@@ -49,7 +53,8 @@ impl Images<'_> {
 fn key(version: &str, source: &str, architecture: &str) -> String {
     let mut digest = Sha256::new();
     let headers = HEADERS.iter().flat_map(|(name, text)| [*name, *text]);
-    for part in [version, architecture, source].into_iter().chain(headers) {
+    let parts = [LAYOUT, version, architecture, source].into_iter();
+    for part in parts.chain(OPTIONS.iter().copied()).chain(headers) {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }

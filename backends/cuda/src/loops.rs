@@ -145,7 +145,8 @@ impl<'a> Loop<'a> {
             "for (long at = ((long)blockIdx.x * {THREADS} + threadIdx.x) / {threads}; at < total; \
              at += (long)gridDim.x * {THREADS} / {threads}) {{"
         ));
-        let index = if axes.is_empty() { Vec::new() } else { text.divide(axes, "(int)at") };
+        let place = if text.is_large(axes) { "at" } else { "(int)at" };
+        let index = if axes.is_empty() { Vec::new() } else { text.divide(axes, place) };
         if text.is_batch {
             self.bind_row(text, &index[0]);
         }

@@ -10,6 +10,16 @@ use cudarc::nvrtc::{result, sys};
 use kernels_cuda::HEADERS;
 use serde::{Deserialize, Serialize};
 
+/// What the compiler is told besides the architecture and where headers are.
+pub(crate) const OPTIONS: &[&str] = &[
+    "--std=c++17",
+    "--device-int128",
+    "--ptxas-options=-v",
+    // Off by a unit or two in the last place, for a third of the instructions.
+    "--prec-div=false",
+    "--prec-sqrt=false",
+];
+
 /// Where the CUDA toolkit usually is, after what `CUDA_HOME` and `CUDA_PATH` say.
 const USUAL: &[&str] = &["/usr/local/cuda", "/opt/cuda"];
 
@@ -125,16 +135,11 @@ impl Compiler {
     }
 
     fn image(&self, program: sys::nvrtcProgram, architecture: &str) -> Result<Image, String> {
-        let options = [
+        let mut options = vec![
             format!("--gpu-architecture={architecture}"),
             format!("--include-path={}", self.include),
-            "--std=c++17".to_owned(),
-            "--device-int128".to_owned(),
-            "--ptxas-options=-v".to_owned(),
-            // Off by a unit or two in the last place, for a third of the instructions.
-            "--prec-div=false".to_owned(),
-            "--prec-sqrt=false".to_owned(),
         ];
+        options.extend(OPTIONS.iter().map(|it| (*it).to_owned()));
         // SAFETY: the program lives; the calls below write as many bytes as they say.
         unsafe {
             let compiled = result::compile_program(program, &options);

@@ -243,6 +243,14 @@ pub struct Form {
     pub products: Vec<Multiplied>,
 }
 
+impl Form {
+    /// Whether extent `past` is in what the copy engine reads.
+    pub(crate) fn maps_have(&self, past: usize) -> bool {
+        let mut maps = self.launches.iter().flat_map(|it| &it.maps);
+        maps.any(|it| it.rows.has(past) || it.word.sum.has(past))
+    }
+}
+
 /// A product `y = x w^T` by cuBLASLt, for which all matrices lie in rows, `x` and `w` in `bf16`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Multiplied {

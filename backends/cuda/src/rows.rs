@@ -195,6 +195,8 @@ impl Row<'_> {
             });
         }
         self.text.line("}");
+        // Without rows too: this kernel must not end before those that came earlier.
+        self.text.line("wait_for_earlier();");
         (self.text.folds() == before).then(|| self.text.finish())
     }
 }

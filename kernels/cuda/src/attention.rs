@@ -124,6 +124,12 @@ impl Attention<'_> {
         [self.p, self.pv].iter().all(|it| it.is_multiple_of(8) && *it <= 256)
     }
 
+    /// Whether it may be by the kernels for many positions, which round, and where scores of what
+    /// is not seen are the lowest before they are scaled.
+    fn masks(&self) -> bool {
+        self.call.rounds && !self.scale.starts_with('-')
+    }
+
     /// One position of one sequence.
     fn token(&self) -> Option<Instance> {
         self.next(1, BLOCKS).map(|it| Instance { rows: Some((10, 1)), ..it })
@@ -186,8 +192,11 @@ impl Attention<'_> {
         }
         let blocks = heads * sets * parts;
         let [y, q, k, v] = self.pointers();
+        // Keys and values of earlier positions are read at once, unless a kernel makes them.
+        let early = [4, 7].iter().all(|&it| self.call.is_state[it]);
+        let wait = if early { "" } else { "wait_for_earlier();\n  " };
         let body = format!(
-            "using A = {policy}<{heads}, {group}, {p}, {pv}, {window}, {parts}>;\n  \
+            "{wait}using A = {policy}<{heads}, {group}, {p}, {pv}, {window}, {parts}>;\n  \
              static_assert(A::BLOCKS == {blocks} && A::THREADS == {threads});\n  \
              const int row = blockIdx.y;\n  \
              attend<{policy}Block, A>({q} + row * {q_row}, {k}, {v}, (const int*)(past + row), \
@@ -219,7 +228,7 @@ impl Attention<'_> {
     fn hopper(&self) -> Option<Instance> {
         let Attention { heads, group, p, causal, window, .. } = self;
         let fits = self.rounded() == DType::BF16 && p == &self.pv && [64, 128].contains(p);
-        if !fits || !self.call.rounds {
+        if !fits || !self.masks() {
             return None;
         }
         let [y, q, ..] = self.pointers();
@@ -262,7 +271,7 @@ impl Attention<'_> {
     /// Many positions, on any architecture.
     fn prompt(&self) -> Option<Instance> {
         let Attention { heads, group, p, pv, causal, window, .. } = self;
-        if !self.in_eights() || !self.call.rounds {
+        if !self.in_eights() || !self.masks() {
             return None;
         }
         let stride = |width: u64| width.next_multiple_of(16) + 8;

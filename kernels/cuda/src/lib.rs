@@ -117,6 +117,9 @@ pub struct Call<'a> {
     pub types: &'a [DType],
     /// Word by word, whether it is the address of what no kernel writes.
     pub is_constant: &'a [bool],
+    /// Word by word, whether it is an address in a state, of whose earlier positions no kernel of
+    /// the step writes.
+    pub is_state: &'a [bool],
     /// Whether kernels may round what they multiply to 16 bits where others do not.
     pub rounds: bool,
     /// What was found by measuring.
@@ -239,6 +242,18 @@ pub struct Instance {
     pub before: Option<Box<Instance>>,
     /// What cuBLASLt computes, if it is that which does it and not a kernel.
     pub products: Vec<MatrixProduct>,
+}
+
+impl Instance {
+    /// It with `earlier`, and all that has to run before that, before it.
+    pub(crate) fn after(mut self, earlier: Instance) -> Instance {
+        let mut first = &mut self.before;
+        while let Some(it) = first {
+            first = &mut it.before;
+        }
+        *first = Some(Box::new(earlier));
+        self
+    }
 }
 
 /// A product `y = x w^T` by cuBLASLt, for which all matrices lie in rows, `x` and `w` in `bf16`.

@@ -5,6 +5,7 @@
 //! elsewhere all others to `gemm_small.cuh`. What has a shape that none of these takes is left to
 //! the plain form.
 
+mod apart;
 mod fp8;
 mod library;
 mod packed;
@@ -14,11 +15,14 @@ use std::collections::BTreeMap;
 
 use ir::DType;
 
+use apart::Place;
+
 use crate::{Call, Functor, Grid, Instance, Map, Tunable, Word, element, pack, rows};
 
 const THREADS: u32 = 256;
 
 /// A result of a call: where it goes and what it is made of.
+#[derive(Clone)]
 struct Made<'a> {
     /// The word of its address; that of its columns comes next.
     at: usize,
@@ -26,16 +30,32 @@ struct Made<'a> {
     tail: Option<&'a Functor>,
     /// Those parts of it that are a launch's results, from left to right.
     parts: Vec<Part>,
+    /// Where it goes if that is scratch memory, in rows as wide as its part.
+    place: Option<Place>,
 }
 
 /// Columns that one weight gives, or two beside each other.
+#[derive(Clone)]
 struct Part {
     /// The words of the weights; the format and the rows come next.
     weights: Vec<usize>,
-    format: DType,
+    /// In which these are.
+    formats: Vec<DType>,
     /// Where its columns begin, and how many there are.
     first: u64,
     n: u64,
+}
+
+impl Part {
+    /// The format of its weights, which are all in one.
+    fn format(&self) -> DType {
+        self.formats[0]
+    }
+
+    /// Whether they are not.
+    fn is_mixed(&self) -> bool {
+        self.formats.iter().any(|it| *it != self.formats[0])
+    }
 }
 
 /// Words: x, its stride, rows, depth, results, scratch; for each result its address, columns, tail,
@@ -60,14 +80,15 @@ fn results<'a>(call: &'a Call<'_>) -> Result<(Vec<Made<'a>>, usize), String> {
         let mut parts = Vec::new();
         let mut first = 0;
         for weights in groups {
-            let (n, format) = (call.fixed(weights[0] + 2)?, format(call, weights[0])?);
-            if 2 < weights.len() || weights.iter().any(|it| format_is_other(call, *it, format)) {
-                return Err("more than two products, or two in different formats".into());
+            let n = call.fixed(weights[0] + 2)?;
+            let formats = weights.iter().map(|it| format(call, *it)).collect::<Result<_, _>>()?;
+            if 2 < weights.len() {
+                return Err("more than two products".into());
             }
-            parts.push(Part { weights, format, first, n });
+            parts.push(Part { weights, formats, first, n });
             first += n;
         }
-        made.push(Made { at, dtype: call.types[at], tail, parts });
+        made.push(Made { at, dtype: call.types[at], tail, parts, place: None });
     }
     Ok((made, next))
 }
@@ -77,10 +98,6 @@ fn format(call: &Call<'_>, at: usize) -> Result<DType, String> {
         Word::Weight(dtype) => Ok(dtype),
         _ => Err(format!("word {at} is no weight")),
     }
-}
-
-fn format_is_other(call: &Call<'_>, at: usize, than: DType) -> bool {
-    format(call, at) != Ok(than)
 }
 
 /// See [`results`] for the words.
@@ -129,7 +146,15 @@ impl MatMul<'_> {
     }
 
     fn columns(&self, made: &Made<'_>) -> Option<u64> {
-        self.call.known(made.at + 1)
+        match made.place {
+            Some(_) => Some(made.parts[0].n),
+            None => self.call.known(made.at + 1),
+        }
+    }
+
+    /// Whether each row of a result has a place of its own to go to.
+    fn is_own(&self, made: &Made<'_>) -> bool {
+        made.place.is_none() && self.call.is_own(made.at)
     }
 
     /// A part as `results.cuh` takes it, with `weights` as its kernel does.
@@ -141,9 +166,10 @@ impl MatMul<'_> {
         tail: &str,
     ) -> Option<String> {
         Some(format!(
-            "result<{}, {}>({}, {}, {})",
+            "result<{}, {}, {}>({}, {}, {})",
             part.n,
             self.columns(made)?,
+            part.first,
             weights.join(", "),
             self.output(made, part),
             tail
@@ -153,7 +179,10 @@ impl MatMul<'_> {
     /// Where a part's first column goes.
     fn output(&self, made: &Made<'_>, part: &Part) -> String {
         let (ty, at, first) = (element(made.dtype), made.at, part.first);
-        match self.call.is_own(at) {
+        if let Some(place) = made.place {
+            return place.pointer(&self.call.text(2));
+        }
+        match self.is_own(made) {
             true => format!("Placed<{ty}>{{(char*)w{at}, b{at}, c{at}, past}} + {first}"),
             false => format!("({ty}*)w{at} + {first}"),
         }
@@ -161,6 +190,20 @@ impl MatMul<'_> {
 
     /// Every form, the fastest first.
     fn forms(&self) -> Result<Vec<Instance>, String> {
+        if self.is_mixed() {
+            return self.apart();
+        }
+        let at_once = self.at_once();
+        let mut formats = self.parts().map(|it| it.1.format());
+        let first = formats.next();
+        if at_once.is_ok() || formats.all(|it| Some(it) == first) {
+            return at_once;
+        }
+        Ok([self.few_rows(), self.apart()?].concat())
+    }
+
+    /// The forms in which all is one launch.
+    fn at_once(&self) -> Result<Vec<Instance>, String> {
         let mut forms = Vec::new();
         forms.extend(self.few_rows());
         // What is packed is unpacked to 16 bits for many rows, so that these are rounded anyway.
@@ -184,13 +227,13 @@ impl MatMul<'_> {
     }
 
     fn is_packed(&self) -> bool {
-        self.parts().any(|(_, it)| pack::is_packed(it.format))
+        self.parts().any(|(_, it)| pack::is_packed(it.format()))
     }
 
     /// Bytes at the beginning of scratch memory that are not x's.
     fn reserved(&self) -> u64 {
         let bytes = |it: &Part| 2 * it.n * self.depth * it.weights.len() as u64;
-        let packed = self.parts().map(|it| it.1).filter(|it| pack::is_packed(it.format));
+        let packed = self.parts().map(|it| it.1).filter(|it| pack::is_packed(it.format()));
         (crate::COUNTER_BYTES + packed.map(bytes).sum::<u64>()).next_multiple_of(16)
     }
 
@@ -205,7 +248,7 @@ impl MatMul<'_> {
         let (mut weights, mut next, mut body) = (Vec::new(), crate::COUNTER_BYTES, Vec::new());
         for (_, part) in self.parts() {
             let of_part = part.weights.iter().map(|&at| {
-                if !pack::is_packed(part.format) {
+                if !pack::is_packed(part.format()) {
                     return (at, 0);
                 }
                 let to = next;
@@ -288,7 +331,7 @@ impl MatMul<'_> {
         let tiles: u64 = self.parts().map(|it| columns(it.1)).sum();
         let has_two = self.parts().any(|it| it.1.weights.len() == 2);
         let parts = [1, 2, 4].into_iter().find(|it| BLOCKS <= tiles * it).unwrap_or(4);
-        let packed = self.parts().map(|it| it.1.format).find(|it| pack::is_packed(*it));
+        let packed = self.parts().map(|it| it.1.format()).find(|it| pack::is_packed(*it));
         let format = packed.map_or(String::new(), |it| format!("{it} "));
         let way = if in_fp8 { "in FP8 " } else { "" };
         let of = format!("{tiles} tiles of {format}{way}{}", self.depth);
@@ -306,7 +349,7 @@ impl MatMul<'_> {
     /// What takes matrices in boxes of 64 columns and so many rows of x and of weights, and its
     /// results. `x` is rounded to `bf16` first, if it is not already.
     fn in_boxes(&self, [high, wide]: [u64; 2]) -> Option<(String, Instance)> {
-        let fits = |part: &Part| unpacked(part.format) == DType::BF16 && part.n.is_multiple_of(8);
+        let fits = |part: &Part| unpacked(part.format()) == DType::BF16 && part.n.is_multiple_of(8);
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }
@@ -350,8 +393,8 @@ impl MatMul<'_> {
     /// Many rows, on any architecture.
     fn gemm_small(&self) -> Option<Instance> {
         const TILE: u64 = 64;
-        let format = unpacked(self.parts().next()?.1.format);
-        let fits = |part: &Part| unpacked(part.format) == format && format != DType::F32;
+        let format = unpacked(self.parts().next()?.1.format());
+        let fits = |part: &Part| unpacked(part.format()) == format && format != DType::F32;
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }

@@ -20,7 +20,7 @@ impl MatMul<'_> {
     /// Whether it can be done: all weights are in FP8, in rows of which the copy engine can read
     /// any part.
     pub(super) fn is_fp8(&self) -> bool {
-        let fits = |it: &Part| it.format == DType::F8E4M3 && it.n.is_multiple_of(8);
+        let fits = |it: &Part| it.format() == DType::F8E4M3 && it.n.is_multiple_of(8);
         self.depth.is_multiple_of(16) && self.parts().all(|it| fits(it.1))
     }
 

@@ -45,12 +45,13 @@ impl MatMul<'_> {
     /// Whether the library computes a part as it is to be: one product, or that added to what lies
     /// where it goes.
     fn is_taken(&self, made: &Made<'_>, part: &Part) -> bool {
-        part.format == DType::BF16
+        part.format() == DType::BF16
             && part.weights.len() == 1
             && part.n.is_multiple_of(8)
             && self.columns(made).is_some_and(|it| it.is_multiple_of(8))
             && matches!(made.dtype, DType::F32 | DType::BF16)
-            && !self.call.is_own(made.at)
+            && made.place.is_none()
+            && !self.is_own(made)
             && made.tail.is_none_or(|it| it.adds)
     }
 }

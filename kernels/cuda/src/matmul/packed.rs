@@ -20,7 +20,7 @@ pub(super) struct Operands {
 impl MatMul<'_> {
     /// In 16 bits. `None` where some weights are not packed.
     pub(super) fn split_packed(&self) -> Option<Instance> {
-        let fits = |it: &Part| pack::is_packed(it.format) && it.n.is_multiple_of(8);
+        let fits = |it: &Part| pack::is_packed(it.format()) && it.n.is_multiple_of(8);
         if !self.depth.is_multiple_of(8) || !self.parts().all(|it| fits(it.1)) {
             return None;
         }
@@ -52,9 +52,11 @@ impl MatMul<'_> {
         let threads = rows::norm_threads(k);
         Instance {
             includes: vec!["arrange.cuh", "tails.cuh"],
+            // There are blocks for as many rows as there can be.
             body: format!(
-                "{function}<{k}, {normed}, {threads}>(RowsOf<{x}, {k}>{{(const {x}*)w0}}, {eps}, \
-                 {tail}, {to}, blockIdx.x);"
+                "if (blockIdx.x >= {}) return;\n  {function}<{k}, {normed}, {threads}>(RowsOf<{x}, {k}>{{(const {x}*)w0}}, {eps}, \
+                 {tail}, {to}, blockIdx.x);",
+                self.call.text(2),
             ),
             threads,
             grid: [Grid::all(&[2], 1), Grid::fixed(1)],
@@ -80,7 +82,7 @@ impl MatMul<'_> {
             residents: 2,
             cluster: parts as u32,
             grid: [Grid::fixed(tiles * parts), Grid::all(&[2], SPLIT_SIZE)],
-            shared: self.parts().map(|it| shared(it.1.format, in_fp8)).max().unwrap_or(0),
+            shared: self.parts().map(|it| shared(it.1.format(), in_fp8)).max().unwrap_or(0),
             rows: Some((2, 2 * SPLIT_SIZE)),
             waits: true,
             architecture: Some("sm_90a"),
@@ -110,9 +112,9 @@ impl MatMul<'_> {
 
     /// A matrix of a part, as kernels read it that take it as it is.
     pub(super) fn one(&self, part: &Part, at: usize) -> String {
-        let policy = pack::skinny_policy(part.format, self.depth, pack::TILE);
+        let policy = pack::skinny_policy(part.format(), self.depth, pack::TILE);
         let shape = [part.n, self.depth];
-        format!("{policy}{}", pack::skinny_weights(part.format, shape, at))
+        format!("{policy}{}", pack::skinny_weights(part.format(), shape, at))
     }
 }
 

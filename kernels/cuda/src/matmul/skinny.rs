@@ -101,7 +101,7 @@ impl MatMul<'_> {
         let has_two = self.parts().any(|it| it.1.weights.len() == 2);
         let usual = most(TILE).map(|it| if has_two { it } else { it * 9 / 10 });
         let reads = |height: &u64| {
-            self.parts().all(|it| skinny_step(it.1.format, self.depth, *height).is_some())
+            self.parts().all(|it| skinny_step(it.1.format(), self.depth, *height).is_some())
         };
         let fewer = [8, 12].into_iter().filter(|it| reads(it) && most(*it) <= usual);
         fewer.min_by_key(|it| most(*it)).unwrap_or(TILE)
@@ -126,7 +126,7 @@ impl MatMul<'_> {
 
     /// How deep the ring of weights is.
     fn choice(&self, part: &Part, most: u64) -> Tunable {
-        let (products, format) = (part.weights.len(), part.format);
+        let (products, format) = (part.weights.len(), part.format());
         let of = format!("{products} of {format} {}x{} rows {most}", part.n, self.depth);
         Tunable::new("skinny", &of, most)
     }
@@ -144,7 +144,7 @@ impl MatMul<'_> {
         let stages = stages.map(|it| format!(", {it}")).unwrap_or_default();
         format!(
             "Skinny<{}, {}, {most}, {x_parts}, {stays}, {warps}{stages}>",
-            pack::skinny_policy(part.format, self.depth, height),
+            pack::skinny_policy(part.format(), self.depth, height),
             part.weights.len(),
         )
     }
@@ -152,7 +152,7 @@ impl MatMul<'_> {
     /// What else decides the code that computes a part.
     fn alike(&self, made: &Made<'_>, part: &Part, policy: String) -> Alike {
         let tail = made.tail.map(|it| it.name.clone());
-        let is_own = self.call.is_own(made.at);
+        let is_own = self.is_own(made);
         Alike { policy, tail, products: part.weights.len(), out: made.dtype, is_own }
     }
 
@@ -161,7 +161,7 @@ impl MatMul<'_> {
     fn skinny_parts(&self, policy: &str, shares: &[Share<'_>], first: &mut u64) -> Option<String> {
         let mut parts = Vec::new();
         for Share { made, part, blocks } in shares {
-            let of = |&at: &usize| pack::skinny_weights(part.format, [part.n, self.depth], at);
+            let of = |&at: &usize| pack::skinny_weights(part.format(), [part.n, self.depth], at);
             let weights: Vec<String> = part.weights.iter().map(of).collect();
             parts.push(format!(
                 "skinny_part<S>({{{weights}}}, {tail}, {out}, {columns}, {first}, {blocks})",
@@ -216,7 +216,7 @@ struct Skinny {
 impl Skinny {
     /// In tiles of `height` rows; `None` for what is not taken.
     fn new(part: &Part, depth: u64, height: u64, most: u64, x: DType, way: Way) -> Option<Skinny> {
-        let [bytes, step] = skinny_step(part.format, depth, height)?;
+        let [bytes, step] = skinny_step(part.format(), depth, height)?;
         if !depth.is_multiple_of(4) {
             return None;
         }
