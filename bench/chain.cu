@@ -84,7 +84,7 @@ using AddedTo = Policy<K, 1, 1>;
 
 __global__ void __launch_bounds__(Normed::THREADS, 1) normed(const u8* w, Buffers b, int blocks) {
   SHARED(u8, shared);
-  const NormedRows<float, float> in{b.x, E, b.gain, 0, 1e-6f};
+  const NormedRows<float, float> in{b.x, E, b.gain, 1e-6f};
   skinny(in, 1, shared,
          skinny_part<Normed>({matrix<E>(w, QKV, b.scales)}, Plain{}, b.y, QKV, 0, blocks));
 }
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(AddedTo<K>::THREADS, 1)
 }
 __global__ void __launch_bounds__(GatedPair::THREADS, 1) gated(const u8* w, Buffers b, int blocks) {
   SHARED(u8, shared);
-  const NormedRows<float, float> in{b.x, E, b.gain, 0, 1e-6f};
+  const NormedRows<float, float> in{b.x, E, b.gain, 1e-6f};
   const u8* up = w + bytes_of<E>(F);
   skinny(in, 1, shared,
          skinny_part<GatedPair>({matrix<E>(w, F, b.scales), matrix<E>(up, F, b.scales)}, Gated{},

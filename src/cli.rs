@@ -130,8 +130,9 @@ struct ModelArgs {
     #[arg(long, value_name = "TYPE", conflicts_with = "passes")]
     cache: Option<CacheType>,
     /// What runs the model: `cpu`, or `cuda` with the architectures to make code for
-    #[arg(long, value_name = "cpu|cuda[:sm_90a,..]", default_value = "cpu")]
-    target: TargetArg,
+    /// [default: cpu]
+    #[arg(long, value_name = "cpu|cuda[:sm_90a,..]", hide_default_value = true)]
+    target: Option<TargetArg>,
     /// For GPUs: multiply prompts in `f32` too, which is exact and slow
     #[arg(long)]
     exact: bool,
@@ -182,15 +183,30 @@ enum TargetArg {
     Cuda(Vec<String>),
 }
 
+impl TargetArg {
+    fn target(&self) -> Target {
+        match self {
+            TargetArg::Cpu => Target::Cpu,
+            TargetArg::Cuda(_) => Target::Cuda,
+        }
+    }
+}
+
 impl FromStr for TargetArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<TargetArg, String> {
         let (target, architectures) = text.split_once(':').unwrap_or((text, ""));
-        let named: Vec<String> =
+        let mut named: Vec<String> =
             architectures.split(',').filter(|it| !it.is_empty()).map(str::to_owned).collect();
+        // The same ones in the same order, however they are named.
+        named.sort_by_key(|it| cuda::ARCHITECTURES.iter().position(|known| known == it));
+        named.dedup();
         let strange = |it: &&String| !cuda::ARCHITECTURES.contains(&it.as_str());
         match (target, named.iter().find(strange)) {
+            _ if named.is_empty() && text.contains(':') => {
+                Err("no architecture stands behind the colon".to_owned())
+            }
             ("cpu", _) if named.is_empty() => Ok(TargetArg::Cpu),
             ("cuda", None) if named.is_empty() => {
                 Ok(TargetArg::Cuda(vec![cuda::ARCHITECTURES[1].to_owned()]))
@@ -273,8 +289,8 @@ impl ModelArgs {
         let (passes, check) = (self.passes.clone(), !self.no_check);
         let (cache, limit) = (self.cache.map_or(DType::F32, CacheType::dtype), self.bisect_limit);
         let (target, architectures) = match &self.target {
-            TargetArg::Cpu => (Target::Cpu, Vec::new()),
-            TargetArg::Cuda(named) => (Target::Cuda, named.clone()),
+            None | Some(TargetArg::Cpu) => (Target::Cpu, Vec::new()),
+            Some(TargetArg::Cuda(named)) => (Target::Cuda, named.clone()),
         };
         let rules = self.rules.0.clone();
         let chunk = if target == Target::Cuda { GPU_CHUNK } else { Options::default().chunk };

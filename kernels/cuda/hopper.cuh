@@ -1,6 +1,6 @@
 // Instructions that only Hopper (sm_90a) has, one a function: barriers in shared memory, bulk
 // tensor copies (TMA), products of a warpgroup (wgmma), clusters, and the split of registers among
-// warpgroups. Nothing else of the kernels for prompts holds PTX, so that the same kernels run on a
+// warpgroups. Of the rest, ptx.cuh and ldmatrix.cuh alone hold PTX, so that the same kernels run on a
 // CPU under other definitions of these names.
 //
 // Tiles in shared memory have rows of 128 bytes and the 128-byte swizzle: in each 1024 bytes, row r
@@ -91,20 +91,6 @@ __device__ __forceinline__ void load_box_to(void* to, const TensorMap& map, Barr
       : "memory");
 }
 
-// The same for a map of three dimensions.
-__device__ __forceinline__ void load_box3(void* to, const TensorMap& map, Barrier* b, int x, int y,
-                                          int z) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, "
-      "%4, %5}], [%2];" ::"r"(shared_address(to)),
-      "l"((u64)&map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z)
-      : "memory");
-}
-
-__device__ __forceinline__ void prefetch_map(const TensorMap& map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"((u64)&map) : "memory");
-}
-
 // Orders this thread's writes to shared memory before what the copy engine and wgmma do next.
 __device__ __forceinline__ void fence_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -139,10 +125,6 @@ __device__ __forceinline__ float load_at(const float* p, u32 rank) {
 // A barrier of `threads` threads of the block; `id` is 1 to 15.
 __device__ __forceinline__ void named_sync(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-__device__ __forceinline__ void named_arrive(int id, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 template <int REGISTERS>

@@ -1,7 +1,7 @@
 // Instructions that every architecture from sm_80 on has, one a function, and the types of bits.
 //
-// The kernels hold no other PTX (that of Hopper alone is in hopper.cuh), so that the same text runs
-// on a CPU under other definitions of these names.
+// Other PTX is in ldmatrix.cuh and, for Hopper alone, in hopper.cuh: the kernels hold none, so that
+// the same text runs on a CPU under other definitions of these names.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

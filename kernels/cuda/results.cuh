@@ -46,20 +46,6 @@ __device__ __forceinline__ Result<2, align_of<N, STRIDE, FIRST>, Weights, Y, Tai
   return {w0, w1, y, tail, N, STRIDE};
 }
 
-// A tail of single columns, as the kernels for few rows take them: `float tail(row, col, p0, p1)`.
-template <class Tail>
-struct Pairs {
-  Tail tail;
-  __device__ __forceinline__ float2 operator()(int row, int col, float2 p0, float2 p1) const {
-    return make_float2(tail(row, col, p0.x, p1.x), tail(row, col + 1, p0.y, p1.y));
-  }
-};
-
-template <class Tail>
-__device__ __forceinline__ Pairs<Tail> pairs(Tail tail) {
-  return {tail};
-}
-
 // Calls `visit(result, tile)` for the result that has column of tiles `tile`, counted from its
 // first. There is one call for results of the same type that follow each other.
 template <int WIDTH, class Visit, class R>

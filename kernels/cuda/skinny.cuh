@@ -45,20 +45,19 @@ struct PlainRows {
   }
 };
 
-// x normalised by the root of its mean square, then times g + `offset`.
+// x normalised by the root of its mean square, then times g.
 template <class T, class G>
 struct NormedRows {
   static constexpr bool NORMS = true;
   const T* x;
   int stride;
   const G* g;
-  float offset, epsilon;
+  float epsilon;
   __device__ __forceinline__ float4 at(int row, int k) const {
     return load_4(x + (u64)row * stride + k);
   }
   __device__ __forceinline__ float4 weight(int k) const {
-    float4 v = load_4(g + k);
-    return {v.x + offset, v.y + offset, v.z + offset, v.w + offset};
+    return load_4(g + k);
   }
 };
 

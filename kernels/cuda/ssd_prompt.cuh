@@ -38,9 +38,16 @@ struct SsdMixed {
   float sums[Q], dt[Q], late[Q];
 };
 
+// A block before Hopper has less shared memory.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int SSD_STAGES = 2;
+#else
+constexpr int SSD_STAGES = 3;
+#endif
+
 template <int D, int N>
 struct SsdShared {
-  static constexpr int STAGES = sizeof(SsdTile<D, N>) > 60 * 1024 ? 2 : 3;
+  static constexpr int STAGES = SSD_STAGES < 3 || sizeof(SsdTile<D, N>) > 60 * 1024 ? 2 : 3;
   SsdTile<D, N> tiles[STAGES];
   bf16 state[ssd_padded<D> * ssd_stride<N>];
   SsdMixed chunks[2];

@@ -16,7 +16,7 @@
 //   4 bits, chunk c:  w of top, of bottom (columns 64 c to 64 c + 31), the same of the next 32
 //   8 bits, chunk c:  w, w' of top, w, w' of bottom (columns 32 c to 32 c + 31)
 // and are ordered within a word as follows, from the lowest bits up:
-//   Fp8, Fp8Blocks  bytes e2 e0 e3 e1 | e6 e4 e7 e5, E4M3
+//   Fp8             bytes e2 e0 e3 e1 | e6 e4 e7 e5, E4M3
 //   Q8_0            bytes e0 e2 e1 e3 | e4 e6 e5 e7, signed
 //   Q4_0, Q4_1      nibbles e0 e2 e4 e6 e1 e3 e5 e7
 //   Nvfp4           even numbers in the lower 16 bits and odd ones in the upper, alike, but e7 in
@@ -26,8 +26,6 @@
 // Extras, g from 0 to 7, T for top and B for bottom, columns counted in the record; what is no byte
 // is little-endian:
 //   Fp8             none; `scales` has an f32 for each of the N rows
-//   Fp8Blocks       for each g, f32 scales of T and B (the block of K they stand for may be longer
-//                   than 64 columns: then it repeats them)
 //   Nvfp4           one byte a scale of 16 columns: for each g, for h = 0, 1, for the columns from
 //                   0, 32, 64 and 96 on: of T, of B, for the 16 that start 16 h further. A scale
 //                   2^e (1 + m / 8) of E4M3, be it normal there or not (e from -9 to 8), has byte
@@ -226,21 +224,6 @@ struct Fp8 : Packed<K, 8, 0, 4> {
     return unpack_fp8(raw.v[at]);
   }
   __device__ __forceinline__ float scale(int n) const { return scales[n]; }
-};
-
-// E4M3 with a scale for each row and block of a multiple of 64 columns.
-template <int K>
-struct Fp8Blocks : Packed<K, 8, 8, 4> {
-  using Base = Packed<K, 8, 8, 4>;
-  static constexpr bool FOLDS = true, HAS_MINIMA = false;
-
-  static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
-    return unpack_fp8(raw.v[at]);
-  }
-  static __device__ __forceinline__ RowPair scales(const typename Base::Raw& raw, int) {
-    return {__uint_as_float(raw.extra[0]), __uint_as_float(raw.extra[1])};
-  }
-  __device__ __forceinline__ float scale(int) const { return 1; }
 };
 
 // E2M1 with an E4M3 scale for each 16 columns and one f32 for all. The bits of a number are bf16's

@@ -67,6 +67,11 @@ impl BuildArgs {
         if let Some(Emit::Graph) = self.emit {
             return self.print(out, &compiled.module);
         }
+        let is_of_kernels = matches!(self.emit, Some(Emit::Cuda | Emit::Ptx | Emit::Resources));
+        if is_of_kernels && self.model.options().target != Target::Cuda {
+            let message = "only a model for GPUs has kernels as text";
+            return Err(Error::new("C0305", message).help("give `--target cuda`"));
+        }
         let mut shown = String::new();
         let mut report = Report::new(&compiled.module);
         let assignment = self.model.precision.assign(&self.model)?;

@@ -62,9 +62,15 @@ fn findings() -> Vec<(&'static str, String)> {
 
 /// Whether kernels for GPUs can be compiled.
 fn nvrtc() -> String {
-    match cuda::Compiler::find() {
-        Ok(_) => "compiles kernels for GPUs".to_owned(),
-        Err(why) => format!("missing; only `--target cuda` needs it: {why}"),
+    let compiler = match cuda::Compiler::find() {
+        Ok(it) => it,
+        Err(why) => return format!("missing; only `--target cuda` needs it: {why}"),
+    };
+    let kernel = "#include <cuda_bf16.h>\nextern \"C\" __global__ void run() {}\n";
+    let compiled = compiler.compile(kernel, cuda::ARCHITECTURES[0]);
+    match compiled.and_then(|_| compiler.version()) {
+        Ok(version) => format!("version {version}, compiles kernels for GPUs"),
+        Err(why) => format!("does not compile; only `--target cuda` needs it: {}", why.trim()),
     }
 }
 

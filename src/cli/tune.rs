@@ -1,5 +1,6 @@
 //! `tune`: how kernels for a GPU are cut best for a model, measured in the model itself.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,7 +85,15 @@ impl TuneArgs {
         model.weights.lay_out(&mut model.lowered, &model.maps)?;
         let program = model.lowered.kernels()?.unwrap_or_default();
         let is_asked = |it: &&Tunable| it.rows <= self.rows && it.key().starts_with(&self.only);
-        for choice in program.choices.iter().filter(is_asked) {
+        let mut choices = program.choices.iter().filter(is_asked).peekable();
+        if choices.peek().is_none() {
+            let known: BTreeSet<&str> = program.choices.iter().map(Tunable::kind).collect();
+            let known: Vec<&str> = known.into_iter().collect();
+            let message = "no choice has so few rows and a name that begins so";
+            let help = format!("`--rows` and `--only`: there are {}", known.join(", "));
+            return Err(Error::new("C0305", message).help(help));
+        }
+        for choice in choices {
             let line = self.choose(&mut model, choice)?;
             writeln!(out, "{line}").map_err(unwritable)?;
         }

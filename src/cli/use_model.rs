@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 use runtime::verify::{Agreement, Golden, verify};
-use runtime::{Compiled, Container, Target, commands};
+use runtime::{Compiled, Container, commands};
 use treen::Error;
 
 use super::{CacheType, ModelArgs, build::Unbound, unwritable};
@@ -28,10 +28,17 @@ pub(super) fn executable(args: &ModelArgs) -> Result<Option<Container>, Error> {
     };
     let is_told = args.passes.is_some() || args.cache.is_some();
     let is_told = is_told || args.budget.is_some() || args.precision.precision.is_some();
+    let is_told = is_told || args.exact;
     let compiles = args.weights.is_some() || !args.set.is_empty() || is_told;
     if compiles {
         let message = format!("`{}` is compiled already", args.spec);
         let help = "what changes how a model is compiled goes with a spec or a checkpoint";
+        return Err(Error::new("C0305", message).help(help));
+    }
+    let target = container.manifest().program.target;
+    if args.target.as_ref().is_some_and(|it| it.target() != target) {
+        let message = format!("`{}` is compiled for {target}", args.spec);
+        let help = "`--target` goes with a spec or a checkpoint";
         return Err(Error::new("C0305", message).help(help));
     }
     Ok(Some(container))
@@ -92,15 +99,12 @@ impl Verify {
         // What differs from golden outputs is then the compiler's doing alone.
         let cache = self.model.cache.or(Some(CacheType::F32));
         let unbound = Unbound::compile(&ModelArgs { cache, ..self.model.clone() })?;
-        let target = match unbound.lowered.target {
-            Target::Cpu => "cpu",
-            Target::Cuda => "cuda",
-        };
+        let target = unbound.lowered.target.to_string();
         let mut found = Vec::new();
         if !self.no_reference {
             found.push(("reference", self.reference(&unbound)?));
         }
-        found.push((target, self.inner.compare(&unbound.bind()?)?));
+        found.push((&target, self.inner.compare(&unbound.bind()?)?));
         if self.inner.json {
             let object: serde_json::Map<_, _> = found
                 .iter()

@@ -3,7 +3,7 @@
 #include "gemm_small.cuh"
 
 struct Plain {
-  __device__ float operator()(int, int, float p, float) const { return p; }
+  __device__ float2 operator()(int, int, float2 p, float2) const { return p; }
 };
 struct Product {
   __device__ float2 operator()(int, int, float2 a, float2 b) const {
@@ -15,8 +15,8 @@ template <class X, class T, int K, int N0, int N1>
 __global__ void __launch_bounds__(SMALL_THREADS)
     instance(const X* x, int rows, const T* w0, const T* w1, const T* w2, float* y0, T* y1,
              float* y2) {
-  gemm_small<T, K>(x, rows, result<N0, N0>(w0, y0, pairs(Plain{})),
-                   result<N1, N1 + N0 % 2>(w1, y2, pairs(Plain{})),
+  gemm_small<T, K>(x, rows, result<N0, N0>(w0, y0, Plain{}),
+                   result<N1, N1 + N0 % 2>(w1, y2, Plain{}),
                    result<N1, N1>(w1, w2, y1, Product{}));
 }
 
@@ -48,7 +48,7 @@ void test(const char* name, int rows) {
 template <int K, int N, int FIRST, int STRIDE>
 __global__ void __launch_bounds__(SMALL_THREADS)
     between(const bf16* x, int rows, const bf16* w, bf16* y) {
-  gemm_small<bf16, K>(x, rows, result<N, STRIDE, FIRST>(w, y + FIRST, pairs(Plain{})));
+  gemm_small<bf16, K>(x, rows, result<N, STRIDE, FIRST>(w, y + FIRST, Plain{}));
 }
 
 // Columns that begin where no 16 bytes do, between others that stay as they are.

@@ -2,7 +2,7 @@
 #pragma once
 #include "check.h"
 
-enum class Format { FP8, FP8_BLOCKS, NVFP4, Q8_0, Q4_0, Q4_1 };
+enum class Format { FP8, NVFP4, Q8_0, Q4_0, Q4_1 };
 
 inline u32 random_bits(int bits) { return u32(std::fabs(normal()) * 65536) & ((1u << bits) - 1); }
 
@@ -28,7 +28,7 @@ struct PackedMatrix {
   std::vector<double> values;
 
   static bool has_bytes(Format f) {
-    return f == Format::FP8 || f == Format::FP8_BLOCKS || f == Format::Q8_0;
+    return f == Format::FP8 || f == Format::Q8_0;
   }
   static int extras_of(Format f) {
     return f == Format::FP8 ? 0 : f == Format::Q4_1 ? 256 : has_bytes(f) ? 64 : 128;
@@ -60,7 +60,6 @@ struct PackedMatrix {
     u8* record = &bytes.host[((size_t)row / 16 * steps + first / step) * (1024 + extras)];
     const int in_tile = row % 16, run = first % step / 32;
     double scale = scales[format == Format::NVFP4 ? 0 : row], minimum = 0;
-    if (format == Format::FP8_BLOCKS) put(extra(record, in_tile, 0, 4, 8), float(scale));
     if (format == Format::Q8_0) put(extra(record, in_tile, run, 2, 8), f16(float(scale)));
     if (format == Format::Q4_0) put(extra(record, in_tile, run, 2, 16), f16(float(scale)));
     if (format == Format::Q4_1) {

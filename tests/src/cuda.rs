@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use crate::not_tested;
+
 /// Where the headers of CUDA are, which the kernels include: the shim gets its types of 8 and 16
 /// bits from them.
 pub(crate) fn cuda_headers() -> Option<PathBuf> {
@@ -48,13 +50,12 @@ pub(crate) fn run(command: &mut Command) -> String {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says why nothing is tested")]
 fn kernels_on_the_shim() {
     let compiler = Command::new("g++").arg("--version").output();
     let (Ok(_), Some(headers), true) = (compiler, cuda_headers(), cfg!(target_arch = "x86_64"))
     else {
-        eprintln!("not tested: it takes g++, the headers of CUDA 13 in CUDA_HOME, and x86-64");
-        return;
+        let needs = "it takes g++, the headers of CUDA 13 in CUDA_HOME, and x86-64";
+        return not_tested("kernels on the shim", needs);
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = env::temp_dir().join(format!("treen-shim-{}", std::process::id()));

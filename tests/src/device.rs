@@ -12,7 +12,7 @@ use crate::{
     cuda::{cuda_headers, run},
     draws,
     models::{Fixture, agree_within, are_apart},
-    random, walks,
+    not_tested, random, walks,
 };
 
 /// What has every kind of layer: grouped heads, sliding windows, scans, encoders, cross attention.
@@ -102,7 +102,6 @@ fn the_driver_compiles() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says why nothing is tested")]
 fn programs_run_on_the_stand_ins() {
     if let Some(capability) = env::var_os(INSIDE) {
         runtime::register_device(::cuda::open);
@@ -116,13 +115,14 @@ fn programs_run_on_the_stand_ins() {
         assert_eq!(::cuda::library_version(), Some(0), "a library is not the stand-in");
         walks::agree_by_library("sm_80");
         walks::agree_in_several_formats("sm_80");
+        walks::agree_by_latent_cache("sm_80");
         return too_much_is_refused();
     }
     let compiler = Command::new("g++").arg("--version").output();
     let (Ok(_), Some(headers), true) = (compiler, cuda_headers(), cfg!(target_arch = "x86_64"))
     else {
-        eprintln!("not tested: it takes g++, the headers of CUDA 13 in CUDA_HOME, and x86-64");
-        return;
+        let needs = "it takes g++, the headers of CUDA 13 in CUDA_HOME, and x86-64";
+        return not_tested("programs on the stand-ins", needs);
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("a folder");
     let headers = headers.canonicalize().expect("a folder");

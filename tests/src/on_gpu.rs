@@ -3,19 +3,19 @@
 
 use cuda::{ARCHITECTURES, Compiler};
 
-use crate::{device, draws, models::folders, random, walks};
+use crate::{device, draws, models::folders, not_tested, random, walks};
 
 /// Runs a test for the architecture of the device.
-#[expect(clippy::print_stderr, reason = "says why nothing is tested")]
-fn on_gpu(test: impl FnOnce(&str)) {
+fn on_gpu(what: &str, test: impl FnOnce(&str)) {
     let capability = match (cuda::properties(), Compiler::find()) {
         (Ok(it), Ok(_)) => it.capability,
-        (Err(why), _) => return eprintln!("not tested: {why}"),
-        (_, Err(why)) => return eprintln!("not tested: {why}"),
+        (Err(why), _) => return not_tested(what, why),
+        (_, Err(why)) => return not_tested(what, why),
     };
     let is_of = |it: &&&str| it.trim_end_matches('a') == format!("sm_{capability}");
     let Some(architecture) = ARCHITECTURES.iter().find(is_of) else {
-        return eprintln!("not tested: no code is made for compute capability {capability}");
+        let why = format!("no code is made for compute capability {capability}");
+        return not_tested(what, why);
     };
     runtime::register_device(cuda::open);
     test(architecture);
@@ -23,47 +23,52 @@ fn on_gpu(test: impl FnOnce(&str)) {
 
 #[test]
 fn tokens_are_drawn() {
-    on_gpu(draws::are_as_defined);
+    on_gpu("tokens are drawn", draws::are_as_defined);
 }
 
 #[test]
 fn weights_are_made_up() {
-    on_gpu(random::are_the_same);
+    on_gpu("weights are made up", random::are_the_same);
 }
 
 #[test]
 fn llama_walks() {
-    on_gpu(|it| walks::agree("llama", it));
+    on_gpu("llama walks", |it| walks::agree("llama", it));
 }
 
 #[test]
 fn qwen3_walks() {
-    on_gpu(|it| walks::agree("qwen3", it));
+    on_gpu("qwen3 walks", |it| walks::agree("qwen3", it));
 }
 
 #[test]
 fn gemma3_walks() {
-    on_gpu(|it| walks::agree("gemma3", it));
+    on_gpu("gemma3 walks", |it| walks::agree("gemma3", it));
 }
 
 #[test]
 fn mamba2_walks() {
-    on_gpu(|it| walks::agree("mamba2", it));
+    on_gpu("mamba2 walks", |it| walks::agree("mamba2", it));
 }
 
 #[test]
 fn nemotron_h_walks() {
-    on_gpu(|it| walks::agree("nemotron_h", it));
+    on_gpu("nemotron h walks", |it| walks::agree("nemotron_h", it));
+}
+
+#[test]
+fn latent_caches_walk() {
+    on_gpu("latent caches walk", walks::agree_by_latent_cache);
 }
 
 #[test]
 fn several_formats_walk() {
-    on_gpu(walks::agree_in_several_formats);
+    on_gpu("several formats walk", walks::agree_in_several_formats);
 }
 
 #[test]
 fn the_library_multiplies() {
-    on_gpu(|it| {
+    on_gpu("the library multiplies", |it| {
         if cuda::library_version().is_some() {
             walks::agree_by_library(it);
         }
@@ -72,10 +77,14 @@ fn the_library_multiplies() {
 
 #[test]
 fn fixtures_agree_exactly() {
-    on_gpu(|it| folders().iter().for_each(|path| device::agrees(path, it, false)));
+    on_gpu("fixtures agree exactly", |it| {
+        folders().iter().for_each(|path| device::agrees(path, it, false))
+    });
 }
 
 #[test]
 fn fixtures_agree_in_16_bits() {
-    on_gpu(|it| folders().iter().for_each(|path| device::agrees(path, it, true)));
+    on_gpu("fixtures agree in 16 bits", |it| {
+        folders().iter().for_each(|path| device::agrees(path, it, true))
+    });
 }

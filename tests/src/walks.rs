@@ -42,7 +42,7 @@ const TOLERANCE_FP8: f64 = 0.25;
 
 /// A family with weights in a format.
 fn model(name: &str, settings: &[&str], format: &str, target: Target, on: &str) -> Compiled {
-    bind(&mut lower(name, settings, format, target, on))
+    bind(&mut lower(&format!("../models/{name}.tn"), settings, format, target, on))
 }
 
 /// What was lowered, with made-up weights.
@@ -52,15 +52,14 @@ fn bind(lowered: &mut Lowered) -> Compiled {
     Compiled::Memory { manifest, weights: Arc::new(weights) }
 }
 
-fn lower(name: &str, settings: &[&str], format: &str, target: Target, on: &str) -> Lowered {
+fn lower(path: &str, settings: &[&str], format: &str, target: Target, on: &str) -> Lowered {
     let settings: Vec<String> =
         settings.iter().chain(&["V=1000", "S=1024"]).map(|it| (*it).to_owned()).collect();
-    let path = format!("../models/{name}.tn");
-    let spec = Spec::open(&path, &settings, &mut |_| {}).unwrap_or_else(|why| panic!("{why}"));
-    let compiled = spec.compile().unwrap_or_else(|why| panic!("{name}: {why}"));
+    let spec = Spec::open(path, &settings, &mut |_| {}).unwrap_or_else(|why| panic!("{why}"));
+    let compiled = spec.compile().unwrap_or_else(|why| panic!("{path}: {why}"));
     let lower = |options: Options| {
         let lowered = treen::lower(compiled.module.clone(), &options, &mut |_| {});
-        lowered.unwrap_or_else(|why| panic!("{name}: {why}"))
+        lowered.unwrap_or_else(|why| panic!("{path}: {why}"))
     };
     let options = Options {
         check: false,
@@ -170,6 +169,22 @@ pub(crate) fn agree(name: &str, architecture: &str) {
     assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
 }
 
+/// Keys and values that kernels make in every step, of as many rows as there are positions: at once
+/// and token by token.
+pub(crate) fn agree_by_latent_cache(architecture: &str) {
+    let [device, processor] = [Target::Cuda, Target::Cpu]
+        .map(|it| bind(&mut lower("../examples/latent.tn", &[], "bf16", it, architecture)));
+    let mut walk = Walk::default();
+    let [mut a, mut b] =
+        [&device, &processor].map(|it| it.session(THREADS, None).expect("a session"));
+    for length in [1, 20, 1, 1, 1] {
+        let text = text(length, length);
+        let [a, b] = [&mut a, &mut b].map(|it| it.step(&text, length).expect("logits").to_vec());
+        walk.compare(&format!("{length} tokens with a latent cache"), &a, &b);
+    }
+    assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
+}
+
 /// Products of one launch with weights in different formats: two that a tail takes, and others.
 pub(crate) fn agree_in_several_formats(architecture: &str) {
     let settings = ["E=64", "F=96", "K=1", "G=2", "P=32", "L=2"];
@@ -192,7 +207,8 @@ pub(crate) fn agree_in_several_formats(architecture: &str) {
 /// beside and behind each other, and tokens, which it does not multiply.
 pub(crate) fn agree_by_library(architecture: &str) {
     let settings = ["E=64", "F=96", "K=1", "G=2", "P=32", "L=2"];
-    let mut lowered = lower("qwen3", &settings, "bf16", Target::Cuda, architecture);
+    let path = "../models/qwen3.tn";
+    let mut lowered = lower(path, &settings, "bf16", Target::Cuda, architecture);
     bind(&mut lowered);
     let choices = lowered.kernels().expect("kernels").expect("a program for a GPU").choices;
     let choices: Vec<_> = choices.iter().filter(|it| it.key().starts_with("library ")).collect();

@@ -51,7 +51,8 @@ impl Device {
         // SAFETY: looks for the library alone.
         if !unsafe { sys::is_culib_present() } {
             let message = "this machine has no CUDA driver (`libcuda.so.1`)";
-            return Err(Fault::new("R0701", message).help("`--target cpu` runs without one"));
+            return Err(Fault::new("R0701", message)
+                .help("what is compiled with `--target cpu` runs without one"));
         }
         let none = |error| {
             fault("no GPU can be used", error).help("`treen doctor` tells what this machine has")

@@ -442,8 +442,8 @@ impl Gpu {
         }
     }
 
-    /// Whether how many positions are past decides what is launched, and not only what launches read
-    /// of it on the device.
+    /// Whether how many positions are past decides what is launched, and not only what launches
+    /// read of it on the device.
     fn follows(&self, steps: &[Step], extents: &[u64], loops: &mut Vec<u64>) -> bool {
         let Some(past) = self.past_at else { return false };
         steps.iter().any(|step| match step {

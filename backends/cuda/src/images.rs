@@ -9,7 +9,6 @@ use std::{
 use kernels_cuda::HEADERS;
 use sha2::{Digest, Sha256};
 
-use crate::nvrtc::OPTIONS;
 use crate::{Compiler, Image};
 
 /// What files look like: another number for another layout.
@@ -38,7 +37,7 @@ impl Images<'_> {
     ) -> Result<Image, String> {
         let make = || compiler.compile(source, architecture);
         let Some(folder) = self.folder else { return make() };
-        let path = folder.join(key(&compiler.version()?, source, architecture));
+        let path = folder.join(key(&compiler.identity()?, source, architecture));
         if let Some(image) = read(&path) {
             return Ok(image);
         }
@@ -50,11 +49,10 @@ impl Images<'_> {
 }
 
 /// The name of the file: a digest of all that an image depends on.
-fn key(version: &str, source: &str, architecture: &str) -> String {
+fn key(compiler: &str, source: &str, architecture: &str) -> String {
     let mut digest = Sha256::new();
     let headers = HEADERS.iter().flat_map(|(name, text)| [*name, *text]);
-    let parts = [LAYOUT, version, architecture, source].into_iter();
-    for part in parts.chain(OPTIONS.iter().copied()).chain(headers) {
+    for part in [LAYOUT, compiler, architecture, source].into_iter().chain(headers) {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
@@ -92,7 +90,7 @@ mod tests {
         let path = folder.join(key("13.0", "text", "sm_90a"));
         assert_ne!(key("13.0", "text", "sm_90a"), key("13.0", "texts", "m_90a"));
         assert_eq!(read(&path), None);
-        let resources = Resources { registers: 168, stack: 64, spilled: 32 };
+        let resources = Resources { registers: 168, stack: 64, spilled: 32, waits: true };
         let image = Image { cubin: b"cubin".to_vec(), ptx: "text".to_owned(), resources };
         write(&path, &image).expect("a file");
         assert_eq!(read(&path), Some(image));

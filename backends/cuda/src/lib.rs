@@ -130,11 +130,13 @@ impl GpuProgram {
                 done.push((job, made.map_err(|why| format!("kernel `{name}`: {why}\n{source}"))));
             }
         };
-        let mut done: Vec<_> = std::thread::scope(|scope| {
+        let mut done = std::thread::scope(|scope| {
             let workers: Vec<_> =
                 (0..runtime::default_threads()).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().flat_map(|it| it.join().unwrap_or_default()).collect()
-        });
+            let done = workers.into_iter().map(|it| it.join().map_err(|_| "a compiler panicked"));
+            done.collect::<Result<Vec<_>, _>>()
+                .map(|it| it.into_iter().flatten().collect::<Vec<_>>())
+        })?;
         done.sort_by_key(|it| it.0);
         let mut made = done.into_iter().map(|it| it.1);
         let rows = self.kernels.iter();

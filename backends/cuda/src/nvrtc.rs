@@ -2,16 +2,17 @@
 
 #![expect(unsafe_code, reason = "calls a C library")]
 
-use std::ffi::CString;
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::ptr;
 
-use cudarc::nvrtc::{result, sys};
 use kernels_cuda::HEADERS;
+use libloading::Library;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// What the compiler is told besides the architecture and where headers are.
-pub(crate) const OPTIONS: &[&str] = &[
+const OPTIONS: &[&str] = &[
     "--std=c++17",
     "--device-int128",
     "--ptxas-options=-v",
@@ -19,6 +20,10 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--prec-div=false",
     "--prec-sqrt=false",
 ];
+
+/// The headers of CUDA that kernels include, and what these include of the same.
+const CUDA_HEADERS: &[&str] =
+    &["cuda_bf16.h", "cuda_bf16.hpp", "cuda_fp16.h", "cuda_fp16.hpp", "cuda_fp8.h", "cuda_fp8.hpp"];
 
 /// Where the CUDA toolkit usually is, after what `CUDA_HOME` and `CUDA_PATH` say.
 const USUAL: &[&str] = &["/usr/local/cuda", "/opt/cuda"];
@@ -44,6 +49,9 @@ pub struct Resources {
     pub stack: u32,
     /// Bytes that are written there for want of registers.
     pub spilled: u32,
+    /// Whether products of a warpgroup wait for each other, since the compiler does not see that
+    /// they need not.
+    pub waits: bool,
 }
 
 impl Resources {
@@ -57,13 +65,17 @@ impl Resources {
             registers: before(" registers").unwrap_or(0),
             stack: before(" bytes stack frame").unwrap_or(0),
             spilled: before(" bytes spill stores").unwrap_or(0),
+            waits: log.contains("wgmma.mma_async instructions are serialized"),
         }
     }
 }
 
 /// The compiler, if this machine has it.
 pub struct Compiler {
-    include: String,
+    functions: Functions,
+    include: PathBuf,
+    /// A digest of the headers of CUDA that kernels include.
+    headers: String,
 }
 
 impl Compiler {
@@ -73,21 +85,16 @@ impl Compiler {
     ///
     /// What is missing, in a sentence.
     pub fn find() -> Result<Compiler, String> {
-        // It needs its other half to be there before it.
-        preload(&["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"]);
-        // SAFETY: looks for the library alone.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(
-                "NVRTC, the CUDA compiler library, is not on this machine: install CUDA 13, \
-                        or the wheels `nvidia-cuda-nvrtc`, `nvidia-cuda-runtime` and \
-                        `nvidia-cuda-crt`, and name its folder in CUDA_HOME"
-                    .into(),
-            );
-        }
-        let mut headers = toolkits().map(|it| it.join("include"));
-        let include = headers.find(|it| it.join("cuda_bf16.h").is_file());
+        let functions = Functions::find()?;
+        let mut includes = toolkits().map(|it| it.join("include"));
+        let include = includes.find(|it| it.join("cuda_bf16.h").is_file());
         let include = include.ok_or("the headers of CUDA (`cuda_bf16.h`) are not in CUDA_HOME")?;
-        Ok(Compiler { include: include.display().to_string() })
+        let mut digest = Sha256::new();
+        for name in CUDA_HEADERS {
+            digest.update(std::fs::read(include.join(name)).unwrap_or_default());
+        }
+        let headers = digest.finalize().iter().map(|it| format!("{it:02x}")).collect();
+        Ok(Compiler { functions, include, headers })
     }
 
     /// Its version, such as `13.0`.
@@ -98,9 +105,13 @@ impl Compiler {
     pub fn version(&self) -> Result<String, String> {
         let (mut major, mut minor) = (0, 0);
         // SAFETY: writes two numbers.
-        let told = unsafe { sys::nvrtcVersion(&mut major, &mut minor) };
-        told.result().map_err(|it| format!("NVRTC: {it:?}"))?;
+        check(unsafe { (self.functions.version)(&mut major, &mut minor) }, "")?;
         Ok(format!("{major}.{minor}"))
+    }
+
+    /// All that an image depends on besides the text and the architecture.
+    pub(crate) fn identity(&self) -> Result<String, String> {
+        Ok(format!("{} {} {}", self.version()?, OPTIONS.join(" "), self.headers))
     }
 
     /// The image of `source` for `architecture`.
@@ -115,53 +126,141 @@ impl Compiler {
             HEADERS.iter().map(|(name, text)| (c_string(name), c_string(text))).unzip();
         let names: Vec<_> = names.iter().map(|it| it.as_ptr()).collect();
         let texts: Vec<_> = texts.iter().map(|it| it.as_ptr()).collect();
-        let mut program: sys::nvrtcProgram = ptr::null_mut();
+        let mut program: Program = ptr::null_mut();
         // SAFETY: all pointers live until the call is over, and the lists are as long as said.
         let created = unsafe {
-            sys::nvrtcCreateProgram(
+            (self.functions.create)(
                 &mut program,
                 text.as_ptr(),
                 c"kernel.cu".as_ptr(),
-                HEADERS.len() as i32,
+                HEADERS.len() as c_int,
                 texts.as_ptr(),
                 names.as_ptr(),
             )
         };
-        created.result().map_err(|it| format!("NVRTC: {it:?}"))?;
+        check(created, "")?;
         let image = self.image(program, architecture);
         // SAFETY: the program was created above, and is used no more.
-        let _ = unsafe { result::destroy_program(program) };
+        let _ = unsafe { (self.functions.destroy)(&mut program) };
         image
     }
 
-    fn image(&self, program: sys::nvrtcProgram, architecture: &str) -> Result<Image, String> {
-        let mut options = vec![
+    fn image(&self, program: Program, architecture: &str) -> Result<Image, String> {
+        let told = [
             format!("--gpu-architecture={architecture}"),
-            format!("--include-path={}", self.include),
+            format!("--include-path={}", self.include.display()),
         ];
-        options.extend(OPTIONS.iter().map(|it| (*it).to_owned()));
-        // SAFETY: the program lives; the calls below write as many bytes as they say.
+        let options = told.iter().map(String::as_str).chain(OPTIONS.iter().copied());
+        let options: Vec<CString> = options
+            .map(CString::new)
+            .collect::<Result<_, _>>()
+            .map_err(|_| "a zero byte in the name of CUDA_HOME")?;
+        let pointers: Vec<_> = options.iter().map(|it| it.as_ptr()).collect();
+        let it = &self.functions;
+        // SAFETY: the program lives, and the options until the call is over.
+        let compiled = unsafe { (it.compile)(program, pointers.len() as c_int, pointers.as_ptr()) };
+        let log = text(&it.log.read(program).unwrap_or_default());
+        check(compiled, &log)?;
+        let cubin = it.cubin.read(program)?;
+        Ok(Image { cubin, ptx: text(&it.ptx.read(program)?), resources: Resources::read(&log) })
+    }
+}
+
+/// A program of NVRTC.
+type Program = *mut c_void;
+
+/// Functions of NVRTC. What they return is 0 where they succeed.
+struct Functions {
+    version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int,
+    create: unsafe extern "C" fn(
+        *mut Program,
+        *const c_char,
+        *const c_char,
+        c_int,
+        *const *const c_char,
+        *const *const c_char,
+    ) -> c_int,
+    destroy: unsafe extern "C" fn(*mut Program) -> c_int,
+    compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int,
+    log: Text,
+    cubin: Text,
+    ptx: Text,
+    /// The last to go: the functions are its.
+    _library: Library,
+}
+
+/// What a program has of bytes: how many, and which.
+struct Text {
+    size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
+    bytes: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
+}
+
+impl Text {
+    fn read(&self, program: Program) -> Result<Vec<u8>, String> {
+        let mut size = 0;
+        // SAFETY: the program lives; as many bytes are written as were said.
         unsafe {
-            let compiled = result::compile_program(program, &options);
-            let log = result::get_program_log(program).unwrap_or_default();
-            let log = text(&log);
-            compiled.map_err(|error| format!("NVRTC: {error:?}\n{log}"))?;
-            let fail = |it| format!("NVRTC gave no cubin: {it:?}");
-            let mut size = 0;
-            sys::nvrtcGetCUBINSize(program, &mut size).result().map_err(fail)?;
-            let mut cubin = vec![0u8; size];
-            sys::nvrtcGetCUBIN(program, cubin.as_mut_ptr().cast()).result().map_err(fail)?;
-            let ptx =
-                result::get_ptx(program).map_err(|it| format!("NVRTC gave no PTX: {it:?}"))?;
-            Ok(Image { cubin, ptx: text(&ptx), resources: Resources::read(&log) })
+            check((self.size)(program, &mut size), "")?;
+            let mut bytes = vec![0; size];
+            check((self.bytes)(program, bytes.as_mut_ptr().cast()), "")?;
+            Ok(bytes)
         }
     }
 }
 
+impl Functions {
+    /// Those of the library in CUDA_HOME, or else where toolkits usually are, or else where the
+    /// system finds it.
+    fn find() -> Result<Functions, String> {
+        // It needs its other half to be there before it.
+        preload(&["libnvrtc-builtins.so.13.0"]);
+        let files = libraries("libnvrtc.so.13").chain([PathBuf::from("libnvrtc.so.13")]);
+        // SAFETY: NVIDIA's libraries do nothing when they are loaded.
+        let mut opened = files.filter_map(|it| unsafe { Library::new(it) }.ok());
+        let library = opened.next().ok_or(
+            "NVRTC, the CUDA compiler library, is not on this machine: install CUDA 13, or the \
+             wheels `nvidia-cuda-nvrtc`, `nvidia-cuda-runtime`, `nvidia-cuda-crt` and \
+             `nvidia-cuda-cccl`, and name its folder in CUDA_HOME",
+        )?;
+        let missing = |it| format!("NVRTC is not what it should be: {it}");
+        // SAFETY: NVRTC declares them so.
+        unsafe {
+            let text = |size: &str, bytes: &str| {
+                Ok(Text {
+                    size: *library.get(size.as_bytes())?,
+                    bytes: *library.get(bytes.as_bytes())?,
+                })
+            };
+            let find = || -> Result<_, libloading::Error> {
+                Ok((
+                    *library.get(b"nvrtcVersion")?,
+                    *library.get(b"nvrtcCreateProgram")?,
+                    *library.get(b"nvrtcDestroyProgram")?,
+                    *library.get(b"nvrtcCompileProgram")?,
+                    text("nvrtcGetProgramLogSize", "nvrtcGetProgramLog")?,
+                    text("nvrtcGetCUBINSize", "nvrtcGetCUBIN")?,
+                    text("nvrtcGetPTXSize", "nvrtcGetPTX")?,
+                ))
+            };
+            let (version, create, destroy, compile, log, cubin, ptx) = find().map_err(missing)?;
+            Ok(Functions { version, create, destroy, compile, log, cubin, ptx, _library: library })
+        }
+    }
+}
+
+/// Fails where NVRTC has, with what it wrote.
+fn check(result: c_int, log: &str) -> Result<(), String> {
+    match result {
+        0 => Ok(()),
+        _ if log.is_empty() => Err(format!("NVRTC: error {result}")),
+        _ => Err(format!("NVRTC: error {result}\n{log}")),
+    }
+}
+
 /// What a C string says, up to its end.
-fn text(bytes: &[std::ffi::c_char]) -> String {
-    let bytes: Vec<u8> = bytes.iter().map(|it| *it as u8).take_while(|it| *it != 0).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|it| *it == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// Where a CUDA toolkit may be.
@@ -170,18 +269,19 @@ fn toolkits() -> impl Iterator<Item = PathBuf> {
     named.map(PathBuf::from).chain(USUAL.iter().map(PathBuf::from))
 }
 
+/// The files of that name in toolkits.
+fn libraries(name: &str) -> impl Iterator<Item = PathBuf> {
+    let folders = toolkits().flat_map(|it| ["lib64", "lib"].map(|lib| it.join(lib)));
+    folders.map(move |it| it.join(name)).filter(|it| it.is_file())
+}
+
 /// Loads libraries of toolkits, so that they are found later by their names alone.
 pub(crate) fn preload(names: &[&str]) {
-    let folders = toolkits().flat_map(|it| ["lib64", "lib"].map(|lib| it.join(lib)));
-    for path in folders.flat_map(|it| names.iter().map(move |name| it.join(name))) {
-        if path.is_file() {
-            // SAFETY: NVIDIA's libraries do nothing when they are loaded.
-            let library = unsafe { libloading::Library::new(&path) };
-            // They stay for as long as the process does.
-            if let Ok(library) = library {
-                std::mem::forget(library);
-            }
-        }
+    for path in names.iter().flat_map(|it| libraries(it)) {
+        // SAFETY: NVIDIA's libraries do nothing when they are loaded.
+        let library = unsafe { Library::new(path) };
+        // They stay for as long as the process does.
+        library.map(std::mem::forget).unwrap_or_default();
     }
 }
 
@@ -194,7 +294,7 @@ mod tests {
         let log = "ptxas info    : Function properties for run\n\
             ptxas         .     32 bytes stack frame, 24 bytes spill stores, 8 bytes spill loads\n\
             ptxas info    : Used 168 registers, used 1 barriers\n";
-        let found = Resources { registers: 168, stack: 32, spilled: 24 };
+        let found = Resources { registers: 168, stack: 32, spilled: 24, waits: false };
         assert_eq!(Resources::read(log), found);
         assert_eq!(Resources::read("nothing"), Resources::default());
     }

@@ -5,8 +5,9 @@
 //! section .treen:  manifest | code | weights | trailer    each but the trailer on its own pages
 //! the section table
 //! ```
-//! Code is mapped from the file, weights are read into large pages. Start-up reads a few hundred
-//! bytes and the manifest; digests are compared only when somebody asks ([`Container::check`]).
+//! Code is mapped from the file, weights are read into large pages. Digests of the manifest and the
+//! code are compared at start-up, that of the weights only when somebody asks
+//! ([`Container::check`]).
 
 mod elf;
 mod trailer;
@@ -77,6 +78,9 @@ impl Container {
         }
         let mut manifest = vec![0; parts.manifest.bytes as usize];
         file.read_exact_at(&mut manifest, parts.manifest.offset).map_err(failed)?;
+        if Sha256::digest(&manifest)[..] != parts.manifest.digest {
+            return Err(unlike("manifest"));
+        }
         let manifest: Manifest =
             postcard::from_bytes(&manifest).map_err(|_| damaged("its manifest cannot be read"))?;
         manifest.program.check(parts.code.bytes, parts.weights.bytes)?;
@@ -95,6 +99,7 @@ impl Container {
 
     /// The program's code, ready to run.
     pub fn code(&self) -> Result<Code, Fault> {
+        self.check_part("code", &self.parts.code)?;
         Code::from_file(&self.file, self.parts.code.offset, self.parts.code.bytes as usize)
     }
 
@@ -103,6 +108,9 @@ impl Container {
         let mut bytes = vec![0; self.parts.code.bytes as usize];
         let read = self.file.read_exact_at(&mut bytes, self.parts.code.offset);
         read.map_err(|error| Fault::reading(&self.path, &error))?;
+        if Sha256::digest(&bytes)[..] != self.parts.code.digest {
+            return Err(unlike("code"));
+        }
         Ok(bytes)
     }
 
@@ -130,13 +138,12 @@ impl Container {
             ("code", self.parts.code),
             ("weights", self.parts.weights),
         ];
-        for (name, part) in parts {
-            let found = self.hash(&part).map_err(|error| Fault::reading(&self.path, &error))?;
-            if found != part.digest {
-                return Err(damaged(&format!("its {name} does not have the recorded digest")));
-            }
-        }
-        Ok(())
+        parts.iter().try_for_each(|(name, part)| self.check_part(name, part))
+    }
+
+    fn check_part(&self, name: &str, part: &Part) -> Result<(), Fault> {
+        let found = self.hash(part).map_err(|error| Fault::reading(&self.path, &error))?;
+        if found == part.digest { Ok(()) } else { Err(unlike(name)) }
     }
 
     fn hash(&self, part: &Part) -> io::Result<[u8; 32]> {
@@ -151,6 +158,10 @@ impl Container {
         }
         Ok(hash.finalize().into())
     }
+}
+
+fn unlike(part: &str) -> Fault {
+    damaged(&format!("its {part} does not have the recorded digest"))
 }
 
 /// The file of the running program. Where the kernel does not show it, its name has to do.

@@ -86,6 +86,15 @@ pub enum Target {
     Cuda,
 }
 
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Target::Cpu => "cpu",
+            Target::Cuda => "cuda",
+        })
+    }
+}
+
 /// Makes an engine of a program's code and weights.
 pub type OpenDevice = fn(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> Opened;
 

@@ -129,7 +129,8 @@ impl Ssd {
         let tile = 2 * CHUNK * (2 * stride(n) + stride(d));
         let mixed = 2 * CHUNK * stride(CHUNK) + 4 * 3 * CHUNK;
         let stages = if 60 * 1024 < tile { 2 } else { 3 };
-        let shared = stages * tile + 2 * d.next_multiple_of(16) * stride(n) + 2 * mixed;
+        let of = |stages| stages * tile + 2 * d.next_multiple_of(16) * stride(n) + 2 * mixed;
+        let (shared, before_hopper) = (of(stages), of(2));
         let fits = d.is_multiple_of(8) && n.is_multiple_of(8) && shared <= 232_448;
         let rows = &self.rows;
         let [x, b, c] = self.rounded();
@@ -137,7 +138,8 @@ impl Ssd {
         fits.then(|| Instance {
             includes: vec!["ssd_prompt.cuh"],
             body: format!(
-                "static_assert(sizeof(SsdShared<{d}, {n}>) == {shared});\n  \
+                "static_assert(sizeof(SsdShared<{d}, {n}>) == \
+                 (SSD_STAGES == 3 ? {shared} : {before_hopper}));\n  \
                  SHARED(u8, shared);\n  \
                  ssd_prompt<{h}, {j}, {d}, {n}, {x_row}, {b_row}, {b_row}>\
                  (shared, {x}, {dt}, {a}, {b}, {c}, {state}, {y}, (int){rows});",
@@ -148,6 +150,7 @@ impl Ssd {
             residents: 1,
             grid: [Grid::fixed(h * j), Grid::fixed(1)],
             shared: shared as u32,
+            shared_before_hopper: Some(before_hopper as u32),
             waits: true,
             scratch: self.before().map(|_| (COUNTER_BYTES, 2 * h * (j * d + 2 * n), 7)),
             before: self.before(),

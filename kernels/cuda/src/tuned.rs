@@ -38,6 +38,11 @@ impl Tunable {
         &self.key
     }
 
+    /// What is chosen for: how keys of its like begin.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// What can be chosen.
     pub fn values(&self) -> &'static [u64] {
         values(self.kind).unwrap_or(&[])

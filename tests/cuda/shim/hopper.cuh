@@ -93,18 +93,14 @@ inline void copy_box(Block& block, void* to, const TensorMap& m, Barrier* b, int
 
 }  // namespace shim
 
-inline void load_box3(void* to, const TensorMap& m, Barrier* b, int x, int y, int z) {
-  shim::copy_box(shim::block(), to, m, b, x, y, z);
-}
 inline void load_box(void* to, const TensorMap& m, Barrier* b, int x, int y) {
-  load_box3(to, m, b, x, y, 0);
+  shim::copy_box(shim::block(), to, m, b, x, y, 0);
 }
 inline void load_box_to(void* to, const TensorMap& m, Barrier* b, int x, int y, u16 blocks) {
   for (shim::Block& it : shim::cluster.blocks) {
     if (blocks >> it.rank & 1) shim::copy_box(it, to, m, shim::at(b, it.rank), x, y, 0);
   }
 }
-inline void prefetch_map(const TensorMap&) {}
 
 inline void fence_async() {}
 inline u32 cluster_rank() { return shim::block().rank; }
@@ -115,14 +111,6 @@ inline void cluster_wait() {
   shim::meet(shim::cluster.all, threads);
 }
 inline void named_sync(int id, int threads) { shim::meet(shim::block().named[id], threads); }
-inline void named_arrive(int id, int threads) {
-  shim::Meeting& m = shim::block().named[id];
-  if (++m.arrived == unsigned(threads)) {
-    m.arrived = 0;
-    ++m.generation;
-  }
-  shim::progress();
-}
 template <int>
 void give_registers() {}
 template <int>

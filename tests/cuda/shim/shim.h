@@ -25,7 +25,6 @@
 #undef __device__
 #undef __host__
 #undef __shared__
-#undef __constant__
 #undef __grid_constant__
 #undef __forceinline__
 #undef __launch_bounds__
@@ -37,7 +36,6 @@
 #define __launch_bounds__(...)
 #define __cluster_dims__(...)
 #define __shared__ static __thread
-#define __constant__ static
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #ifndef __CUDA_ARCH__
@@ -141,15 +139,12 @@ T exchange(unsigned mask, T value, unsigned from) {
 #define blockIdx (shim::block().index)
 #define blockDim shim::block_size
 #define gridDim shim::grid_size
-#define warpSize 32
-
 using std::max;
 using std::min;
 
 inline void __syncthreads() { shim::meet_block(); }
 inline void __syncwarp(unsigned mask = ~0u) { shim::meet_warp(mask); }
 inline void __threadfence() {}
-inline void __threadfence_block() {}
 
 template <class T>
 T __shfl_xor_sync(unsigned mask, T v, int other) {
@@ -160,36 +155,16 @@ T __shfl_sync(unsigned mask, T v, int from) {
   return shim::exchange(mask, v, from);
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T v, int by) {
-  const unsigned from = shim::lane() + by;
-  return shim::exchange(mask, v, from < 32 ? from : shim::lane());
-}
-template <class T>
 T __shfl_up_sync(unsigned mask, T v, int by) {
   const int from = int(shim::lane()) - by;
   return shim::exchange(mask, v, from >= 0 ? from : shim::lane());
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate) {
-  return shim::together(mask, predicate, [&](auto get) {
-    unsigned bits = 0;
-    for (unsigned i = 0; i < 32; ++i) {
-      if (mask >> i & 1 && get(i)) bits |= 1u << i;
-    }
-    return bits;
-  });
-}
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 
 template <class T>
 T atomicAdd(T* to, T by) {
   const T before = *to;
   *to = before + by;
   return before;
-}
-
-template <class T>
-T __ldg(const T* p) {
-  return *p;
 }
 
 template <class T>
@@ -219,8 +194,6 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned select) {
   return result;
 }
 
-inline float __expf(float x) { return std::exp(x); }
-inline float __fdividef(float a, float b) { return a / b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }

@@ -15,15 +15,18 @@ use super::{MachineArgs, write_json};
 use crate::measure::{Placement, median, peak_memory};
 use crate::{Batch, Compiled, Fault, Manifest, Model, Session, StateSlot, write_executable};
 
+/// Tokens of a prompt, unless told or more than a model takes.
+const PROMPT: usize = 512;
+
 /// A prompt of about five tokens.
 const FIRST_PROMPT: &str = "The capital of France is";
 
 /// Measure speed
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
-    /// Tokens of the prompt
-    #[arg(short, long, default_value_t = 512)]
-    pub prompt: usize,
+    /// Tokens of the prompt [default: 512, or as many as the model takes]
+    #[arg(short, long)]
+    pub prompt: Option<usize>,
     /// Tokens to generate
     #[arg(short, long, default_value_t = 128)]
     pub n: usize,
@@ -47,6 +50,8 @@ pub struct BenchArgs {
 /// What was measured, repetition by repetition.
 #[derive(Default)]
 struct Samples {
+    /// Tokens of the prompt.
+    length: usize,
     /// Tokens a second.
     prompt: Vec<f64>,
     /// Tokens a second.
@@ -66,22 +71,24 @@ struct Samples {
 impl BenchArgs {
     /// Does it.
     pub fn execute(&self, model: &Compiled, out: &mut dyn Write) -> Result<(), Fault> {
-        let counts = [self.prompt, self.n, self.repetitions];
+        let most = model.manifest().program.capacity() as usize;
+        let prompt = self.prompt.unwrap_or(PROMPT.min(most));
+        let counts = [prompt, self.n, self.repetitions];
         if counts.iter().chain(&self.batch).any(|it| *it == 0) {
             return Err(Fault::new("R0603", "nothing of nothing cannot be measured")
                 .help("`-p`, `-n`, `-r` and `--batch` are at least 1"));
         }
-        let context = self.prompt.max(self.past + self.n) as u64;
+        let context = prompt.max(self.past + self.n) as u64;
         let sequences = self.batch.iter().copied().max().unwrap_or(1) as u64;
         let mut batch = model.batch(self.machine.threads, Some(context), sequences)?;
         let session = batch.alone(0)?;
         if !self.batch.is_empty() {
             session.check_writes()?;
         }
-        let mut samples = Samples::default();
-        self.repeat(session, None)?;
+        let mut samples = Samples { length: prompt, ..Samples::default() };
+        self.repeat(session, prompt, None)?;
         for _ in 0..self.repetitions {
-            self.repeat(session, Some(&mut samples))?;
+            self.repeat(session, prompt, Some(&mut samples))?;
         }
         let (width, device) = (session.width(), session.device());
         for &sequences in &self.batch {
@@ -98,15 +105,20 @@ impl BenchArgs {
 
     /// One repetition, measured unless it is there to warm up. What the machine can do is measured
     /// in between: cores may be moved at any time.
-    fn repeat(&self, session: &mut Session, samples: Option<&mut Samples>) -> Result<(), Fault> {
-        let prompt = random_tokens(self.prompt, session.vocabulary());
+    fn repeat(
+        &self,
+        session: &mut Session,
+        length: usize,
+        samples: Option<&mut Samples>,
+    ) -> Result<(), Fault> {
+        let prompt = random_tokens(length, session.vocabulary());
         session.reset()?;
         if session.has_source() {
             session.read_source(&prompt)?;
         }
         let start = Instant::now();
         session.prefill(&prompt)?;
-        let prompt_rate = self.prompt as f64 / start.elapsed().as_secs_f64();
+        let prompt_rate = length as f64 / start.elapsed().as_secs_f64();
         // An encoder writes nothing.
         let writes = session.check_writes().is_ok();
         let generate_rate = if writes { Some(self.generate(session)?) } else { None };
@@ -203,12 +215,12 @@ impl BenchArgs {
                 .map(|it| median(it));
         let placement = (!samples.latency.is_empty())
             .then(|| Placement { nanoseconds: median(&samples.latency) });
-        let prompt_flops = costs.prompt_flops(self.prompt as u64) / self.prompt as f64;
+        let prompt_flops = costs.prompt_flops(samples.length as u64) / samples.length as f64;
         let mut report = json!({
             "model": model.manifest().program.name,
             "device": device,
             "threads": width,
-            "prompt_tokens": self.prompt,
+            "prompt_tokens": samples.length,
             "past_tokens": self.past,
             "generated_tokens": self.n,
             "prompt_tokens_per_s": prompt,
@@ -250,8 +262,9 @@ impl BenchArgs {
             number("bandwidth_gb_per_s"),
             number("peak_gflops"),
         )?;
+        let length = report["prompt_tokens"].as_u64().unwrap_or(0) as usize;
         let rows = [
-            ("read", self.prompt, "prompt_tokens_per_s", "prompt_flops_share", "arithmetic"),
+            ("read", length, "prompt_tokens_per_s", "prompt_flops_share", "arithmetic"),
             ("write", self.n, "generate_tokens_per_s", "bandwidth_share", "bandwidth"),
         ];
         for (name, tokens, key, share, of) in rows.into_iter().filter(|it| report[it.2].is_number())

@@ -116,7 +116,7 @@ impl MatMul<'_> {
                 format!("PlainRows<bf16> in{{(const bf16*)(w5 + {at}), {k}}};")
             }
             (Some((weight, eps)), Way::AsItIs) => format!(
-                "{}NormedRows<{x}, float> in{{(const {x}*)w0, {k}, (const float*)w{weight}, 0.0f, \
+                "{}NormedRows<{x}, float> in{{(const {x}*)w0, {k}, (const float*)w{weight}, \
                  {eps}}};",
                 if self.call.is_constant[*weight] { "" } else { "wait_for_earlier();\n  " },
             ),
