@@ -50,14 +50,14 @@ __device__ void matmul_two(Y out, int columns, const X* x, int rows, int depth, 
   }
 }
 
-// The tail of two products that are there, in rows of `n`.
-template <int THREADS, class Y, class Tail>
-__device__ void combine(Y out, int columns, const float* p0, const float* p1, int rows, int n,
-                        Tail tail) {
+// The tail, whose columns begin at `first`, of products that are there in rows of `n`.
+template <int THREADS, class Y, class Tail, class... Products>
+__device__ void combine(Y out, int columns, int rows, int n, Tail tail, int first,
+                        const Products*... p) {
   const long all = (long)gridDim.x * THREADS, begin = (long)blockIdx.x * THREADS + threadIdx.x;
   for (long i = begin; i < (long)rows * n; i += all) {
     const int row = i / n, column = i % n;
-    put(row_of(out, row, columns) + column, tail(row, column, p0[i], p1[i]));
+    put(row_of(out, row, columns) + column, tail(row, first + column, p[i]...));
   }
 }
 

@@ -114,7 +114,7 @@ fn programs_run_on_the_stand_ins() {
         draws::are_as_defined("sm_80");
         assert_eq!(::cuda::library_version(), Some(0), "a library is not the stand-in");
         walks::agree_by_library("sm_80");
-        walks::agree_in_several_formats("sm_80");
+        walks::agree_apart("sm_80");
         walks::agree_by_latent_cache("sm_80");
         return too_much_is_refused();
     }

@@ -211,7 +211,7 @@ fn check(
             let before = kernel.shared_before_hopper.unwrap_or(kernel.shared);
             let is_scan = kernel.source.contains("\"ssd_prompt.cuh\"");
             assert!(!is_scan || before <= SHARED_BEFORE_HOPPER, "{what}");
-            assert!(!image.resources.waits, "{what}");
+            assert!(!image.resources.is_serial, "{what}");
             for (header, instructions) in INSTRUCTIONS {
                 let wanted = kernel.source.contains(&format!("\"{header}\""));
                 let missing = instructions.iter().find(|it| !image.ptx.contains(**it));

@@ -62,8 +62,8 @@ fn latent_caches_walk() {
 }
 
 #[test]
-fn several_formats_walk() {
-    on_gpu("several formats walk", walks::agree_in_several_formats);
+fn products_apart_walk() {
+    on_gpu("products apart walk", walks::agree_apart);
 }
 
 #[test]

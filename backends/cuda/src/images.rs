@@ -90,7 +90,7 @@ mod tests {
         let path = folder.join(key("13.0", "text", "sm_90a"));
         assert_ne!(key("13.0", "text", "sm_90a"), key("13.0", "texts", "m_90a"));
         assert_eq!(read(&path), None);
-        let resources = Resources { registers: 168, stack: 64, spilled: 32, waits: true };
+        let resources = Resources { registers: 168, stack: 64, spilled: 32, is_serial: true };
         let image = Image { cubin: b"cubin".to_vec(), ptx: "text".to_owned(), resources };
         write(&path, &image).expect("a file");
         assert_eq!(read(&path), Some(image));

@@ -51,7 +51,7 @@ pub struct Resources {
     pub spilled: u32,
     /// Whether products of a warpgroup wait for each other, since the compiler does not see that
     /// they need not.
-    pub waits: bool,
+    pub is_serial: bool,
 }
 
 impl Resources {
@@ -65,7 +65,7 @@ impl Resources {
             registers: before(" registers").unwrap_or(0),
             stack: before(" bytes stack frame").unwrap_or(0),
             spilled: before(" bytes spill stores").unwrap_or(0),
-            waits: log.contains("wgmma.mma_async instructions are serialized"),
+            is_serial: log.contains("wgmma.mma_async instructions are serialized"),
         }
     }
 }
@@ -294,7 +294,7 @@ mod tests {
         let log = "ptxas info    : Function properties for run\n\
             ptxas         .     32 bytes stack frame, 24 bytes spill stores, 8 bytes spill loads\n\
             ptxas info    : Used 168 registers, used 1 barriers\n";
-        let found = Resources { registers: 168, stack: 32, spilled: 24, waits: false };
+        let found = Resources { registers: 168, stack: 32, spilled: 24, is_serial: false };
         assert_eq!(Resources::read(log), found);
         assert_eq!(Resources::read("nothing"), Resources::default());
     }

@@ -47,14 +47,14 @@ struct Part {
 }
 
 impl Part {
-    /// The format of its weights, which are all in one.
+    /// The format of its weights, which are all in one where it is not [`Part::is_apart`].
     fn format(&self) -> DType {
         self.formats[0]
     }
 
-    /// Whether they are not.
-    fn is_mixed(&self) -> bool {
-        self.formats.iter().any(|it| *it != self.formats[0])
+    /// Whether no kernel computes its products together.
+    fn is_apart(&self) -> bool {
+        2 < self.weights.len() || self.formats.iter().any(|it| *it != self.formats[0])
     }
 }
 
@@ -82,9 +82,6 @@ fn results<'a>(call: &'a Call<'_>) -> Result<(Vec<Made<'a>>, usize), String> {
         for weights in groups {
             let n = call.fixed(weights[0] + 2)?;
             let formats = weights.iter().map(|it| format(call, *it)).collect::<Result<_, _>>()?;
-            if 2 < weights.len() {
-                return Err("more than two products".into());
-            }
             parts.push(Part { weights, formats, first, n });
             first += n;
         }
@@ -190,7 +187,7 @@ impl MatMul<'_> {
 
     /// Every form, the fastest first.
     fn forms(&self) -> Result<Vec<Instance>, String> {
-        if self.is_mixed() {
+        if self.has_apart() {
             return self.apart();
         }
         let at_once = self.at_once();

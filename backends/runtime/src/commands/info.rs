@@ -55,7 +55,7 @@ fn write_info(model: &Compiled, out: &mut dyn Write, as_json: bool) -> Result<()
     let state_bytes = program.states.iter().map(|it| it.position_bytes.saturating_mul(it.banks));
     let info = json!({
         "model": program.name,
-        "target": program.target,
+        "target": program.target.to_string(),
         "parameters": manifest.costs.parameters,
         "weight_bytes": model.weight_bytes(),
         "step_bytes": manifest.costs.step_bytes,

@@ -1,6 +1,6 @@
 //! Products of one launch whose weights are in different formats, where no kernel takes these at
-//! once: one format after the other, and by way of scratch memory where a tail takes two products
-//! that are not in the same.
+//! once: one format after the other, and by way of scratch memory where a tail takes several
+//! products that are not in the same, or more than two.
 
 use ir::DType;
 
@@ -11,7 +11,7 @@ use crate::{Grid, Instance};
 struct Combined<'a> {
     made: Made<'a>,
     part: Part,
-    products: [Place; 2],
+    products: Vec<Place>,
 }
 
 /// Bytes of scratch memory behind its beginning, and so many more for each row.
@@ -35,9 +35,9 @@ impl Place {
 }
 
 impl MatMul<'_> {
-    /// Whether a tail takes products with weights in different formats.
-    pub(super) fn is_mixed(&self) -> bool {
-        self.parts().any(|it| it.1.is_mixed())
+    /// Whether a tail takes products that no kernel computes together.
+    pub(super) fn has_apart(&self) -> bool {
+        self.parts().any(|it| it.1.is_apart())
     }
 
     /// Every form, the fastest first.
@@ -50,8 +50,9 @@ impl MatMul<'_> {
             end = Place { fixed: end.fixed.max(fixed), each: end.each.max(each) };
         }
         let (groups, combined) = self.groups(end.aligned());
-        let products = combined.iter().map(|it| 2 * 4 * it.part.n.next_multiple_of(4));
-        let scratch = (end.aligned().fixed, end.aligned().each + products.sum::<u64>(), 2);
+        let bytes = |it: &Combined<'_>| it.products.len() as u64 * row_bytes(&it.part);
+        let products: u64 = combined.iter().map(bytes).sum();
+        let scratch = (end.aligned().fixed, end.aligned().each + products, 2);
         let forms: Vec<Vec<Instance>> =
             groups.iter().map(MatMul::at_once).collect::<Result<_, _>>()?;
         let [first, others @ ..] = &forms[..] else { return Ok(Vec::new()) };
@@ -66,8 +67,8 @@ impl MatMul<'_> {
         Ok(whole.collect())
     }
 
-    /// The products in each format, and what combines those of which a tail takes two; these lie at
-    /// `end` and behind it.
+    /// The products in each format, and what combines those that a tail takes; these lie at `end`
+    /// and behind it.
     fn groups(&self, end: Place) -> (Vec<MatMul<'_>>, Vec<Combined<'_>>) {
         let mut groups: Vec<(DType, MatMul<'_>)> = Vec::new();
         let mut add = |format, made| match groups.iter_mut().find(|it| it.0 == format) {
@@ -78,36 +79,39 @@ impl MatMul<'_> {
         };
         let (mut combined, mut next) = (Vec::new(), end);
         for (made, part) in self.parts() {
-            if !part.is_mixed() {
+            if !part.is_apart() {
                 add(part.formats[0], Made { parts: vec![part.clone()], ..made.clone() });
                 continue;
             }
-            let products = [0, 1].map(|i| {
+            let one = |i: usize| {
                 let place = next;
-                next.each += 4 * part.n.next_multiple_of(4);
+                next.each += row_bytes(part);
                 let (weights, formats) = (vec![part.weights[i]], vec![part.formats[i]]);
                 let parts = vec![Part { weights, formats, first: 0, n: part.n }];
                 let one =
                     Made { dtype: DType::F32, tail: None, parts, place: Some(place), ..*made };
                 add(part.formats[i], one);
                 place
-            });
+            };
+            let products = (0..part.weights.len()).map(one).collect();
             let (made, part) = (made.clone(), part.clone());
             combined.push(Combined { made, part, products });
         }
         (groups.into_iter().map(|it| it.1).collect(), combined)
     }
 
-    /// Applies a tail to two products.
+    /// Applies a tail to products.
     fn combine(&self, of: &Combined<'_>) -> Instance {
         let Combined { made, part, products } = of;
         let (columns, rows) = (self.call.text(made.at + 1), self.call.text(2));
-        let [first, second] = products.map(|it| it.pointer(&rows));
+        let products: Vec<String> = products.iter().map(|it| it.pointer(&rows)).collect();
         let body = format!(
-            "combine<{THREADS}>({}, {columns}, {first}, {second}, {rows}, {}, {});",
+            "combine<{THREADS}>({}, {columns}, {rows}, {}, {}, {}, {});",
             self.output(made, part),
             part.n,
-            self.tail(made, part)
+            made.tail.map_or("Same{}", |it| it.make.as_str()),
+            part.first,
+            products.join(", "),
         );
         Instance {
             includes: vec!["naive.cuh", "tails.cuh"],
@@ -118,6 +122,11 @@ impl MatMul<'_> {
             ..Instance::default()
         }
     }
+}
+
+/// Bytes of scratch memory for each row of a product, so many that the next begins at 16 bytes.
+fn row_bytes(part: &Part) -> u64 {
+    4 * part.n.next_multiple_of(4)
 }
 
 /// Whether `form` takes all rows that `other` takes, on the same architectures.
