@@ -97,7 +97,8 @@ impl TuneArgs {
             let line = self.choose(&mut model, choice)?;
             writeln!(out, "{line}").map_err(unwritable)?;
         }
-        let table = format!("# Found by `treen tune` on {device}.\n{}", model.lowered.tuned);
+        let table =
+            format!("# Found by `treen tune`, at last on {device}.\n{}", model.lowered.tuned);
         match &self.output {
             Some(path) => std::fs::write(path, table).map_err(|error| file_error(path, &error)),
             None => write!(out, "{table}").map_err(unwritable),

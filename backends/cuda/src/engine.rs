@@ -4,23 +4,24 @@
 //! each of several sequences, is recorded once and replayed; what it has to know of how many
 //! positions are past stands in the device's memory. Longer steps are enqueued launch by launch.
 
+mod ceilings;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
-use kernels_cuda::{COUNTER_BYTES, MOST_SEQUENCES};
+use kernels_cuda::COUNTER_BYTES;
 use runtime::{
     Answer, Ceilings, Engine, ExtentRole, Fault, Opened, Pages, Port, Positions, Program, Room,
-    Rule, StateSlot,
+    Rule,
 };
 
-use crate::Image;
+use crate::code::{Code, functions};
 use crate::driver::{Argument, Device, Function, Graph, Memory, Pinned, Shape};
 use crate::library::{Library, Shape as Matrices, WORKSPACE};
 use crate::program::{
-    Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Multiplied, Step, Sum,
-    TensorMap, Word, capability_of,
+    Base, Blocks, Choice, Counter, Form, GpuProgram, Launch, Multiplied, Step, Sum, TensorMap, Word,
 };
+use crate::room::{check_room, check_sequences, most_rows, port_bytes, uncountable};
 
 /// The most rows that products are not left to cuBLASLt for: with so few, steps are recorded.
 const FEW_ROWS: u64 = 128;
@@ -140,22 +141,8 @@ impl Shared {
     }
 }
 
-/// Bytes of so many rows, if they can be counted.
-fn port_bytes(port: &Port, rows: u64) -> Option<u64> {
-    rows.checked_mul(port.row)?.checked_mul(port.element_bytes)
-}
-
-/// The most rows of a port.
-fn most_rows(program: &Program, port: &Port) -> u64 {
-    port.rows.map_or(1, |it| program.extents[it].max)
-}
-
 fn no_logits() -> Fault {
     Fault::new("R0604", "the model gives no logits to choose from")
-}
-
-fn uncountable() -> Fault {
-    Fault::new("R0702", "the program wants more memory than can be counted")
 }
 
 /// Makes a program ready to run on the first GPU of this machine.
@@ -221,123 +208,6 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     };
     gpu.make_up(program.extents.len())?;
     Ok(Box::new(gpu))
-}
-
-/// The kernels of `program` on a device that runs such code and lets a block have as many bytes of
-/// shared memory; `None` for those that are not for it.
-fn functions(
-    device: &Device,
-    program: &GpuProgram,
-    code: Code,
-    most_shared: u32,
-) -> Result<Vec<Option<Function>>, Fault> {
-    let load = |it: &Kernel| {
-        let (image, shared) = (&it.images[code.architecture], it.shared_for(code.made_for));
-        let code = code.of(image);
-        if code.is_empty() || most_shared < shared {
-            return Ok(None);
-        }
-        let function = device.function(&code, &it.entry)?;
-        if 0 < shared {
-            device.allow_shared(&function, shared)?;
-        }
-        Ok(Some(function))
-    };
-    program.kernels.iter().map(load).collect()
-}
-
-/// What a device runs of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Code {
-    /// Its place among the program's architectures.
-    architecture: usize,
-    /// Such as 90 for `sm_90a`.
-    made_for: u32,
-    /// Whether the driver compiles it.
-    is_ptx: bool,
-}
-
-impl Code {
-    /// What a device of that capability runs: what was compiled for its own architecture or the
-    /// newest of older ones of its family; else the PTX for the newest of older ones.
-    fn choose(architectures: &[String], capability: u32) -> Result<Code, Fault> {
-        let of = |(architecture, name): (usize, &String)| {
-            let made_for = capability_of(name).filter(|it| *it <= capability)?;
-            let is_of_family = made_for / 10 == capability / 10;
-            // The instructions of `a` architectures are of that one alone.
-            let runs = !name.ends_with('a') || made_for == capability;
-            runs.then_some(Code { architecture, made_for, is_ptx: !is_of_family })
-        };
-        let all = architectures.iter().enumerate().filter_map(of);
-        all.max_by_key(|it| (!it.is_ptx, it.made_for)).ok_or_else(|| {
-            let made_for = architectures.join(", ");
-            let message =
-                format!("the model was compiled for {made_for}, and the GPU is sm_{capability}");
-            Fault::new("R0704", message).help("compile it with another `--target cuda:..`")
-        })
-    }
-
-    /// That of a kernel, as the driver takes it; empty where there is none.
-    fn of(self, image: &Image) -> Vec<u8> {
-        match image.ptx.as_str() {
-            _ if !self.is_ptx => image.cubin.clone(),
-            "" => Vec::new(),
-            ptx => [ptx.as_bytes(), &[0]].concat(),
-        }
-    }
-}
-
-/// Refuses more sequences than kernels are made for.
-fn check_sequences(gpu: &GpuProgram, sequences: u64) -> Result<(), Fault> {
-    match &gpu.batch {
-        Err(why) if 1 < sequences => Err(Fault::new("R0304", why.clone())),
-        _ if MOST_SEQUENCES < sequences => {
-            let message = format!("{sequences} sequences at once, where {MOST_SEQUENCES} can be");
-            Err(Fault::new("R0303", message))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a program for which the first GPU of this machine has no room, however short its texts
-/// are. Only the places of its weights have to be known.
-///
-/// # Errors
-///
-/// When it does not fit, or there is no GPU.
-pub fn check(program: &Program) -> Result<(), Fault> {
-    let free = Device::open()?.properties()?.memory[0];
-    check_room(program, 0, Room { positions: 1, sequences: 1 }, free)
-}
-
-/// Refuses, before anything is allocated, what does not fit.
-fn check_room(program: &Program, scratch: u64, room: Room, free: u64) -> Result<(), Fault> {
-    let ends = program.weights.iter().map(|it| it.offset.saturating_add(it.bytes));
-    let weights = ends.max().unwrap_or(0);
-    let of_state = |it: &StateSlot| it.bytes(room.positions)?.checked_mul(room.sequences);
-    let states = sum(program.states.iter().map(of_state))?;
-    let ports = program.inputs.iter().chain(&program.outputs);
-    let ports = sum(ports.map(|it| port_bytes(it, most_rows(program, it))))?;
-    let constants = program.constants.len() as u64;
-    let all = [weights, states, ports, constants, program.arena_bytes, scratch];
-    let wanted = sum(all.into_iter().map(Some))?;
-    if wanted <= free {
-        return Ok(());
-    }
-    let [wanted, free, weights, states] =
-        [wanted, free, weights, states].map(|it| it as f64 / (1u64 << 30) as f64);
-    let message = format!(
-        "the model wants {wanted:.1} GiB ({weights:.1} for weights, {states:.1} for states), and \
-         {free:.1} are free"
-    );
-    let fewer = if 1 < room.sequences { "a smaller `--batch`, " } else { "" };
-    let help = format!("{fewer}a smaller `--context`, `--cache bf16`, or a smaller `--precision`");
-    Err(Fault::new("R0702", message).help(help))
-}
-
-/// The sum of counts, if it can be counted.
-fn sum(mut counts: impl Iterator<Item = Option<u64>>) -> Result<u64, Fault> {
-    counts.try_fold(0u64, |sum, it| sum.checked_add(it?)).ok_or_else(uncountable)
 }
 
 impl Gpu {
@@ -618,44 +488,6 @@ impl Gpu {
     }
 }
 
-impl Gpu {
-    /// Bytes a second at which the weights are read.
-    fn bandwidth(&self) -> Result<f64, Fault> {
-        let words = self.weight_bytes / 16;
-        let arguments = [self.weights.address(), words, self.arena.address()];
-        let rate = self.launches_a_second(self.program.reader, 1056, &arguments)?;
-        Ok(rate * (16 * words) as f64)
-    }
-
-    /// Operations a second of the matrix units, on bf16.
-    fn arithmetic(&self) -> Result<f64, Fault> {
-        let is_for_this = |it: &&(usize, u64)| self.functions[it.0].is_some();
-        let Some(&(kernel, operations)) = self.program.multipliers.iter().find(is_for_this) else {
-            return Ok(0.0);
-        };
-        let rate = self.launches_a_second(kernel, self.processors, &[self.arena.address()])?;
-        Ok(rate * (operations * u64::from(self.processors)) as f64)
-    }
-
-    /// How often a kernel that only measures runs.
-    fn launches_a_second(&self, kernel: usize, blocks: u32, words: &[u64]) -> Result<f64, Fault> {
-        const PASSES: u32 = 8;
-        let Some(function) = self.functions[kernel] else { return Ok(0.0) };
-        let Kernel { threads, shared, .. } = self.program.kernels[kernel];
-        let shape = Shape { function, blocks: [blocks, 1], threads, shared, overlaps: false };
-        let words = [&[self.past.there.address()], words].concat();
-        let mut arguments: Vec<Argument> = words.into_iter().map(Argument::Word).collect();
-        self.device.launch(&shape, &mut arguments)?;
-        self.device.wait()?;
-        let start = Instant::now();
-        for _ in 0..PASSES {
-            self.device.launch(&shape, &mut arguments)?;
-        }
-        self.device.wait()?;
-        Ok(f64::from(PASSES) / start.elapsed().as_secs_f64())
-    }
-}
-
 impl Engine for Gpu {
     fn input(&mut self, at: usize) -> &mut [u8] {
         self.inputs[at].here.get_mut()
@@ -728,30 +560,6 @@ impl Engine for Gpu {
     }
 
     fn ceilings(&mut self) -> Result<Ceilings, Fault> {
-        let (bandwidth, arithmetic) = (self.bandwidth()?, self.arithmetic()?);
-        Ok(Ceilings { bandwidth, arithmetic, latency: None })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_runs_what_was_made_for_it() {
-        let choose = |architectures: &[&'static str], capability| {
-            let all: Vec<String> = architectures.iter().map(|it| (*it).to_owned()).collect();
-            let code = Code::choose(&all, capability).ok()?;
-            Some((architectures[code.architecture], code.is_ptx))
-        };
-        let all = ["sm_80", "sm_90a", "sm_100a"];
-        assert_eq!(choose(&all, 80), Some(("sm_80", false)));
-        assert_eq!(choose(&all, 89), Some(("sm_80", false)));
-        assert_eq!(choose(&all, 90), Some(("sm_90a", false)));
-        assert_eq!(choose(&all, 103), Some(("sm_80", true)));
-        assert_eq!(choose(&all, 75), None);
-        assert_eq!(choose(&all[1..], 103), None);
-        assert_eq!(choose(&["sm_90", "sm_80", "sm_75"], 120), Some(("sm_90", true)));
-        assert_eq!(choose(&["sm_86", "sm_80"], 89), Some(("sm_86", false)));
+        self.measure()
     }
 }

@@ -3,8 +3,10 @@
 //! [`draft`] makes the plan; [`Draft::finish`] prints the kernels once the formats of weights are
 //! known, and compiles them; [`engine`] runs the outcome.
 
+mod alone;
 mod arguments;
 mod batch;
+mod code;
 mod compose;
 mod driver;
 mod element;
@@ -19,12 +21,13 @@ mod narrow;
 mod nvrtc;
 mod parts;
 mod program;
+mod room;
 mod rows;
 
 pub use kernels_cuda::{Tunable, Tuned};
 
 pub use driver::Properties;
-pub use engine::{check, open};
+pub use engine::open;
 pub use library::library_version;
 pub use lines::Lines;
 pub use made_up::Drawn;
@@ -33,6 +36,7 @@ pub use program::{
     Base, Blocks, Choice, Counter, Form, GpuProgram, Kernel, Launch, Multiplied, Product, Step,
     Sum, TensorMap, Word,
 };
+pub use room::check;
 
 use std::collections::BTreeMap;
 use std::path::Path;

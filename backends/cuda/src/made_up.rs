@@ -3,7 +3,7 @@
 use ir::storage::Encoding;
 use kernels_cuda::{MANY, random};
 
-use crate::emit::by_itself;
+use crate::alone::by_itself;
 use crate::program::{Base, Blocks, GpuProgram, Launch, Sum, Word};
 
 /// A weight that is drawn from a seed: `random.cuh` says how.

@@ -247,8 +247,10 @@ impl Attention<'_> {
             }
             _ => [4, 7].map(|it| map(it, 0, None)).to_vec(),
         };
+        let shared = (128 + 4 * 128) * p * 2;
         let body = format!(
-            "SHARED(u8, shared);\n  attention_hopper<{heads}, {group}, {p}, {causal}, {window}>\
+            "static_assert(flash_threads<2> == 384 && flash_shared<{p}, 2> == {shared});\n  \
+             SHARED(u8, shared);\n  attention_hopper<{heads}, {group}, {p}, {causal}, {window}>\
              (shared, {q}, m0, m1, {y}, {});",
             self.sizes()
         );
@@ -258,7 +260,7 @@ impl Attention<'_> {
             threads: 384,
             residents: 1,
             grid: [Grid::fixed(*heads), Grid::all(&[10, 13], 128)],
-            shared: ((128 + 4 * 128) * p * 2) as u32,
+            shared: shared as u32,
             waits: true,
             architecture: Some("sm_90a"),
             maps,

@@ -278,8 +278,10 @@ impl MatMul<'_> {
     /// `gemm.cuh` with `tiles`, completing `instance`.
     fn persistent(&self, tiles: &str, of_results: &str, instance: Instance) -> Instance {
         const STAGES: u64 = 4;
+        let shared = STAGES * (128 + WIDTH) * 128;
         let body = format!(
-            "SHARED(u8, shared);\n  gemm<{tiles}, {WIDTH}, {STAGES}, 2, {}>(shared, m0, (int){}, {of_results});",
+            "static_assert(GEMM_THREADS == 384 && gemm_shared<{WIDTH}, {STAGES}> == {shared});\n  \
+             SHARED(u8, shared);\n  gemm<{tiles}, {WIDTH}, {STAGES}, 2, {}>(shared, m0, (int){}, {of_results});",
             self.depth,
             self.call.text(2),
         );
@@ -290,7 +292,7 @@ impl MatMul<'_> {
             cluster: 2,
             residents: 1,
             grid: [Grid::fixed(132), Grid::fixed(1)],
-            shared: (STAGES * (128 + WIDTH) * 128) as u32,
+            shared: shared as u32,
             ..instance
         }
     }
@@ -302,8 +304,10 @@ impl MatMul<'_> {
         let (tiles, parts, choice) = self.parts_of_sums(false);
         // Weights that an earlier kernel has unpacked are not there before it has ended.
         let wait = if self.is_packed() { "wait_for_earlier();\n  " } else { "" };
+        let shared = STAGES * 3 * SPLIT_SIZE * 128;
         let body = format!(
-            "SHARED(u8, shared);\n  {wait}gemm_split<Bf16Tiles, {parts}, {}>(shared, m0, (int){}, \
+            "static_assert(SPLIT_THREADS == 160 && SPLIT_SHARED == {shared});\n  \
+             SHARED(u8, shared);\n  {wait}gemm_split<Bf16Tiles, {parts}, {}>(shared, m0, (int){}, \
              {of_results});",
             self.depth,
             self.call.text(2),
@@ -314,7 +318,7 @@ impl MatMul<'_> {
             threads: 160,
             cluster: parts as u32,
             grid: [Grid::fixed(tiles * parts), Grid::all(&[2], SPLIT_SIZE)],
-            shared: (STAGES * 3 * SPLIT_SIZE * 128) as u32,
+            shared: shared as u32,
             rows: Some((2, 2 * SPLIT_SIZE)),
             choices: vec![choice],
             ..instance
@@ -406,7 +410,7 @@ impl MatMul<'_> {
             results.push(self.result(made, part, &weights, &self.tail(made, part))?);
         }
         let body = format!(
-            "gemm_small<{ty}, {}>((const {x}*)(w{word} + {offset}), (int){}, {});",
+            "static_assert(SMALL_THREADS == 128);\n  gemm_small<{ty}, {}>((const {x}*)(w{word} + {offset}), (int){}, {});",
             self.depth,
             self.call.text(2),
             results.join(",\n    ")

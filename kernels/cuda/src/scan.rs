@@ -41,7 +41,8 @@ pub(crate) fn conv1d(call: &Call<'_>) -> Result<Vec<Instance>, String> {
     let prompt = Instance {
         includes: vec!["conv_prompt.cuh", "tails.cuh"],
         body: format!(
-            "conv_prompt<{channels}, {width}, {channels}>({x}, {weight}, {bias}, {window}, {y}, \
+            "static_assert(CONV_THREADS == 128 && CONV_ROWS == 32);\n  \
+             conv_prompt<{channels}, {width}, {channels}>({x}, {weight}, {bias}, {window}, {y}, \
              (int){rows}, {make});"
         ),
         preface: preface.clone(),

@@ -274,21 +274,21 @@ impl BenchArgs {
                 .map_or_else(Vec::new, |it| it.iter().filter_map(|it| it.as_f64()).collect());
             writeln!(
                 out,
-                "{name:<6} {tokens:>6} tokens {:>9.1} tok/s  {}  {:.0} % of {of}",
+                "{name:<6} {tokens:>6} tokens {:>9.1} tok/s  {}  {}",
                 number(key),
                 spread(&all),
-                100.0 * number(share),
+                of_most(number(key), number(share), of),
             )?;
         }
         for batch in report["batches"].as_array().into_iter().flatten() {
             let number = |key: &str| batch[key].as_f64().unwrap_or(f64::NAN);
             writeln!(
                 out,
-                "{:>4} at once {:>9.1} tok/s, {:.1} each  {:.0} % of bandwidth",
+                "{:>4} at once {:>9.1} tok/s, {:.1} each  {}",
                 batch["sequences"],
                 number("generate_tokens_per_s"),
                 number("of_each_tokens_per_s"),
-                100.0 * number("bandwidth_share"),
+                of_most(number("generate_tokens_per_s"), number("bandwidth_share"), "bandwidth"),
             )?;
         }
         if let Some(first) = report["first_token_ms"].as_f64() {
@@ -301,6 +301,11 @@ impl BenchArgs {
 /// The part of `whole`; 0 of nothing.
 fn share(part: f64, whole: f64) -> f64 {
     if whole == 0.0 { 0.0 } else { part / whole }
+}
+
+/// What share a rate has of what the machine would allow, and what that is.
+fn of_most(rate: f64, share: f64, by: &str) -> String {
+    format!("{:.0} % of {:.1} by {by}", 100.0 * share, self::share(rate, share))
 }
 
 /// `(least..most, sigma)`.

@@ -1,5 +1,7 @@
 //! Products of some rows on Hopper that read packed weights as they are: `gemm_packed.cuh`.
 
+use std::collections::BTreeSet;
+
 use ir::DType;
 
 use super::{Made, MatMul, Part, SPLIT_SIZE};
@@ -70,8 +72,16 @@ impl MatMul<'_> {
         let Operands { in_fp8, x, before, scratch, results } = operands;
         let policy = if in_fp8 { "E4m3Tiles" } else { "Bf16Tiles" };
         let (tiles, parts, choice) = self.parts_of_sums(in_fp8);
+        let of = |it: &Part| {
+            let weights = pack::skinny_policy(it.format(), self.depth, pack::TILE);
+            let bytes = shared(it.format(), in_fp8);
+            format!("  static_assert(packed_shared<{policy}, {weights}> == {bytes});\n")
+        };
+        let checks: BTreeSet<String> = self.parts().map(|it| of(it.1)).collect();
         let body = format!(
-            "SHARED(u8, shared);\n  gemm_packed<{policy}, {parts}>(shared, m0, (int){}, {results});",
+            "static_assert(PACKED_THREADS == 288);\n{}  SHARED(u8, shared);\n  \
+             gemm_packed<{policy}, {parts}>(shared, m0, (int){}, {results});",
+            Vec::from_iter(checks).concat(),
             self.call.text(2),
         );
         Instance {
