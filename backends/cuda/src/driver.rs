@@ -17,6 +17,17 @@ use cudarc::driver::{
 };
 use runtime::Fault;
 
+use crate::toolkit::lacks;
+
+/// What is called of the driver that an old one may not have.
+const NEWEST: &[&str] = &[
+    "cuInit",
+    "cuDevicePrimaryCtxRetain",
+    "cuGraphInstantiateWithFlags",
+    "cuLaunchKernelEx",
+    "cuTensorMapEncodeTiled",
+];
+
 fn fault(what: &str, error: DriverError) -> Fault {
     let message = error
         .error_string()
@@ -53,6 +64,10 @@ impl Device {
             let message = "this machine has no CUDA driver (`libcuda.so.1`)";
             return Err(Fault::new("R0701", message)
                 .help("what is compiled with `--target cpu` runs without one"));
+        }
+        if let Some(missing) = lacks("libcuda.so.1", NEWEST) {
+            let message = format!("the CUDA driver of this machine has no `{missing}`");
+            return Err(Fault::new("R0701", message).help("a driver for CUDA 13 has all it takes"));
         }
         let none = |error| {
             fault("no GPU can be used", error).help("`treen doctor` tells what this machine has")

@@ -23,6 +23,7 @@ mod parts;
 mod program;
 mod room;
 mod rows;
+mod toolkit;
 
 pub use kernels_cuda::{Tunable, Tuned};
 

@@ -17,7 +17,24 @@ use cudarc::cublaslt::{
 use runtime::Fault;
 
 use crate::driver::{Device, Memory};
-use crate::nvrtc;
+use crate::toolkit::{lacks, preload};
+
+/// What is called of it.
+const CALLED: &[&str] = &[
+    "cublasLtCreate",
+    "cublasLtDestroy",
+    "cublasLtGetVersion",
+    "cublasLtMatmul",
+    "cublasLtMatmulAlgoGetHeuristic",
+    "cublasLtMatmulDescCreate",
+    "cublasLtMatmulDescDestroy",
+    "cublasLtMatmulDescSetAttribute",
+    "cublasLtMatmulPreferenceCreate",
+    "cublasLtMatmulPreferenceDestroy",
+    "cublasLtMatmulPreferenceSetAttribute",
+    "cublasLtMatrixLayoutCreate",
+    "cublasLtMatrixLayoutDestroy",
+];
 
 /// Bytes of memory that products may use.
 pub(crate) const WORKSPACE: u64 = 32 << 20;
@@ -35,9 +52,12 @@ fn fault(error: CublasError) -> Fault {
 
 /// Its version, such as 130100 for 13.1, if it is there.
 pub fn library_version() -> Option<usize> {
-    nvrtc::preload(&["libcublasLt.so.13"]);
+    preload(&["libcublasLt.so.13"]);
     // SAFETY: looks for the library, and asks it for a number.
-    unsafe { sys::is_culib_present().then(|| sys::cublasLtGetVersion()) }
+    unsafe {
+        let is_there = sys::is_culib_present() && lacks("libcublasLt.so.13", CALLED).is_none();
+        is_there.then(|| sys::cublasLtGetVersion())
+    }
 }
 
 /// The library, with how it does each product that it was asked for.

@@ -11,6 +11,8 @@ use libloading::Library;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::toolkit::{libraries, preload, toolkits};
+
 /// What the compiler is told besides the architecture and where headers are.
 const OPTIONS: &[&str] = &[
     "--std=c++17",
@@ -24,9 +26,6 @@ const OPTIONS: &[&str] = &[
 /// The headers of CUDA that kernels include, and what these include of the same.
 const CUDA_HEADERS: &[&str] =
     &["cuda_bf16.h", "cuda_bf16.hpp", "cuda_fp16.h", "cuda_fp16.hpp", "cuda_fp8.h", "cuda_fp8.hpp"];
-
-/// Where the CUDA toolkit usually is, after what `CUDA_HOME` and `CUDA_PATH` say.
-const USUAL: &[&str] = &["/usr/local/cuda", "/opt/cuda"];
 
 /// What the compiler makes of a kernel; nothing for an architecture that it is not for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,30 +221,30 @@ impl Functions {
              wheels `nvidia-cuda-nvrtc`, `nvidia-cuda-runtime`, `nvidia-cuda-crt` and \
              `nvidia-cuda-cccl`, and name its folder in CUDA_HOME",
         )?;
-        let missing = |it| format!("NVRTC is not what it should be: {it}");
         // SAFETY: NVRTC declares them so.
         unsafe {
-            let text = |size: &str, bytes: &str| {
-                Ok(Text {
-                    size: *library.get(size.as_bytes())?,
-                    bytes: *library.get(bytes.as_bytes())?,
-                })
+            let text = |size, bytes| -> Result<Text, String> {
+                Ok(Text { size: get(&library, size)?, bytes: get(&library, bytes)? })
             };
-            let find = || -> Result<_, libloading::Error> {
-                Ok((
-                    *library.get(b"nvrtcVersion")?,
-                    *library.get(b"nvrtcCreateProgram")?,
-                    *library.get(b"nvrtcDestroyProgram")?,
-                    *library.get(b"nvrtcCompileProgram")?,
-                    text("nvrtcGetProgramLogSize", "nvrtcGetProgramLog")?,
-                    text("nvrtcGetCUBINSize", "nvrtcGetCUBIN")?,
-                    text("nvrtcGetPTXSize", "nvrtcGetPTX")?,
-                ))
-            };
-            let (version, create, destroy, compile, log, cubin, ptx) = find().map_err(missing)?;
-            Ok(Functions { version, create, destroy, compile, log, cubin, ptx, _library: library })
+            Ok(Functions {
+                version: get(&library, "nvrtcVersion")?,
+                create: get(&library, "nvrtcCreateProgram")?,
+                destroy: get(&library, "nvrtcDestroyProgram")?,
+                compile: get(&library, "nvrtcCompileProgram")?,
+                log: text("nvrtcGetProgramLogSize", "nvrtcGetProgramLog")?,
+                cubin: text("nvrtcGetCUBINSize", "nvrtcGetCUBIN")?,
+                ptx: text("nvrtcGetPTXSize", "nvrtcGetPTX")?,
+                _library: library,
+            })
         }
     }
+}
+
+/// A function of a library, which has to be of that type.
+unsafe fn get<T: Copy>(library: &Library, name: &str) -> Result<T, String> {
+    // SAFETY: who calls this knows the type.
+    let found = unsafe { library.get::<T>(name.as_bytes()) };
+    found.map(|it| *it).map_err(|_| format!("NVRTC, as it is on this machine, has no `{name}`"))
 }
 
 /// Fails where NVRTC has, with what it wrote.
@@ -261,28 +260,6 @@ fn check(result: c_int, log: &str) -> Result<(), String> {
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|it| *it == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
-}
-
-/// Where a CUDA toolkit may be.
-fn toolkits() -> impl Iterator<Item = PathBuf> {
-    let named = ["CUDA_HOME", "CUDA_PATH"].map(std::env::var_os).into_iter().flatten();
-    named.map(PathBuf::from).chain(USUAL.iter().map(PathBuf::from))
-}
-
-/// The files of that name in toolkits.
-fn libraries(name: &str) -> impl Iterator<Item = PathBuf> {
-    let folders = toolkits().flat_map(|it| ["lib64", "lib"].map(|lib| it.join(lib)));
-    folders.map(move |it| it.join(name)).filter(|it| it.is_file())
-}
-
-/// Loads libraries of toolkits, so that they are found later by their names alone.
-pub(crate) fn preload(names: &[&str]) {
-    for path in names.iter().flat_map(|it| libraries(it)) {
-        // SAFETY: NVIDIA's libraries do nothing when they are loaded.
-        let library = unsafe { Library::new(path) };
-        // They stay for as long as the process does.
-        library.map(std::mem::forget).unwrap_or_default();
-    }
 }
 
 #[cfg(test)]
