@@ -131,7 +131,7 @@ struct ModelArgs {
     cache: Option<CacheType>,
     /// What runs the model: `cpu`, or `cuda` with the architectures to make code for
     /// [default: cpu]
-    #[arg(long, value_name = "cpu|cuda[:sm_90a,..]", hide_default_value = true)]
+    #[arg(long, value_name = "cpu|cuda[:sm_90a,..]")]
     target: Option<TargetArg>,
     /// For GPUs: multiply prompts in `f32` too, which is exact and slow
     #[arg(long)]

@@ -118,14 +118,18 @@ fn a_changed_byte_is_found() {
     let bytes = fs::read(&path).unwrap();
     let base = fs::metadata("/proc/self/exe").unwrap().len().next_multiple_of(4096) as usize;
     let file = OpenOptions::new().write(true).open(&path).unwrap();
-    let mut found = 0;
+    let (mut found, mut found_at_once) = (0, 0);
     for at in base..bytes.len() {
         file.write_all_at(&[bytes[at] ^ 0x41], at as u64).unwrap();
         found += usize::from(Container::open(&path).and_then(|it| it.check()).is_err());
+        let code = Container::open(&path).and_then(|it| it.code_bytes());
+        found_at_once += usize::from(code.is_err());
         file.write_all_at(&bytes[at..=at], at as u64).unwrap();
     }
     // All of manifest, code and weights, and what says where they are; not the padding.
     assert!(1200 < found, "{found}");
+    // Without being asked for, all but the weights.
+    assert_eq!(found, found_at_once + WEIGHTS.len());
 }
 
 #[test]
