@@ -32,6 +32,22 @@ struct E4m3Tiles {
   }
 };
 
+// What a cluster of so many blocks shares; a block by itself needs none of it.
+template <int BLOCKS>
+struct Cluster {
+  static __device__ __forceinline__ int rank() { return BLOCKS > 1 ? cluster_rank() : 0; }
+
+  // All threads of all blocks.
+  static __device__ __forceinline__ void meet() {
+    if constexpr (BLOCKS == 1) {
+      __syncthreads();
+    } else {
+      cluster_arrive();
+      cluster_wait();
+    }
+  }
+};
+
 constexpr int GEMM_ROWS = 128, GEMM_THREADS = 384;
 
 // Bytes of dynamic shared memory of a launch.
@@ -69,8 +85,6 @@ struct Gemm {
     if (++stage == STAGES) stage = 0, phase ^= 1;
   }
 
-  static __device__ __forceinline__ int rank() { return BLOCKS > 1 ? cluster_rank() : 0; }
-
   // Has the ring filled for one tile.
   template <class R>
   __device__ __forceinline__ void copy(const TensorMap& x, const R& r, int top, int tile) {
@@ -85,7 +99,7 @@ struct Gemm {
       if constexpr (BLOCKS == 1) {
         load_box(half, *r.first, b, k * DEPTH, left);
         load_box(half + HALF_BYTES, *r.second, b, k * DEPTH, right);
-      } else if (rank() == 0) {
+      } else if (Cluster<BLOCKS>::rank() == 0) {
         load_box_to(half, *r.first, b, k * DEPTH, left, 3);
       } else {
         load_box_to(half + HALF_BYTES, *r.second, b, k * DEPTH, right, 3);
@@ -130,7 +144,7 @@ struct Gemm {
     for (int i = blockIdx.x / BLOCKS; i < order.size(); i += gridDim.x / BLOCKS) {
       int row, column;
       order.place(i, row, column);
-      visit((row + rank()) * GEMM_ROWS, column);
+      visit((row + Cluster<BLOCKS>::rank()) * GEMM_ROWS, column);
     }
   }
 
@@ -178,17 +192,7 @@ struct Gemm {
       }
       barrier_init_fence();
     }
-    meet();
-  }
-
-  // All threads of all blocks that share a ring.
-  static __device__ __forceinline__ void meet() {
-    if constexpr (BLOCKS == 1) {
-      __syncthreads();
-    } else {
-      cluster_arrive();
-      cluster_wait();
-    }
+    Cluster<BLOCKS>::meet();
   }
 };
 
@@ -209,5 +213,5 @@ __device__ __forceinline__ void gemm(u8* shared, const TensorMap& x, int rows,
     take_registers<232>();
     g.consume(rows, results...);
   }
-  g.meet();
+  Cluster<BLOCKS>::meet();
 }

@@ -31,16 +31,7 @@ struct SplitTile {
   const TensorMap& x;
   int rows;
 
-  static __device__ __forceinline__ int rank() { return PARTS > 1 ? cluster_rank() : 0; }
-
-  static __device__ __forceinline__ void meet() {
-    if constexpr (PARTS == 1) {
-      __syncthreads();
-    } else {
-      cluster_arrive();
-      cluster_wait();
-    }
-  }
+  static __device__ __forceinline__ int rank() { return Cluster<PARTS>::rank(); }
 
   // A stage is full when its copies are there, and empty when so many have read it.
   __device__ __forceinline__ void start(int readers) {
@@ -77,11 +68,11 @@ struct SplitTile {
   template <class R>
   __device__ __forceinline__ void finish_tile(const R& r, int top, int left) {
     __syncwarp();
-    meet();
+    Cluster<PARTS>::meet();
     if (threadIdx.x < 128) {
       finish_part(r, (const float*)shared, top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, left);
     }
-    meet();
+    Cluster<PARTS>::meet();
   }
 };
 
