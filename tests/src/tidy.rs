@@ -66,6 +66,7 @@ const UNSAFE: &[&str] = &[
     "backends/cuda/src/driver.rs",
     "backends/cuda/src/library.rs",
     "backends/cuda/src/nvrtc.rs",
+    "backends/cuda/src/toolkit.rs",
     "backends/runtime/src/abi.rs",
     "backends/runtime/src/builtin.rs",
     "backends/runtime/src/code.rs",
