@@ -2,6 +2,7 @@
 //! GPU, or NVRTC to compile for it, each says that it tests nothing.
 
 use cuda::{ARCHITECTURES, Compiler};
+use treen::catalog::{self, Entry};
 
 use crate::{device, draws, models::folders, not_tested, random, walks};
 
@@ -64,6 +65,20 @@ fn latent_caches_walk() {
 #[test]
 fn products_apart_walk() {
     on_gpu("products apart walk", walks::agree_apart);
+}
+
+#[test]
+fn smollm2_writes_the_same() {
+    let what = "smollm2 writes the same";
+    on_gpu(what, |it| match catalog::entry("smollm2-135m") {
+        Ok(Entry::Weights(weights)) => {
+            match catalog::fetch("smollm2-135m", &weights, &mut |_| {}) {
+                Ok(path) => walks::writes_the_same(&path, it),
+                Err(why) => not_tested(what, why),
+            }
+        }
+        _ => panic!("the catalog has its weights"),
+    });
 }
 
 #[test]

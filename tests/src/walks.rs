@@ -3,12 +3,15 @@
 //! Weights are made up. What is compared is every row of logits, of prompts that end everywhere
 //! within tiles, of tokens after them, and of batches.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ir::DType;
-use runtime::{Batch, Compiled, Manifest, Model, Session, Target};
+use runtime::{Batch, Compiled, Manifest, Model, Rule, Session, Target};
 use treen::precision::{Assignment, Request, contractions};
 use treen::{Lowered, Options, Random, Spec};
+
+use crate::models::Fixture;
 
 /// Families, with heads and widths that the fast kernels are for. Weights of products have rows in
 /// whole blocks of every format.
@@ -167,6 +170,30 @@ pub(crate) fn agree(name: &str, architecture: &str) {
         }
     }
     assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
+}
+
+/// A real model in a file, with products in `f32`: the tokens that it writes.
+pub(crate) fn writes_the_same(path: &Path, architecture: &str) {
+    let written = [Target::Cuda, Target::Cpu].map(|target| {
+        let options = Options {
+            check: false,
+            target,
+            rounds: false,
+            architectures: vec![architecture.to_owned()],
+            ..Options::default()
+        };
+        let model = Fixture::with(path.to_owned(), &options).bind();
+        let mut session = model.session(THREADS, Some(64)).expect("a session");
+        let mut next = session.pick(&text(1, 5), &Rule::GREEDY);
+        let mut tokens = Vec::new();
+        while let (Ok(token), true) = (&next, tokens.len() < 16) {
+            tokens.push(*token);
+            next = session.pick(&[*token as i32], &Rule::GREEDY);
+        }
+        tokens
+    });
+    assert_eq!(written[0].len(), 16);
+    assert_eq!(written[0], written[1]);
 }
 
 /// Keys and values that kernels make in every step, of as many rows as there are positions: at once
