@@ -128,6 +128,31 @@ void test_arrange() {
         }), 4e-3);
 }
 
+template <int K>
+__global__ void rounded_as_is(const float* x, u8* y, float* scales) {
+  quantise<K, false, 64>(Rows{x, K}, 0, Twice{}, y, scales, blockIdx.x);
+}
+
+// Numbers so small that 448 over the largest is infinite, and a row of zeros.
+void test_tiny_rows() {
+  constexpr int K = 64;
+  Array<float> x(2 * K, 1e-37), scales(2), got(2 * K);
+  for (int k = 0; k < K; ++k) x.host[K + k] = 0;
+  x.send();
+  Array<u8> bytes(2 * K);
+  launch(rounded_as_is<K>, dim3(2), dim3(64), 0, x.device, bytes.device, scales.device);
+  bytes.fetch(), scales.fetch();
+  for (int i = 0; i < 2 * K; ++i) {
+    const __half_raw half = __nv_cvt_fp8_to_halfraw(bytes[i], __NV_E4M3);
+    got.host[i] = __half2float(f16(half)) * scales[i / K];
+  }
+  // In units of 1e-37, since squares would be zero.
+  for (float& it : got.host) it *= 1e37f;
+  check("tiny rows", error(got, 2, K, K, [&](int row, int place) {
+          return 2e37 * x[row * K + arranged_column(1, place)];
+        }), 4e-2);
+}
+
 __global__ void soften(const float* x, float* y, int size) {
   softmax<256>(Rows{x, size}, y, size, blockIdx.x);
 }
@@ -193,6 +218,7 @@ int main() {
   test_norm<777, false>();
   test_norm<64, true>();
   test_arrange<1044>();
+  test_tiny_rows();
   test_softmax();
   test_gather();
   test_argmax();
