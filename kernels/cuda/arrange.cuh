@@ -21,10 +21,19 @@ struct ArrangedRow {
   // The first of four columns.
   static __device__ __forceinline__ int place(int i) { return (i * THREADS + (int)threadIdx.x) * 4; }
 
+  // Where column k goes, the first of four, if a word is of EACH_WORD numbers.
+  template <int EACH_WORD>
+  static __device__ __forceinline__ int arranged(int k) {
+    return k / 32 * 32 + k % 8 / 4 * 16 + k % 32 / 8 * EACH_WORD;
+  }
+
+  // Reads a row when earlier kernels have ended.
   template <bool NORMED, class In, class Tail>
   __device__ __forceinline__ void read(const In& in, float epsilon, const Tail& tail, int row,
                                        float (&shared)[THREADS / 32]) {
     static_assert(K % 4 == 0, "numbers are taken four at a time");
+    let_later_start();
+    wait_for_earlier();
     float square = 0, factor = 1;
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
@@ -48,15 +57,13 @@ __device__ __forceinline__ void arrange(const In& in, float epsilon, const Tail&
                                         int row) {
   using Row = ArrangedRow<K, THREADS>;
   __shared__ float shared[THREADS / 32];
-  let_later_start();
-  wait_for_earlier();
   Row r;
   r.template read<NORMED>(in, epsilon, tail, row, shared);
 #pragma unroll
   for (int i = 0; i < Row::EACH; ++i) {
     const int k = r.place(i);
     if (k >= Row::WIDTH) continue;
-    bf16* to = y + (u64)row * Row::WIDTH + k / 32 * 32 + k % 8 / 4 * 16 + k % 32 / 8 * 2;
+    bf16* to = y + (u64)row * Row::WIDTH + r.template arranged<2>(k);
     *(u32*)to = bf16_pair(r.x[i][0], r.x[i][1]);
     *(u32*)(to + 8) = bf16_pair(r.x[i][2], r.x[i][3]);
   }
@@ -75,8 +82,6 @@ __device__ __forceinline__ void quantise(const In& in, float epsilon, const Tail
                                          float* scales, int row) {
   using Row = ArrangedRow<K, THREADS>;
   __shared__ float shared[THREADS / 32];
-  let_later_start();
-  wait_for_earlier();
   Row r;
   r.template read<NORMED>(in, epsilon, tail, row, shared);
   float most = 0;
@@ -91,7 +96,7 @@ __device__ __forceinline__ void quantise(const In& in, float epsilon, const Tail
     const int k = r.place(i);
     if (k >= Row::WIDTH) continue;
     const float(&v)[4] = r.x[i];
-    *(u32*)(y + (u64)row * Row::WIDTH + k / 32 * 32 + k % 8 / 4 * 16 + k % 32 / 8 * 4) =
+    *(u32*)(y + (u64)row * Row::WIDTH + r.template arranged<4>(k)) =
         e4m3_four(v[2] * up, v[0] * up, v[3] * up, v[1] * up);
   }
 }

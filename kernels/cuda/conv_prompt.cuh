@@ -4,9 +4,9 @@
 //
 // x [S, C] is f32, bf16 or f16 in rows of X_ROW, y f32, bf16 or f16 in rows of C; weights [C, W]
 // and bias [C] are bf16, f16 or f32; the window [W, C] in f32 has the last W positions, its first
-// row not read. C is a multiple of 4, W at most CONV_ROWS + 1. A thread has four channels of CONV_ROWS positions, and slides
-// along them; threads of the first positions, which read the window, also write the one after the
-// last.
+// row not read. C is a multiple of 4, W at most CONV_ROWS + 1. A thread has four channels of
+// CONV_ROWS positions, and slides along them; threads of the first positions, which read the window,
+// also write the one after the last.
 #pragma once
 #include "fragments.cuh"
 

@@ -20,10 +20,10 @@ __global__ void __cluster_dims__(PARTS, 1, 1) __launch_bounds__(PACKED_THREADS)
   const auto plain = packed_result<N0, N0>(w0, y0, Plain{});
   if constexpr (PARTS <= 2)
     gemm_packed<Bf16Tiles, PARTS>(shared, x, rows, plain,
-                                                    packed_result<N1, N1>(w1, w2, y1, Product{}));
+                                  packed_result<N1, N1>(w1, w2, y1, Product{}));
   else
     gemm_packed<Bf16Tiles, PARTS>(shared, x, rows, plain,
-                                                    packed_result<N1, N1>(w1, y1, Plain{}));
+                                  packed_result<N1, N1>(w1, y1, Plain{}));
 }
 
 constexpr int arranged_width(int k) { return (k + 31) / 32 * 32; }
@@ -64,8 +64,8 @@ void test(const char* name, Format format, int rows) {
   arrange_rows(ordered, x, rows, K);
   launch_clusters(PARTS, instance<W, PARTS, N0, N1>, grid(PARTS, N0, N1, rows),
                   PACKED_THREADS, packed_shared<Bf16Tiles, W>,
-                  tensor_map(ordered.device, rows, arranged_width(K), 64), weights<W>(w0), weights<W>(w1),
-                  weights<W>(w2), rows, y0.device, y1.device);
+                  tensor_map(ordered.device, rows, arranged_width(K), 64), weights<W>(w0),
+                  weights<W>(w1), weights<W>(w2), rows, y0.device, y1.device);
   y0.fetch(), y1.fetch();
   printf("%s, %d rows, %d parts\n", name, rows, PARTS);
   check("  f32", error(y0, rows, N0, N0, [&](int r, int c) { return dot(x, w0, r, c); }), 1e-5);
@@ -86,7 +86,7 @@ __global__ void __cluster_dims__(PARTS, 1, 1) __launch_bounds__(PACKED_THREADS)
   const auto two = scaled(Product{}, scales, w1.scales, w2.scales);
   if constexpr (PARTS <= 2)
     gemm_packed<E4m3Tiles, PARTS>(shared, x, rows, result<N0, N0>(w0, y0, one),
-                                                    result<N1, N1>(w1, w2, y1, two));
+                                  result<N1, N1>(w1, w2, y1, two));
   else
     gemm_packed<E4m3Tiles, PARTS>(
         shared, x, rows, result<N0, N0>(w0, y0, one),
@@ -106,8 +106,8 @@ void test_in_fp8(int rows) {
   arrange_rows(ordered, x, rows, K);
   launch_clusters(PARTS, in_fp8<W, PARTS, N0, N1>, grid(PARTS, N0, N1, rows),
                   PACKED_THREADS, packed_shared<E4m3Tiles, W>,
-                  tensor_map(ordered.device, rows, arranged_width(K), 64), weights<W>(w0), weights<W>(w1),
-                  weights<W>(w2), rows, (const float*)scales.device, y0.device, y1.device);
+                  tensor_map(ordered.device, rows, arranged_width(K), 64), weights<W>(w0),
+                  weights<W>(w1), weights<W>(w2), rows, (const float*)scales.device, y0.device, y1.device);
   y0.fetch(), y1.fetch();
   printf("fp8 in fp8, %d rows, %d parts\n", rows, PARTS);
   check("  one", error(y0, rows, N0, N0, [&](int r, int c) { return scaled(w0, r, c); }), 2e-3);

@@ -106,18 +106,23 @@ __global__ void arranged(const float* x, bf16* y) {
   arrange<K, true, 256>(Rows{x, K}, 1e-5f, Twice{}, y, blockIdx.x);
 }
 
+// What E4M3 in rows of `width` stands for.
+Array<float>& read_e4m3(Array<float>& to, Array<u8>& bytes, Array<float>& scales, int width) {
+  bytes.fetch(), scales.fetch();
+  for (size_t i = 0; i < to.host.size(); ++i) {
+    const __half_raw half = __nv_cvt_fp8_to_halfraw(bytes[i], __NV_E4M3);
+    to.host[i] = __half2float(f16(half)) * scales[i / width];
+  }
+  return to;
+}
+
 template <int K>
 void test_arrange() {
   constexpr int WIDTH = (K + 31) / 32 * 32;
   Array<float> x(3 * K, 2), scales(3), got(3 * WIDTH);
   Array<u8> bytes(3 * WIDTH);
   launch(rounded<K>, dim3(3), dim3(256), 0, x.device, bytes.device, scales.device);
-  bytes.fetch(), scales.fetch();
-  for (int i = 0; i < 3 * WIDTH; ++i) {
-    const __half_raw half = __nv_cvt_fp8_to_halfraw(bytes[i], __NV_E4M3);
-    got.host[i] = __half2float(f16(half)) * scales[i / WIDTH];
-  }
-  check("as e4m3", error(got, 3, WIDTH, WIDTH, [&](int row, int place) {
+  check("as e4m3", error(read_e4m3(got, bytes, scales, WIDTH), 3, WIDTH, WIDTH, [&](int row, int place) {
           return twice_normed<K>(x, row, arranged_column(1, place));
         }), 4e-2);
   Array<bf16> y(3 * WIDTH);
@@ -141,13 +146,8 @@ void test_tiny_rows() {
   x.send();
   Array<u8> bytes(2 * K);
   launch(rounded_as_is<K>, dim3(2), dim3(64), 0, x.device, bytes.device, scales.device);
-  bytes.fetch(), scales.fetch();
-  for (int i = 0; i < 2 * K; ++i) {
-    const __half_raw half = __nv_cvt_fp8_to_halfraw(bytes[i], __NV_E4M3);
-    got.host[i] = __half2float(f16(half)) * scales[i / K];
-  }
   // In units of 1e-37, since squares would be zero.
-  for (float& it : got.host) it *= 1e37f;
+  for (float& it : read_e4m3(got, bytes, scales, K).host) it *= 1e37f;
   check("tiny rows", error(got, 2, K, K, [&](int row, int place) {
           return 2e37 * x[row * K + arranged_column(1, place)];
         }), 4e-2);

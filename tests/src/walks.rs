@@ -108,6 +108,22 @@ impl Walk {
         }
     }
 
+    /// Texts behind each other, each in one step: their seeds and lengths.
+    fn steps(&mut self, what: &str, models: [&Compiled; 2], texts: &[(usize, usize)]) {
+        let mut sessions = models.map(|it| it.session(THREADS, None).expect("a session"));
+        for &(seed, length) in texts {
+            let text = text(seed, length);
+            let [device, processor] =
+                sessions.each_mut().map(|it| it.step(&text, length).expect("logits").to_vec());
+            self.compare(&format!("{length} tokens {what}"), &device, &processor);
+        }
+    }
+
+    /// Nothing was off.
+    fn end(self) {
+        assert!(self.off.is_empty(), "{}", self.off.join("\n"));
+    }
+
     fn prompts(&mut self, what: &str, device: &mut Session, processor: &mut Session) {
         for length in LENGTHS {
             let what = format!("{what}, {length} tokens");
@@ -169,7 +185,7 @@ pub(crate) fn agree(name: &str, architecture: &str) {
             walk.batch(&what, &mut a, &mut b);
         }
     }
-    assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
+    walk.end();
 }
 
 /// A real model in a file, with products in `f32`: the tokens that it writes.
@@ -184,15 +200,13 @@ pub(crate) fn writes_the_same(path: &Path, architecture: &str) {
         };
         let model = Fixture::with(path.to_owned(), &options).bind();
         let mut session = model.session(THREADS, Some(64)).expect("a session");
-        let mut next = session.pick(&text(1, 5), &Rule::GREEDY);
-        let mut tokens = Vec::new();
-        while let (Ok(token), true) = (&next, tokens.len() < 16) {
-            tokens.push(*token);
-            next = session.pick(&[*token as i32], &Rule::GREEDY);
-        }
-        tokens
+        let mut next = text(1, 5);
+        [(); 16].map(|()| {
+            let token = session.pick(&next, &Rule::GREEDY).expect("a token");
+            next = vec![token as i32];
+            token
+        })
     });
-    assert_eq!(written[0].len(), 16);
     assert_eq!(written[0], written[1]);
 }
 
@@ -202,14 +216,9 @@ pub(crate) fn agree_by_latent_cache(architecture: &str) {
     let [device, processor] = [Target::Cuda, Target::Cpu]
         .map(|it| bind(&mut lower("../examples/latent.tn", &[], "bf16", it, architecture)));
     let mut walk = Walk::default();
-    let [mut a, mut b] =
-        [&device, &processor].map(|it| it.session(THREADS, None).expect("a session"));
-    for length in [1, 20, 1, 1, 1] {
-        let text = text(length, length);
-        let [a, b] = [&mut a, &mut b].map(|it| it.step(&text, length).expect("logits").to_vec());
-        walk.compare(&format!("{length} tokens with a latent cache"), &a, &b);
-    }
-    assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
+    let lengths = [1, 20, 1, 1, 1].map(|it| (it, it));
+    walk.steps("with a latent cache", [&device, &processor], &lengths);
+    walk.end();
 }
 
 /// Products of one launch that no kernel computes together: with weights in different formats, of
@@ -225,15 +234,10 @@ pub(crate) fn agree_apart(architecture: &str) {
     for (path, settings, format) in cases {
         let [device, processor] = [Target::Cuda, Target::Cpu]
             .map(|it| bind(&mut lower(path, settings, format, it, architecture)));
-        let [mut a, mut b] =
-            [&device, &processor].map(|it| it.session(THREADS, None).expect("a session"));
-        for (seed, length) in [(0, 40), (1, 5), (2, 1)] {
-            let [a, b] = [&mut a, &mut b]
-                .map(|it| it.step(&text(seed, length), length).expect("logits").to_vec());
-            walk.compare(&format!("{length} tokens of {path} in {format}"), &a, &b);
-        }
+        let what = format!("of {path} in {format}");
+        walk.steps(&what, [&device, &processor], &[(0, 40), (1, 5), (2, 1)]);
     }
-    assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
+    walk.end();
 }
 
 /// A family whose products of many rows are all left to cuBLASLt, as far as it takes them: prompts
@@ -250,12 +254,6 @@ pub(crate) fn agree_by_library(architecture: &str) {
     let device = bind(&mut lowered);
     let processor = model("qwen3", &settings, "bf16", Target::Cpu, architecture);
     let mut walk = Walk::default();
-    let [mut a, mut b] =
-        [&device, &processor].map(|it| it.session(THREADS, None).expect("a session"));
-    for (seed, length) in [(0, 200), (1, 150), (2, 1)] {
-        let [a, b] = [&mut a, &mut b]
-            .map(|it| it.step(&text(seed, length), length).expect("logits").to_vec());
-        walk.compare(&format!("{length} tokens by cuBLASLt"), &a, &b);
-    }
-    assert!(walk.off.is_empty(), "{}", walk.off.join("\n"));
+    walk.steps("by cuBLASLt", [&device, &processor], &[(0, 200), (1, 150), (2, 1)]);
+    walk.end();
 }

@@ -9,6 +9,7 @@ use std::{
 use kernels_cuda::HEADERS;
 use sha2::{Digest, Sha256};
 
+use crate::nvrtc::OPTIONS;
 use crate::{Compiler, Image};
 
 /// What files look like: another number for another layout.
@@ -17,27 +18,36 @@ const LAYOUT: &str = "1";
 /// Bytes of a digest, which files begin with: that of what follows.
 const DIGEST: usize = 32;
 
-/// A folder of images, by what they were made from.
+/// What a compiler makes, or has made before.
 pub(crate) struct Images<'a> {
-    /// Need not be there yet. Where there can be none, all images are made anew.
-    pub(crate) folder: Option<&'a Path>,
+    compiler: &'a Compiler,
+    /// The folder of those that were made, and what they depend on besides text and architecture.
+    kept: Option<(&'a Path, String)>,
 }
 
-impl Images<'_> {
+impl<'a> Images<'a> {
+    /// Those in `folder`, which need not be there yet. Where there can be none, all are made anew.
+    ///
+    /// # Errors
+    ///
+    /// When the compiler does not say its version.
+    pub(crate) fn new(
+        compiler: &'a Compiler,
+        folder: Option<&'a Path>,
+    ) -> Result<Images<'a>, String> {
+        let of = |folder| Ok::<_, String>((folder, identity(compiler)?));
+        Ok(Images { compiler, kept: folder.map(of).transpose()? })
+    }
+
     /// The image of `source` for `architecture`, found or made.
     ///
     /// # Errors
     ///
     /// What the compiler said.
-    pub(crate) fn get(
-        &self,
-        compiler: &Compiler,
-        source: &str,
-        architecture: &str,
-    ) -> Result<Image, String> {
-        let make = || compiler.compile(source, architecture);
-        let Some(folder) = self.folder else { return make() };
-        let path = folder.join(key(&compiler.identity()?, source, architecture));
+    pub(crate) fn get(&self, source: &str, architecture: &str) -> Result<Image, String> {
+        let make = || self.compiler.compile(source, architecture);
+        let Some((folder, identity)) = &self.kept else { return make() };
+        let path = folder.join(key(identity, source, architecture));
         if let Some(image) = read(&path) {
             return Ok(image);
         }
@@ -48,15 +58,28 @@ impl Images<'_> {
     }
 }
 
+/// A digest of all that an image depends on besides text and architecture.
+fn identity(compiler: &Compiler) -> Result<String, String> {
+    let version = compiler.version()?;
+    let headers = HEADERS.iter().flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]);
+    let toolkit = compiler.headers();
+    let told = [LAYOUT, &version].into_iter().chain(OPTIONS.iter().copied()).map(str::as_bytes);
+    Ok(digest(told.chain(headers).chain(toolkit.iter().map(Vec::as_slice))))
+}
+
 /// The name of the file: a digest of all that an image depends on.
-fn key(compiler: &str, source: &str, architecture: &str) -> String {
+fn key(identity: &str, source: &str, architecture: &str) -> String {
+    digest([identity, architecture, source].map(str::as_bytes).into_iter()) + ".image"
+}
+
+/// In hexadecimal, and another one where the same bytes are other parts.
+fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
-    let headers = HEADERS.iter().flat_map(|(name, text)| [*name, *text]);
-    for part in [LAYOUT, compiler, architecture, source].into_iter().chain(headers) {
+    for part in parts {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
-    digest.finalize().iter().map(|it| format!("{it:02x}")).collect::<String>() + ".image"
+    digest.finalize().iter().map(|it| format!("{it:02x}")).collect()
 }
 
 /// A file's image, unless the file is damaged.

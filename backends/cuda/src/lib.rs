@@ -117,7 +117,8 @@ impl GpuProgram {
         architectures: &[String],
         folder: Option<&Path>,
     ) -> Result<Vec<Vec<Option<Image>>>, String> {
-        let (compiler, kept) = (Compiler::find()?, Images { folder });
+        let compiler = Compiler::find()?;
+        let kept = Images::new(&compiler, folder)?;
         let jobs: Vec<(&Kernel, &String)> = self
             .kernels
             .iter()
@@ -131,7 +132,7 @@ impl GpuProgram {
                 let Some((kernel, architecture)) = jobs.get(job) else { break done };
                 let Kernel { name, source, only, .. } = kernel;
                 let is_for = only.as_ref().is_none_or(|it| it == *architecture);
-                let made = is_for.then(|| kept.get(&compiler, source, architecture)).transpose();
+                let made = is_for.then(|| kept.get(source, architecture)).transpose();
                 done.push((job, made.map_err(|why| format!("kernel `{name}`: {why}\n{source}"))));
             }
         };

@@ -9,12 +9,11 @@ use std::ptr;
 use kernels_cuda::HEADERS;
 use libloading::Library;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::toolkit::{libraries, preload, toolkits};
 
 /// What the compiler is told besides the architecture and where headers are.
-const OPTIONS: &[&str] = &[
+pub(crate) const OPTIONS: &[&str] = &[
     "--std=c++17",
     "--device-int128",
     "--ptxas-options=-v",
@@ -73,8 +72,6 @@ impl Resources {
 pub struct Compiler {
     functions: Functions,
     include: PathBuf,
-    /// A digest of the headers of CUDA that kernels include.
-    headers: String,
 }
 
 impl Compiler {
@@ -88,12 +85,7 @@ impl Compiler {
         let mut includes = toolkits().map(|it| it.join("include"));
         let include = includes.find(|it| it.join("cuda_bf16.h").is_file());
         let include = include.ok_or("the headers of CUDA (`cuda_bf16.h`) are not in CUDA_HOME")?;
-        let mut digest = Sha256::new();
-        for name in CUDA_HEADERS {
-            digest.update(std::fs::read(include.join(name)).unwrap_or_default());
-        }
-        let headers = digest.finalize().iter().map(|it| format!("{it:02x}")).collect();
-        Ok(Compiler { functions, include, headers })
+        Ok(Compiler { functions, include })
     }
 
     /// Its version, such as `13.0`.
@@ -108,9 +100,10 @@ impl Compiler {
         Ok(format!("{major}.{minor}"))
     }
 
-    /// All that an image depends on besides the text and the architecture.
-    pub(crate) fn identity(&self) -> Result<String, String> {
-        Ok(format!("{} {} {}", self.version()?, OPTIONS.join(" "), self.headers))
+    /// The headers of CUDA that kernels include.
+    pub(crate) fn headers(&self) -> Vec<Vec<u8>> {
+        let read = |it: &&str| std::fs::read(self.include.join(it)).unwrap_or_default();
+        CUDA_HEADERS.iter().map(read).collect()
     }
 
     /// The image of `source` for `architecture`.

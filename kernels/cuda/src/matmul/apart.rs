@@ -80,7 +80,7 @@ impl MatMul<'_> {
         let (mut combined, mut next) = (Vec::new(), end);
         for (made, part) in self.parts() {
             if !part.is_apart() {
-                add(part.formats[0], Made { parts: vec![part.clone()], ..made.clone() });
+                add(part.format(), Made { parts: vec![part.clone()], ..made.clone() });
                 continue;
             }
             let one = |i: usize| {
