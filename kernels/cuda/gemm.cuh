@@ -1,36 +1,20 @@
 // Products of many rows on Hopper: y[m, n] = tail(m, n, sum over k of x[m, k] w[n, k]), with f32
 // sums.
 //
-// x [rows, K] and the weights w [N, K] have their rows along K, in bf16 or E4M3; K is a multiple of
-// 16 bytes. A block is persistent: it walks over tiles of 128 rows and WIDTH columns, 128 bytes of
-// K at a time. One thread copies tiles to a ring of STAGES buffers (TMA, 128-byte swizzle), two
-// warpgroups multiply 64 rows each. The two blocks of a cluster take tiles one below the other, so
-// that each copies one half of the weights' tile to both.
+// x [rows, K] and the weights w [N, K] have their rows along K, in bf16; K is a multiple of 8. A
+// block is persistent: it walks over tiles of 128 rows and WIDTH columns, 64 of K at a time. One
+// thread copies tiles to a ring of STAGES buffers (TMA, 128-byte swizzle), two warpgroups multiply
+// 64 rows each. The two blocks of a cluster take tiles one below the other, so that each copies one
+// half of the weights' tile to both.
 //
 // Results are those of results.cuh, with tensor maps for weights: `result<N, STRIDE>(&w, y, tail)`.
 //
-// Tensor maps, all with elements of x, 128-byte swizzle, zeros out of bounds and boxes of 128 bytes
-// along K: of x, {K, rows} with 128 rows a box; of weights, {K, N} with WIDTH / 2 rows a box. The
-// map of x may have more rows than the launch.
+// Tensor maps, all of bf16, 128-byte swizzle, zeros out of bounds and boxes of 64 along K: of x,
+// {K, rows} with 128 rows a box; of weights, {K, N} with WIDTH / 2 rows a box. The map of x may have
+// more rows than the launch.
 #pragma once
 #include "hopper.cuh"
 #include "results.cuh"
-
-struct Bf16Tiles {
-  static constexpr int BYTES = 2;
-  template <int R, class A>
-  static __device__ __forceinline__ void multiply(float (&d)[R], const A& a, u64 b, int add) {
-    wgmma_bf16(d, a, b, add);
-  }
-};
-
-struct E4m3Tiles {
-  static constexpr int BYTES = 1;
-  template <int R, class A>
-  static __device__ __forceinline__ void multiply(float (&d)[R], const A& a, u64 b, int add) {
-    wgmma_e4m3(d, a, b, add);
-  }
-};
 
 // What a cluster of so many blocks shares; a block by itself needs none of it.
 template <int BLOCKS>
@@ -54,26 +38,22 @@ constexpr int GEMM_ROWS = 128, GEMM_THREADS = 384;
 template <int WIDTH, int STAGES>
 constexpr int gemm_shared = STAGES * (GEMM_ROWS + WIDTH) * 128;
 
-// The tiles in the order in which they are taken: down 16 of them before the next column, so that
-// what runs at a time reads few rows and few columns.
-template <int BLOCKS>
+// The tiles of clusters in the order in which they are taken: down `down` of them before the next
+// column, so that what runs at a time reads few rows and few columns.
 struct GemmOrder {
-  int rows, columns;  // of clusters' tiles
-  __device__ __forceinline__ GemmOrder(int m, int columns)
-      : rows((m + GEMM_ROWS * BLOCKS - 1) / (GEMM_ROWS * BLOCKS)), columns(columns) {}
+  int rows, columns, down;
   __device__ __forceinline__ int size() const { return rows * columns; }
   __device__ __forceinline__ void place(int index, int& row, int& column) const {
-    constexpr int DOWN = 16 / BLOCKS;
-    const int group = index / (DOWN * columns), inside = index % (DOWN * columns);
-    const int first = group * DOWN, height = min(DOWN, rows - first);
-    row = (first + inside % height) * BLOCKS;
+    const int group = index / (down * columns), inside = index % (down * columns);
+    const int first = group * down, height = min(down, rows - first);
+    row = first + inside % height;
     column = inside / height;
   }
 };
 
-template <class Tiles, int WIDTH, int STAGES, int BLOCKS, int K>
+template <int WIDTH, int STAGES, int BLOCKS, int K>
 struct Gemm {
-  static constexpr int DEPTH = 128 / Tiles::BYTES, STEPS = (K + DEPTH - 1) / DEPTH;
+  static constexpr int DEPTH = 64, STEPS = (K + DEPTH - 1) / DEPTH;
   static constexpr int X_BYTES = GEMM_ROWS * 128, HALF_BYTES = WIDTH / 2 * 128;
   static constexpr int STAGE_BYTES = X_BYTES + 2 * HALF_BYTES;
 
@@ -127,7 +107,7 @@ struct Gemm {
       barrier_wait(&full[stage], phase);
       wgmma_fence();
 #pragma unroll
-      for (int i = 0; i < 4; ++i) Tiles::multiply(d, tile(a + i * 32), tile(b + i * 32), k + i > 0);
+      for (int i = 0; i < 4; ++i) wgmma_bf16(d, tile(a + i * 32), tile(b + i * 32), k + i > 0);
       wgmma_commit();
       wgmma_wait<1>();
       if (before) release(before);
@@ -140,11 +120,12 @@ struct Gemm {
   // Calls `visit(row, column of tiles)` for each tile of this block, of `columns` side by side.
   template <class Visit>
   static __device__ __forceinline__ void walk(int rows, int columns, Visit visit) {
-    const GemmOrder<BLOCKS> order(rows, columns);
+    constexpr int ROWS = GEMM_ROWS * BLOCKS;
+    const GemmOrder order{(rows + ROWS - 1) / ROWS, columns, 2048 / ROWS};
     for (int i = blockIdx.x / BLOCKS; i < order.size(); i += gridDim.x / BLOCKS) {
       int row, column;
       order.place(i, row, column);
-      visit((row + Cluster<BLOCKS>::rank()) * GEMM_ROWS, column);
+      visit((row * BLOCKS + Cluster<BLOCKS>::rank()) * GEMM_ROWS, column);
     }
   }
 
@@ -199,11 +180,11 @@ struct Gemm {
 // One launch: GEMM_THREADS threads, clusters of BLOCKS (1 or 2) blocks, as many blocks as there are
 // multiprocessors or fewer, gemm_shared(WIDTH, STAGES) bytes of `shared`, which starts at a
 // multiple of 1024 bytes. WIDTH is 256, 128 or 64.
-template <class Tiles, int WIDTH, int STAGES, int BLOCKS, int K, class... Results>
+template <int WIDTH, int STAGES, int BLOCKS, int K, class... Results>
 __device__ __forceinline__ void gemm(u8* shared, const TensorMap& x, int rows,
                                      const Results&... results) {
   __shared__ Barrier barriers[2 * STAGES];
-  Gemm<Tiles, WIDTH, STAGES, BLOCKS, K> g{shared, barriers, barriers + STAGES};
+  Gemm<WIDTH, STAGES, BLOCKS, K> g{shared, barriers, barriers + STAGES};
   g.start();
   wait_for_earlier();
   if (threadIdx.x >= 256) {

@@ -8,10 +8,10 @@
 // The fewest PARTS are best with which there are as many blocks as multiprocessors.
 //
 // Weights are read before earlier kernels have ended: who has them made by one waits first. Those
-// that are packed are gemm_packed.cuh's.
+// that are packed are gemm_split_packed.cuh's.
 //
-// Tensor maps, all with elements of x, 128-byte swizzle, zeros out of bounds and boxes of 64 rows
-// by 128 bytes along K: of x, {K, rows}; of weights, {K, N}. PARTS is 1, 2 or 4, and at most 2 with
+// Tensor maps, all of bf16, 128-byte swizzle, zeros out of bounds and boxes of 64 rows by 64 along
+// K: of x, {K, rows}; of weights, {K, N}. PARTS is 1, 2 or 4, and at most 2 with
 // two products.
 #pragma once
 #include "gemm.cuh"
@@ -23,9 +23,9 @@ constexpr int SPLIT_BOX = 64 * 128, SPLIT_STAGE_BYTES = 3 * SPLIT_BOX;
 constexpr int SPLIT_SHARED = SPLIT_STAGES * SPLIT_STAGE_BYTES;
 
 // Sums of a tile over a block's part of K, and over those of all blocks of its cluster.
-template <class Tiles, int PARTS, int STAGES>
+template <int PARTS, int STAGES>
 struct SplitTile {
-  static constexpr int DEPTH = 128 / Tiles::BYTES, SUMS = SPLIT_WIDTH / 2;
+  static constexpr int SUMS = SPLIT_WIDTH / 2;
   u8* shared;
   Barrier *full, *empty;
   const TensorMap& x;
@@ -76,10 +76,10 @@ struct SplitTile {
   }
 };
 
-template <class Tiles, int PARTS, int K>
-struct GemmSplit : SplitTile<Tiles, PARTS, SPLIT_STAGES> {
-  using Base = SplitTile<Tiles, PARTS, SPLIT_STAGES>;
-  static constexpr int STEPS = (K + Base::DEPTH - 1) / Base::DEPTH;
+template <int PARTS, int K>
+struct GemmSplit : SplitTile<PARTS, SPLIT_STAGES> {
+  using Base = SplitTile<PARTS, SPLIT_STAGES>;
+  static constexpr int DEPTH = 64, STEPS = (K + DEPTH - 1) / DEPTH;
   static constexpr int EACH = (STEPS + PARTS - 1) / PARTS;
 
   static __device__ __forceinline__ int first() { return Base::rank() * EACH; }
@@ -94,8 +94,8 @@ struct GemmSplit : SplitTile<Tiles, PARTS, SPLIT_STAGES> {
       u8* to = this->shared + n % SPLIT_STAGES * SPLIT_STAGE_BYTES;
       Barrier* b = &this->full[n % SPLIT_STAGES];
       barrier_expect(b, SPLIT_STAGE_BYTES);
-      load_box(to + SPLIT_BOX, *r.first, b, (first() + n) * Base::DEPTH, left);
-      load_box(to + 2 * SPLIT_BOX, *r.second, b, (first() + n) * Base::DEPTH, right);
+      load_box(to + SPLIT_BOX, *r.first, b, (first() + n) * DEPTH, left);
+      load_box(to + 2 * SPLIT_BOX, *r.second, b, (first() + n) * DEPTH, right);
     };
     for (int n = 0; n < min(SPLIT_STAGES, count()); ++n) weights(n);
     wait_for_earlier();
@@ -107,7 +107,7 @@ struct GemmSplit : SplitTile<Tiles, PARTS, SPLIT_STAGES> {
       }
       if (n + SPLIT_STAGES >= count()) let_later_start();
       load_box(this->shared + stage * SPLIT_STAGE_BYTES, this->x, &this->full[stage],
-               (first() + n) * Base::DEPTH, top);
+               (first() + n) * DEPTH, top);
     }
   }
 
@@ -123,7 +123,7 @@ struct GemmSplit : SplitTile<Tiles, PARTS, SPLIT_STAGES> {
       wgmma_fence();
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        Tiles::multiply(d, ::tile(a + i * 32), ::tile(a + SPLIT_BOX + i * 32), 1);
+        wgmma_bf16(d, ::tile(a + i * 32), ::tile(a + SPLIT_BOX + i * 32), 1);
       wgmma_commit();
       wgmma_wait<0>();
       if (threadIdx.x == 0) barrier_arrive(&this->empty[stage]);
@@ -147,11 +147,11 @@ struct GemmSplit : SplitTile<Tiles, PARTS, SPLIT_STAGES> {
 
 // One launch: SPLIT_THREADS threads, clusters of PARTS blocks; along x PARTS blocks for each tile
 // of results, along y one for each SPLIT_ROWS rows; SPLIT_SHARED bytes of `shared`.
-template <class Tiles, int PARTS, int K, class... Results>
+template <int PARTS, int K, class... Results>
 __device__ __forceinline__ void gemm_split(u8* shared, const TensorMap& x, int rows,
                                            const Results&... results) {
   __shared__ Barrier barriers[2 * SPLIT_STAGES];
-  GemmSplit<Tiles, PARTS, K> g{{shared, barriers, barriers + SPLIT_STAGES, x, rows}};
+  GemmSplit<PARTS, K> g{{shared, barriers, barriers + SPLIT_STAGES, x, rows}};
   g.start(1);
   visit_result<SPLIT_WIDTH>(blockIdx.x / PARTS, g, results...);
 }

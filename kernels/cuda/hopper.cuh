@@ -203,9 +203,6 @@ __device__ __forceinline__ u64 tile_across(const void* p, u32 block) {
 WGMMA_TILES(wgmma_bf16, 32, "m64n64k16.f32.bf16.bf16", "1, 1, 0, 0", "32", "33", "34")
 WGMMA_TILES(wgmma_bf16, 64, "m64n128k16.f32.bf16.bf16", "1, 1, 0, 0", "64", "65", "66")
 WGMMA_TILES(wgmma_bf16, 128, "m64n256k16.f32.bf16.bf16", "1, 1, 0, 0", "128", "129", "130")
-WGMMA_TILES(wgmma_e4m3, 32, "m64n64k32.f32.e4m3.e4m3", "1, 1", "32", "33", "34")
-WGMMA_TILES(wgmma_e4m3, 64, "m64n128k32.f32.e4m3.e4m3", "1, 1", "64", "65", "66")
-WGMMA_TILES(wgmma_e4m3, 128, "m64n256k32.f32.e4m3.e4m3", "1, 1", "128", "129", "130")
 
 // The same with a in registers, as the fragments of four `mma.sync` of sixteen rows. TAIL says how b
 // lies; A0 to A3, B and P are the numbers of the operands after d.
@@ -219,7 +216,11 @@ WGMMA_TILES(wgmma_e4m3, 128, "m64n256k32.f32.e4m3.e4m3", "1, 1", "128", "129", "
   }
 // b is a tile.
 WGMMA_FRAGMENTS(wgmma_bf16, 32, "m64n64k16.f32.bf16.bf16", "1, 1, 0", "32", "33", "34", "35", "36", "37")
+WGMMA_FRAGMENTS(wgmma_bf16, 64, "m64n128k16.f32.bf16.bf16", "1, 1, 0", "64", "65", "66", "67", "68", "69")
+WGMMA_FRAGMENTS(wgmma_bf16, 128, "m64n256k16.f32.bf16.bf16", "1, 1, 0", "128", "129", "130", "131", "132", "133")
 WGMMA_FRAGMENTS(wgmma_e4m3, 32, "m64n64k32.f32.e4m3.e4m3", "1, 1", "32", "33", "34", "35", "36", "37")
+WGMMA_FRAGMENTS(wgmma_e4m3, 64, "m64n128k32.f32.e4m3.e4m3", "1, 1", "64", "65", "66", "67", "68", "69")
+WGMMA_FRAGMENTS(wgmma_e4m3, 128, "m64n256k32.f32.e4m3.e4m3", "1, 1", "128", "129", "130", "131", "132", "133")
 // b is a tile_across.
 WGMMA_FRAGMENTS(wgmma_across_bf16, 32, "m64n64k16.f32.bf16.bf16", "1, 1, 1", "32", "33", "34", "35", "36", "37")
 WGMMA_FRAGMENTS(wgmma_across_bf16, 64, "m64n128k16.f32.bf16.bf16", "1, 1, 1", "64", "65", "66", "67", "68", "69")

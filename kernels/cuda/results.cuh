@@ -152,3 +152,76 @@ __device__ __forceinline__ void finish(const R& r, float (&d)[SUMS], int row, in
     }
   }
 }
+
+// Has rows and columns of an 8 by 8 block of sums change places: a thread has row lane / 4 and two
+// columns from 2 (lane % 4) on, before and after.
+__device__ __forceinline__ float2 transposed(float a, float b) {
+  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  const float got = __shfl_xor_sync(~0u, g % 2 ? a : b, 4);
+  const int from = (2 * t + g % 2) * 4 + g / 2;
+  return {__shfl_sync(~0u, g % 2 ? got : a, from), __shfl_sync(~0u, g % 2 ? b : got, from)};
+}
+
+// Stores four pairs of values of eight columns from `col` on: pair j stands at row `row` + 8 j of
+// this thread, at column 2 t.
+template <class R>
+__device__ __forceinline__ void store_rows(const R& r, float2 (&v)[4], int row, int col, int rows) {
+  using Out = typename R::Out;
+  const int t = threadIdx.x % 4;
+  if constexpr (sizeof(Out) == 2 && R::ALIGN == 8) {
+    u32 bits[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) bits[j] = pair_of((const Out*)nullptr, v[j].x, v[j].y);
+    quad_transpose(bits);
+    if (row + 8 * t < rows && col < r.n)
+      *(uint4*)(row_of(r.y, row + 8 * t, r.stride) + col) =
+          make_uint4(bits[0], bits[1], bits[2], bits[3]);
+  } else {
+    const int c = col + 2 * t;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if (row + 8 * j >= rows || c >= r.n) continue;
+      Out* y = row_of(r.y, row + 8 * j, r.stride);
+      if constexpr (R::ALIGN > 1) {
+        store_pair(y + c, v[j]);
+      } else {
+        y[c] = from_float<Out>(v[j].x);
+        if (c + 1 < r.n) y[c + 1] = from_float<Out>(v[j].y);
+      }
+    }
+  }
+}
+
+// The tails of sums whose rows and columns have changed places: d[4 j + 2 h + e] is at row `top` +
+// 8 j + 2 (lane % 4) + e, column `left` + lane / 4, of one product 8 h further, or of the second of
+// two if h is 1. N is even. What so many tails read is fetched at once; more than that would find no
+// room in registers.
+template <class R, int SUMS>
+__device__ __forceinline__ void finish_across(const R& r, float (&d)[SUMS], int top, int left,
+                                              int rows) {
+  constexpr int HALVES = 3 - R::PRODUCTS, AT_ONCE = 64;
+  const int row = top + threadIdx.x % 32 / 4, col = left + threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int first = 0; first < SUMS; first += AT_ONCE) {
+#pragma unroll
+    for (int i = first; i < first + AT_ONCE; i += 4) {
+      float2 v[2] = {transposed(d[i], d[i + 1]), transposed(d[i + 2], d[i + 3])};
+#pragma unroll
+      for (int h = 0; h < HALVES; ++h)
+        v[h] = r.tail(min(row + 2 * i, rows - 1), min(col + 8 * h, r.n - 2), v[h],
+                      v[R::PRODUCTS == 2 ? 1 : h]);
+      d[i] = v[0].x, d[i + 1] = v[0].y, d[i + 2] = v[1].x, d[i + 3] = v[1].y;
+    }
+#pragma unroll
+    for (int i = first; i < first + AT_ONCE; i += 16) {
+#pragma unroll
+      for (int h = 0; h < HALVES; ++h) {
+        float2 v[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          v[j] = make_float2(d[i + 4 * j + 2 * h], d[i + 4 * j + 2 * h + 1]);
+        store_rows(r, v, row + 2 * i, left + 8 * h, rows);
+      }
+    }
+  }
+}

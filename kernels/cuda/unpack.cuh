@@ -47,19 +47,3 @@ __device__ __forceinline__ void unpack(bf16* y, const W& w) {
     __syncwarp();
   }
 }
-
-// Tiles of FP8 weights as rows of their bytes, with columns in the order of arrange.cuh.
-template <int N, int K>
-__device__ __forceinline__ void untile(u8* y, const u8* tiles) {
-  constexpr int STEPS = (K + 63) / 64, RECORDS = (N + 15) / 16 * STEPS, WIDTH = (K + 31) / 32 * 32;
-  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < RECORDS * 64;
-       i += gridDim.x * blockDim.x) {
-    const uint4 v = *(const uint4*)(tiles + (u64)i * 16);
-    const int n = i / 64 / STEPS * 16 + i % 32 / 4;
-    const int k = i / 64 % STEPS * 64 + i / 32 % 2 * 32;
-    if (k >= WIDTH) continue;
-    u8* to = y + (u64)n * WIDTH + k + i % 4 * 4;
-    if (n < N) *(u32*)to = v.x, *(u32*)(to + 16) = v.y;
-    if (n + 8 < N) *(u32*)(to + 8 * (u64)WIDTH) = v.z, *(u32*)(to + 8 * (u64)WIDTH + 16) = v.w;
-  }
-}

@@ -131,9 +131,9 @@ struct Rows {
   __device__ __forceinline__ float scale(int) const { return 1; }
 };
 
-// What the packed formats share: EXTRA bytes of a record belong to SHARE lanes, BITS to a number.
-// A step takes PIECE bytes of a warp's ring, which is AHEAD steps deep.
-template <int K, int BITS, int EXTRA_, int SHARE>
+// What the packed formats share: EXTRA bytes of a record, UNIT for a scale, belong to SHARE lanes,
+// BITS to a number. A step takes PIECE bytes of a warp's ring, which is AHEAD steps deep.
+template <int K, int BITS, int EXTRA_, int SHARE, int UNIT>
 struct Packed {
   static constexpr int COLUMNS = K, STEP = 512 / BITS, STEPS = (K + STEP - 1) / STEP, HEIGHT = 16;
   static constexpr int PARTS = 1, CHUNKS = 2, EXTRA = EXTRA_, PIECE = CHUNKS * 512 + EXTRA * 32;
@@ -194,6 +194,22 @@ struct Packed {
     }
     return raw;
   }
+
+  // The top rows of `a` above those of `b`, or the bottom rows of both.
+  static __device__ __forceinline__ Raw halves(const Raw& a, const Raw& b, bool bottom) {
+    Raw raw;
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i) {
+      const uint4 &v = a.v[i], &w = b.v[i];
+      if constexpr (BITS == 8)
+        raw.v[i] = bottom ? make_uint4(v.z, v.w, w.z, w.w) : make_uint4(v.x, v.y, w.x, w.y);
+      else raw.v[i] = bottom ? make_uint4(v.y, w.y, v.w, w.w) : make_uint4(v.x, w.x, v.z, w.z);
+    }
+    const u32 bytes = UNIT == 1 ? bottom ? 0x7351 : 0x6240 : bottom ? 0x7632 : 0x5410;
+#pragma unroll
+    for (int i = 0; i < EXTRA / 4; ++i) raw.extra[i] = __byte_perm(a.extra[i], b.extra[i], bytes);
+    return raw;
+  }
 };
 
 // One word of E4M3 numbers: bf16 has them, but for a factor of 2^120, after a shift of the bits.
@@ -215,8 +231,8 @@ __device__ __forceinline__ Fragment unpack_fp8(const uint4& v) {
 
 // E4M3 with a scale for each row.
 template <int K>
-struct Fp8 : Packed<K, 8, 0, 4> {
-  using Base = Packed<K, 8, 0, 4>;
+struct Fp8 : Packed<K, 8, 0, 4, 2> {
+  using Base = Packed<K, 8, 0, 4, 2>;
   static constexpr bool FOLDS = false, HAS_MINIMA = false;
   const float* scales;
 
@@ -230,8 +246,8 @@ struct Fp8 : Packed<K, 8, 0, 4> {
 // but for a factor of 2^126; a byte of scale makes bf16 of the scale times 2^119, by which numbers
 // are multiplied without rounding. That leaves 2^-7.
 template <int K>
-struct Nvfp4 : Packed<K, 4, 8, 2> {
-  using Base = Packed<K, 4, 8, 2>;
+struct Nvfp4 : Packed<K, 4, 8, 2, 1> {
+  using Base = Packed<K, 4, 8, 2, 1>;
   static constexpr bool FOLDS = false, HAS_MINIMA = false;
   const float* matrix_scale;
 
@@ -279,8 +295,8 @@ __device__ __forceinline__ u32 bf16_subtract(u32 a, u32 b) {
 // GGUF's blocks of 32 signed bytes and a scale. bf16 has 128 + q for seven bits q in its fraction;
 // the eighth makes what is taken off 256.
 template <int K>
-struct Q8_0 : Packed<K, 8, 8, 4> {
-  using Base = Packed<K, 8, 8, 4>;
+struct Q8_0 : Packed<K, 8, 8, 4, 2> {
+  using Base = Packed<K, 8, 8, 4, 2>;
   static constexpr bool FOLDS = true, HAS_MINIMA = false;
 
   static __device__ __forceinline__ u32 signed_pair(u32 v) {
@@ -308,8 +324,8 @@ __device__ __forceinline__ void unpack_nibbles(u32 (&to)[4], u32 v) {
 
 // GGUF's blocks of 32: four bits q and a scale for q - 8.
 template <int K>
-struct Q4_0 : Packed<K, 4, 16, 4> {
-  using Base = Packed<K, 4, 16, 4>;
+struct Q4_0 : Packed<K, 4, 16, 4, 2> {
+  using Base = Packed<K, 4, 16, 4, 2>;
   static constexpr bool FOLDS = true, HAS_MINIMA = false;
 
   static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {
@@ -326,8 +342,8 @@ struct Q4_0 : Packed<K, 4, 16, 4> {
 
 // GGUF's blocks of 32: four bits q, a scale for q and a minimum to add.
 template <int K>
-struct Q4_1 : Packed<K, 4, 32, 4> {
-  using Base = Packed<K, 4, 32, 4>;
+struct Q4_1 : Packed<K, 4, 32, 4, 2> {
+  using Base = Packed<K, 4, 32, 4, 2>;
   static constexpr bool FOLDS = true, HAS_MINIMA = true;
 
   static __device__ __forceinline__ Fragment unpack(const typename Base::Raw& raw, int at, int) {

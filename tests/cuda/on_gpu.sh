@@ -10,9 +10,13 @@ trap 'rm -r "$folder"' EXIT
 names=("$@")
 [ ${#names[@]} -gt 0 ] || names=($(grep -L "CPU alone" tests/cuda/*.cu | xargs basename -s .cu))
 
+# Two programs of each: for racecheck, every lane says what it has read.
 compile() {
-  nvcc -O3 -std=c++17 -gencode arch=compute_90a,code=sm_90a -I kernels/cuda \
-    -I tests/cuda "tests/cuda/$2.cu" -cudart static -o "$1/$2" || echo "$2: does not compile"
+  for lanes in 1 32; do
+    nvcc -O3 -std=c++17 -gencode arch=compute_90a,code=sm_90a -D ARRIVING_LANES=$lanes \
+      -I kernels/cuda -I tests/cuda "tests/cuda/$2.cu" -cudart static -o "$1/$2.$lanes" ||
+      echo "$2: does not compile"
+  done
 }
 export -f compile
 printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I{} bash -c 'compile "$0" {}' "$folder"
@@ -25,12 +29,12 @@ report() {
   failures=$((failures + 1))
 }
 for name in "${names[@]}"; do
-  said=$("$folder/$name" 2>&1)
+  said=$("$folder/$name.1" 2>&1)
   report $? "$name" "$said"
-  for tool in memcheck racecheck; do
-    said=$(compute-sanitizer --tool "$tool" --error-exitcode 9 "$folder/$name" 2>&1)
-    report $? "$name, $tool" "$said"
-  done
+  said=$(compute-sanitizer --tool memcheck --error-exitcode 9 "$folder/$name.1" 2>&1)
+  report $? "$name, memcheck" "$said"
+  said=$(compute-sanitizer --tool racecheck --error-exitcode 9 "$folder/$name.32" 2>&1)
+  report $? "$name, racecheck" "$said"
 done
 echo "${#names[@]} programs, $failures failures"
 exit $((failures > 0))

@@ -114,3 +114,16 @@ W weights(const PackedMatrix& m) {
     return W{m.bytes.device, m.n, m.scales.device};
   }
 }
+
+constexpr int arranged_width(int k) { return (k + 31) / 32 * 32; }
+
+// Rows of x as arrange.cuh leaves them.
+template <class T>
+void arrange_rows(Array<T>& y, const Array<T>& x, int rows, int k) {
+  const int width = arranged_width(k);
+  for (int i = 0; i < rows * width; ++i) {
+    const int column = arranged_column(sizeof(T), i % width);
+    y.host[i] = column < k ? x.host[i / width * k + column] : T(0.f);
+  }
+  y.send();
+}

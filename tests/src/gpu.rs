@@ -152,6 +152,7 @@ const INSTRUCTIONS: &[(&str, &[&str])] = &[
     ("gemm.cuh", &["wgmma.mma_async", "cp.async.bulk.tensor"]),
     ("attention_hopper.cuh", &["wgmma.mma_async", "cp.async.bulk.tensor"]),
     ("gemm_packed.cuh", &["wgmma.mma_async", "cp.async.bulk.tensor", "cp.async.bulk.shared"]),
+    ("gemm_split_packed.cuh", &["wgmma.mma_async", "cp.async.bulk.tensor", "cp.async.bulk.shared"]),
     ("gemm_small.cuh", &["mma.sync", "ldmatrix"]),
     ("attention_mma.cuh", &["mma.sync", "movmatrix.sync"]),
     ("attention_prompt.cuh", &["mma.sync"]),

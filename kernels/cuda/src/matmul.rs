@@ -1,12 +1,11 @@
 //! Products with weights and their tails.
 //!
 //! Few rows go to `skinny.cuh`, which reads weights at the speed of memory; on Hopper, some to
-//! `gemm_split.cuh`, or to `gemm_packed.cuh` where weights are packed, and many to `gemm.cuh`;
-//! elsewhere all others to `gemm_small.cuh`. What has a shape that none of these takes is left to
-//! the plain form.
+//! `gemm_split.cuh` and many to `gemm.cuh`, or where weights are packed, to `gemm_split_packed.cuh`
+//! and `gemm_packed.cuh`; elsewhere all others to `gemm_small.cuh`. What has a shape that none of
+//! these takes is left to the plain form.
 
 mod apart;
-mod fp8;
 mod library;
 mod packed;
 mod skinny;
@@ -205,11 +204,10 @@ impl MatMul<'_> {
         forms.extend(self.few_rows());
         // What is packed is unpacked to 16 bits for many rows, so that these are rounded anyway.
         if self.call.rounds || self.is_packed() {
-            let in_fp8 = self.call.rounds && self.is_fp8();
-            let some = if in_fp8 { self.split_fp8() } else { self.split_packed() };
-            forms.extend(some.or_else(|| self.split()));
+            let packed = self.packed();
+            forms.extend(if packed.is_none() { self.split() } else { None });
             let many = forms.len();
-            forms.extend(if in_fp8 { self.gemm_fp8() } else { self.gemm() });
+            forms.extend(packed.unwrap_or_else(|| self.gemm().into_iter().collect()));
             forms.extend(self.gemm_small());
             if let (Some((choice, form)), Some(last)) = (self.by_library(), forms.last_mut()) {
                 let is_chosen = self.call.tuned.get(&choice) == Some(1);
@@ -271,43 +269,38 @@ impl MatMul<'_> {
 
     /// Many rows, on Hopper.
     fn gemm(&self) -> Option<Instance> {
-        let (of_results, instance) = self.in_boxes([128, WIDTH / 2])?;
-        Some(self.persistent("Bf16Tiles", &of_results, instance))
-    }
-
-    /// `gemm.cuh` with `tiles`, completing `instance`.
-    fn persistent(&self, tiles: &str, of_results: &str, instance: Instance) -> Instance {
         const STAGES: u64 = 4;
+        let (of_results, instance) = self.in_boxes([128, WIDTH / 2])?;
         let shared = STAGES * (128 + WIDTH) * 128;
         let body = format!(
             "static_assert(GEMM_THREADS == 384 && gemm_shared<{WIDTH}, {STAGES}> == {shared});\n  \
-             SHARED(u8, shared);\n  gemm<{tiles}, {WIDTH}, {STAGES}, 2, {}>(shared, m0, (int){}, {of_results});",
+             SHARED(u8, shared);\n  gemm<{WIDTH}, {STAGES}, 2, {}>(shared, m0, (int){}, {of_results});",
             self.depth,
             self.call.text(2),
         );
-        Instance {
+        Some(Instance {
             includes: vec!["gemm.cuh", "tails.cuh"],
             body,
             threads: 384,
             cluster: 2,
             residents: 1,
-            grid: [Grid::fixed(132), Grid::fixed(1)],
+            grid: [Grid::fixed(BLOCKS), Grid::fixed(1)],
             shared: shared as u32,
             ..instance
-        }
+        })
     }
 
     /// Some rows, on Hopper.
     fn split(&self) -> Option<Instance> {
         const STAGES: u64 = 4;
         let (of_results, instance) = self.in_boxes([SPLIT_SIZE, SPLIT_SIZE])?;
-        let (tiles, parts, choice) = self.parts_of_sums(false);
+        let (tiles, parts, choice) = self.parts_of_sums(false, 2 * SPLIT_SIZE);
         // Weights that an earlier kernel has unpacked are not there before it has ended.
         let wait = if self.is_packed() { "wait_for_earlier();\n  " } else { "" };
         let shared = STAGES * 3 * SPLIT_SIZE * 128;
         let body = format!(
             "static_assert(SPLIT_THREADS == 160 && SPLIT_SHARED == {shared});\n  \
-             SHARED(u8, shared);\n  {wait}gemm_split<Bf16Tiles, {parts}, {}>(shared, m0, (int){}, \
+             SHARED(u8, shared);\n  {wait}gemm_split<{parts}, {}>(shared, m0, (int){}, \
              {of_results});",
             self.depth,
             self.call.text(2),
@@ -326,8 +319,8 @@ impl MatMul<'_> {
     }
 
     /// Tiles side by side of what is `gemm_split.cuh`'s, in how many parts each is summed, and that
-    /// choice.
-    fn parts_of_sums(&self, in_fp8: bool) -> (u64, u64, Tunable) {
+    /// choice, which is for at most `rows`.
+    fn parts_of_sums(&self, in_fp8: bool, rows: u64) -> (u64, u64, Tunable) {
         let columns = |it: &Part| (it.n * it.weights.len() as u64).div_ceil(2 * SPLIT_SIZE);
         let tiles: u64 = self.parts().map(|it| columns(it.1)).sum();
         let has_two = self.parts().any(|it| it.1.weights.len() == 2);
@@ -336,7 +329,7 @@ impl MatMul<'_> {
         let format = packed.map_or(String::new(), |it| format!("{it} "));
         let way = if in_fp8 { "in FP8 " } else { "" };
         let of = format!("{tiles} tiles of {format}{way}{}", self.depth);
-        let choice = Tunable::new(SPLIT, &of, 2 * SPLIT_SIZE);
+        let choice = Tunable::new(SPLIT, &of, rows);
         let parts = self.call.tuned.get(&choice).unwrap_or(parts);
         (tiles, if has_two { parts.min(2) } else { parts }, choice)
     }

@@ -179,13 +179,6 @@ void wgmma_bf16(float (&d)[R], u64 a, u64 b, int add) {
                      [&](unsigned k, unsigned c) { return shim::along<__nv_bfloat16>(b, c, k); });
 }
 
-template <int R>
-void wgmma_e4m3(float (&d)[R], u64 a, u64 b, int add) {
-  const auto left = [&](unsigned r, unsigned k) { return shim::along<__nv_fp8_e4m3>(a, r, k); };
-  shim::multiply<32>(d, add, left,
-                     [&](unsigned k, unsigned c) { return shim::along<__nv_fp8_e4m3>(b, c, k); });
-}
-
 namespace shim {
 
 // What the four lanes of two rows have of a fragment of T, K numbers a row: of this thread's row
