@@ -194,5 +194,6 @@ __device__ __forceinline__ void gemm(u8* shared, const TensorMap& x, int rows,
     take_registers<232>();
     g.consume(rows, results...);
   }
+  __syncwarp();
   Cluster<BLOCKS>::meet();
 }

@@ -1,10 +1,12 @@
 // Products of many rows on Hopper with packed weights: what gemm.cuh computes, with weights as
-// packed_stages.cuh takes them, and rows again of what matrix units compute as columns.
+// packed_stages.cuh takes them. So a column of what matrix units compute is a row of the result, and
+// changes back before its tail.
 //
 // A block is persistent: it walks over tiles of ROWS rows and 128 columns (or 64 of each of two
 // products). One warp copies weights to a ring of stages, as deep as there is room for, and one x;
 // two warpgroups multiply 64 rows of weights each. The two blocks of a cluster take tiles side by
-// side, so that each copies one half of the rows of x to both. Of two products, a warp has eight
+// side, so that each copies one half of the rows of x to both; blocks by themselves are for tests,
+// in which racecheck sees all copies. Of two products, a warp has eight
 // rows of each: those of the upper halves of records, or of the lower ones.
 //
 // The tensor map of x has columns in the order of arrange.cuh and ROWS / BLOCKS rows a box, else it
@@ -202,5 +204,6 @@ __device__ __forceinline__ void gemm_packed(u8* shared, const TensorMap& x, int 
     take_registers<232>();
     g.consume(rows, results...);
   }
+  __syncwarp();
   Cluster<BLOCKS>::meet();
 }

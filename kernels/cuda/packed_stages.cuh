@@ -8,7 +8,7 @@
 // or as many as are for a box.
 #pragma once
 #include "gemm.cuh"
-#include "unpack.cuh"
+#include "weights.cuh"
 
 // How matrix units multiply, by the bytes of a number.
 struct Bf16Tiles {

@@ -94,6 +94,17 @@ __device__ __forceinline__ void store_pair(float* y, float2 v) {
   *(float2*)y = v;
 }
 
+// Stores a pair of values at column `c` of a row, or the first of them where that is the last one.
+template <class R, class Out>
+__device__ __forceinline__ void store_at(const R& r, Out* y, int c, float2 v) {
+  if constexpr (R::ALIGN > 1) {
+    store_pair(y + c, v);
+  } else {
+    y[c] = from_float<Out>(v.x);
+    if (c + 1 < r.n) y[c + 1] = from_float<Out>(v.y);
+  }
+}
+
 // Stores four pairs of values of one row: pair j stands at column 8 j + 2 t of the 32 from `col`
 // on.
 template <class R>
@@ -115,12 +126,7 @@ __device__ __forceinline__ void store_columns(const R& r, float2 (&v)[4], int ro
     for (int j = 0; j < 4; ++j) {
       const int c = col + 8 * j + 2 * t;
       if (row >= rows || c >= r.n) continue;
-      if constexpr (R::ALIGN > 1) {
-        store_pair(y + c, v[j]);
-      } else {
-        y[c] = from_float<Out>(v[j].x);
-        if (c + 1 < r.n) y[c + 1] = from_float<Out>(v[j].y);
-      }
+      store_at(r, y, c, v[j]);
     }
   }
 }
@@ -182,12 +188,7 @@ __device__ __forceinline__ void store_rows(const R& r, float2 (&v)[4], int row, 
     for (int j = 0; j < 4; ++j) {
       if (row + 8 * j >= rows || c >= r.n) continue;
       Out* y = row_of(r.y, row + 8 * j, r.stride);
-      if constexpr (R::ALIGN > 1) {
-        store_pair(y + c, v[j]);
-      } else {
-        y[c] = from_float<Out>(v[j].x);
-        if (c + 1 < r.n) y[c + 1] = from_float<Out>(v[j].y);
-      }
+      store_at(r, y, c, v[j]);
     }
   }
 }

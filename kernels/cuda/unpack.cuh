@@ -1,15 +1,8 @@
-// Packed weights as rows of bf16, for products of many rows: these have time for it.
+// Packed weights as rows of bf16, for products of many rows by kernels that read no others.
 //
 // A warp takes a tile and step of weights.cuh at a time; K is a multiple of 8.
 #pragma once
 #include "weights.cuh"
-
-// The eight numbers of a row, times `scale`, plus `more`.
-__device__ __forceinline__ void scale_words(u32 (&words)[4], float scale, float more) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    words[i] = bf16_pair(bf16_low(words[i]) * scale + more, bf16_high(words[i]) * scale + more);
-}
 
 __device__ __forceinline__ void store_words(bf16* to, const u32 (&words)[4]) {
   *(uint4*)to = make_uint4(words[0], words[1], words[2], words[3]);

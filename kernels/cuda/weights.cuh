@@ -360,3 +360,10 @@ struct Q4_1 : Packed<K, 4, 32, 4, 2> {
   }
   __device__ __forceinline__ float scale(int) const { return 1; }
 };
+
+// The eight numbers of a row, times `scale`, plus `more`.
+__device__ __forceinline__ void scale_words(u32 (&words)[4], float scale, float more) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    words[i] = bf16_pair(bf16_low(words[i]) * scale + more, bf16_high(words[i]) * scale + more);
+}

@@ -116,6 +116,7 @@ fn programs_run_on_the_stand_ins() {
         walks::agree_by_library("sm_80");
         walks::agree_apart("sm_80");
         walks::agree_by_latent_cache("sm_80");
+        walks::agree_at_once("sm_80");
         return too_much_is_refused();
     }
     let compiler = Command::new("g++").arg("--version").output();

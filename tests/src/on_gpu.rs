@@ -58,6 +58,11 @@ fn nemotron_h_walks() {
 }
 
 #[test]
+fn as_many_texts_as_can_be_walk() {
+    on_gpu("as many texts as can be", walks::agree_at_once);
+}
+
+#[test]
 fn latent_caches_walk() {
     on_gpu("latent caches walk", walks::agree_by_latent_cache);
 }

@@ -32,6 +32,9 @@ const LENGTHS: [usize; 16] = [1, 2, 3, 8, 9, 16, 17, 63, 64, 65, 127, 128, 129, 
 /// Texts at once.
 const BATCHES: [usize; 5] = [2, 8, 9, 33, 130];
 
+/// As many as there can be.
+const MOST: u64 = 256;
+
 /// Threads of the processor for each family.
 const THREADS: Option<usize> = Some(2);
 
@@ -218,6 +221,23 @@ pub(crate) fn agree_by_latent_cache(architecture: &str) {
     let mut walk = Walk::default();
     let lengths = [1, 20, 1, 1, 1].map(|it| (it, it));
     walk.steps("with a latent cache", [&device, &processor], &lengths);
+    walk.end();
+}
+
+/// As many texts at once as there can be, of a family for which attention wants the most scratch
+/// memory: for the parts of the last one, which is long.
+pub(crate) fn agree_at_once(architecture: &str) {
+    let settings = ["E=64", "F=96", "K=2", "P=32", "L=1"];
+    let rows = [Target::Cuda, Target::Cpu].map(|target| {
+        let model = model("gpt2", &settings, "bf16", target, architecture);
+        let mut batch = model.batch(THREADS, Some(512), MOST).expect("a batch");
+        let last = MOST as usize - 1;
+        batch.prefill(last, &text(last, 500)).expect("logits");
+        let tokens: Vec<Option<i32>> = text(1, last + 1).into_iter().map(Some).collect();
+        batch.step(&tokens).expect("logits").to_vec()
+    });
+    let mut walk = Walk::default();
+    walk.compare("as many at once as can be", &rows[0], &rows[1]);
     walk.end();
 }
 

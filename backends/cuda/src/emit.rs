@@ -436,11 +436,10 @@ impl Emitter<'_> {
         layers: Layers,
     ) -> Result<Form, String> {
         let rows = instance.rows.map(|(at, most)| (self.arguments.factor(launch, at), most));
-        if let Some((bytes, each, rows)) = instance.scratch {
+        let scratch = instance.scratch.map_or(0, |(bytes, each, rows)| {
             let rows = self.arguments.bound(launch, rows);
-            let bytes = bytes.saturating_add(each.saturating_mul(rows));
-            self.program.scratch_bytes = self.program.scratch_bytes.max(bytes);
-        }
+            bytes.saturating_add(each.saturating_mul(rows))
+        });
         let products = instance.products.iter();
         let products: Vec<_> = products.map(|it| self.arguments.product(launch, it)).collect();
         let mut chain = vec![instance];
@@ -451,7 +450,7 @@ impl Emitter<'_> {
         let kernels = chain.into_iter().skip(usize::from(!products.is_empty())).rev();
         let launches = kernels.map(|it| self.launch_of(launch, it));
         let launches = launches.collect::<Result<_, _>>()?;
-        Ok(Form { layers, rows, launches, products })
+        Ok(Form { layers, rows, launches, products, scratch })
     }
 
     /// The lines of the spec that `launch` computes: what a kernel was chosen for, and all that is

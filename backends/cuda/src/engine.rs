@@ -156,11 +156,14 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     let device = Device::open()?;
     let properties = device.properties()?;
     let code = Code::choose(&gpu.architectures, properties.capability)?;
+    // What has no room anyway is refused before a driver compiles anything.
+    check_room(program, gpu.scratch_bytes, room, properties.memory[0])?;
+    let functions = functions(&device, &gpu, code, properties.shared)?;
     let has_products = gpu.has_products();
     let workspace = if has_products { WORKSPACE } else { 0 };
-    let scratch = gpu.scratch_bytes.saturating_add(workspace);
-    check_room(program, scratch, room, properties.memory[0])?;
-    let functions = functions(&device, &gpu, code, properties.shared)?;
+    let runs = |it: &Form| it.runs_with(|kernel| functions[kernel].is_some(), has_products);
+    let scratch_bytes = gpu.scratch_where(runs);
+    check_room(program, scratch_bytes.saturating_add(workspace), room, properties.memory[0])?;
     let shared = |it: &Port| Shared::new(&device, it.clone(), most_rows(program, it));
     let at = |role| program.extents.iter().position(|it| it.role == role);
     let of_each = |element_bytes| {
@@ -170,8 +173,8 @@ pub fn open(program: &Program, code: &[u8], weights: Arc<Pages>, room: Room) -> 
     if gpu.made_up.is_empty() {
         device.upload(&on_device, &weights)?;
     }
-    let scratch = device.poisoned(gpu.scratch_bytes)?;
-    device.clear(&scratch, 0, COUNTER_BYTES.min(gpu.scratch_bytes))?;
+    let scratch = device.poisoned(scratch_bytes)?;
+    device.clear(&scratch, 0, COUNTER_BYTES.min(scratch_bytes))?;
     let constants = device.zeros(program.constants.len() as u64)?;
     device.upload(&constants, &program.constants)?;
     let state_bytes = program.states.iter().map(|it| it.bytes(room.positions));
@@ -372,9 +375,8 @@ impl Gpu {
     fn fits(&self, form: &Form, extents: &[u64], loops: &[u64]) -> bool {
         let layer = |(id, layers): &(usize, Vec<u64>)| layers.contains(&loops[*id]);
         let few = |(rows, most): &(Sum, u64)| rows.value(extents, loops) <= *most;
-        let many =
-            |it: &Multiplied| self.library.is_some() && FEW_ROWS < it.rows.value(extents, loops);
-        form.launches.iter().all(|it| self.functions[it.kernel].is_some())
+        let many = |it: &Multiplied| FEW_ROWS < it.rows.value(extents, loops);
+        form.runs_with(|kernel| self.functions[kernel].is_some(), self.library.is_some())
             && form.products.iter().all(many)
             && form.layers.as_ref().is_none_or(layer)
             && form.rows.as_ref().is_none_or(few)

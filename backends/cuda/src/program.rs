@@ -24,7 +24,7 @@ pub struct GpuProgram {
     pub batch: Result<Vec<Step>, String>,
     /// The kernels that choose tokens from the first output, if that is logits.
     pub choice: Option<Choice>,
-    /// Bytes of scratch memory.
+    /// The fewest bytes of scratch memory, which some forms want more of.
     pub scratch_bytes: u64,
     /// The kernel that measures how fast memory is read.
     pub reader: usize,
@@ -63,6 +63,13 @@ impl GpuProgram {
     /// Whether cuBLASLt computes some of it, where it is there.
     pub(crate) fn has_products(&self) -> bool {
         self.steps.iter().any(Step::has_products)
+    }
+
+    /// Bytes of scratch memory that it wants where only forms run for which `runs` holds.
+    pub(crate) fn scratch_where(&self, runs: impl Fn(&Form) -> bool) -> u64 {
+        let batch = self.batch.iter().flatten();
+        let of_forms = self.steps.iter().chain(batch).map(|it| it.scratch_where(&runs)).max();
+        self.scratch_bytes.max(of_forms.unwrap_or(0))
     }
 
     /// The place of `kernel` among the program's, from now on: equal texts are one.
@@ -228,6 +235,19 @@ impl Step {
             Step::Loop { steps, .. } => steps.iter().any(Step::has_products),
         }
     }
+
+    /// See [`GpuProgram::scratch_where`]. Forms behind one that always fits are not reached.
+    fn scratch_where(&self, runs: &impl Fn(&Form) -> bool) -> u64 {
+        let most = match self {
+            Step::Launch(forms) => {
+                let forms = || forms.iter().filter(|it| runs(it));
+                let reached = forms().take_while(|it| !it.always_fits()).count() + 1;
+                forms().take(reached).map(|it| it.scratch).max()
+            }
+            Step::Loop { steps, .. } => steps.iter().map(|it| it.scratch_where(runs)).max(),
+        };
+        most.unwrap_or(0)
+    }
 }
 
 /// Launches that do together what is to be done.
@@ -241,9 +261,21 @@ pub struct Form {
     pub launches: Vec<Launch>,
     /// What cuBLASLt computes then.
     pub products: Vec<Multiplied>,
+    /// Bytes of scratch memory, from its beginning on.
+    pub scratch: u64,
 }
 
 impl Form {
+    /// Whether it can be where there are such kernels, and cuBLASLt or not.
+    pub(crate) fn runs_with(&self, has: impl Fn(usize) -> bool, has_library: bool) -> bool {
+        self.launches.iter().all(|it| has(it.kernel)) && (has_library || self.products.is_empty())
+    }
+
+    /// Whether it is for all layers and any number of rows.
+    fn always_fits(&self) -> bool {
+        self.layers.is_none() && self.rows.is_none() && self.products.is_empty()
+    }
+
     /// Whether extent `past` is in what the copy engine reads.
     pub(crate) fn maps_have(&self, past: usize) -> bool {
         let mut maps = self.launches.iter().flat_map(|it| &it.maps);
@@ -413,5 +445,37 @@ impl Sum {
             it.factors.iter().fold(it.number, |value, it| value.saturating_mul(factor(it)))
         };
         self.0.iter().fold(0, |sum, it| sum.saturating_add(product(it)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A form of so much scratch memory with that kernel alone.
+    fn form(kernel: usize, scratch: u64) -> Form {
+        let one = Blocks { of: Vec::new(), each: 1, most: 1 };
+        let blocks = [one.clone(), one];
+        let (maps, words, parts) = (Vec::new(), Vec::new(), Vec::new());
+        let launches = vec![Launch { kernel, maps, words, blocks, parts }];
+        Form { launches, scratch, ..Form::default() }
+    }
+
+    #[test]
+    fn scratch_memory_is_for_what_runs() {
+        let few = Form { rows: Some((Sum::number(1), 16)), ..form(0, 10) };
+        let first = Form { layers: Some((0, vec![0])), ..form(0, 20) };
+        let launch = Step::Launch(vec![few, first, form(1, 5), form(2, 1000)]);
+        let (id, size, reverse) = (0, Sum::number(2), false);
+        let steps = vec![Step::Loop { id, size, reverse, steps: vec![launch] }];
+        let program = GpuProgram { steps, scratch_bytes: 7, ..GpuProgram::default() };
+        let with = |kernels: &[usize]| {
+            program.scratch_where(|it| it.runs_with(|kernel| kernels.contains(&kernel), false))
+        };
+        assert_eq!(with(&[0, 1, 2]), 20);
+        assert_eq!(with(&[1, 2]), 7);
+        assert_eq!(with(&[0, 2]), 1000);
+        let batch = Ok(vec![Step::Launch(vec![form(0, 30)])]);
+        assert_eq!(GpuProgram { batch, ..program }.scratch_where(|_| true), 30);
     }
 }

@@ -205,6 +205,7 @@ impl Attention<'_> {
             q_row = heads * group * p,
             y_row = heads * group * pv,
         );
+        let floats = (blocks * queries * (pv + 2)).next_multiple_of(4);
         Some(Instance {
             includes: vec![header],
             body,
@@ -213,7 +214,7 @@ impl Attention<'_> {
             grid: [Grid::fixed(blocks), Grid::all(&[10], 1)],
             waits: true,
             choices: (most == 1).then_some(choice).into_iter().collect(),
-            scratch: Some((4 * most * (blocks * queries * (pv + 2)).next_multiple_of(4), 0, 10)),
+            scratch: Some((COUNTER_BYTES + 4 * most * floats, 0, 10)),
             ..Instance::default()
         })
     }

@@ -16,7 +16,9 @@ use ir::DType;
 
 use apart::Place;
 
-use crate::{Call, Functor, Grid, Instance, Map, Tunable, Word, element, pack, rows};
+use crate::{
+    COUNTER_BYTES, Call, Functor, Grid, Instance, Map, Tunable, Word, element, pack, rows,
+};
 
 const THREADS: u32 = 256;
 
@@ -202,7 +204,7 @@ impl MatMul<'_> {
     fn at_once(&self) -> Result<Vec<Instance>, String> {
         let mut forms = Vec::new();
         forms.extend(self.few_rows());
-        // What is packed is unpacked to 16 bits for many rows, so that these are rounded anyway.
+        // What is packed is multiplied in 16 bits for many rows, so that these are rounded anyway.
         if self.call.rounds || self.is_packed() {
             let packed = self.packed();
             forms.extend(if packed.is_none() { self.split() } else { None });
@@ -229,7 +231,7 @@ impl MatMul<'_> {
     fn reserved(&self) -> u64 {
         let bytes = |it: &Part| 2 * it.n * self.depth * it.weights.len() as u64;
         let packed = self.parts().map(|it| it.1).filter(|it| pack::is_packed(it.format()));
-        (crate::COUNTER_BYTES + packed.map(bytes).sum::<u64>()).next_multiple_of(16)
+        (COUNTER_BYTES + packed.map(bytes).sum::<u64>()).next_multiple_of(16)
     }
 
     /// Where x is as numbers of type `x` and the weights of each part are as numbers, and what has
@@ -237,10 +239,10 @@ impl MatMul<'_> {
     fn ready(&self, x: DType) -> Ready {
         let plain = self.x == x && self.norm.is_none();
         let x_at = if plain { (0, 0) } else { (5, self.reserved()) };
-        let mut before = (!plain).then(|| Box::new(self.prepare(x)));
+        let mut before = (!plain).then(|| Box::new(self.prepare(x, self.reserved())));
         let size = if x == DType::F32 { 4 } else { 2 };
         let mut scratch = before.as_ref().map(|_| (self.reserved(), size * self.depth, 2));
-        let (mut weights, mut next, mut body) = (Vec::new(), crate::COUNTER_BYTES, Vec::new());
+        let (mut weights, mut next, mut body) = (Vec::new(), COUNTER_BYTES, Vec::new());
         for (_, part) in self.parts() {
             let of_part = part.weights.iter().map(|&at| {
                 if !pack::is_packed(part.format()) {
@@ -368,10 +370,10 @@ impl MatMul<'_> {
         Some((results.join(",\n    "), instance))
     }
 
-    /// Leaves x, normalised if it is to be, as `dtype` behind what is reserved of scratch memory.
-    fn prepare(&self, dtype: DType) -> Instance {
+    /// Leaves x, normalised if it is to be, as `dtype` behind so many bytes of scratch memory.
+    fn prepare(&self, dtype: DType, behind: u64) -> Instance {
         let (x, y, k) = (element(self.x), element(dtype), self.depth);
-        let to = format!("({y}*)(w5 + {})", self.reserved());
+        let to = format!("({y}*)(w5 + {behind})");
         let from = format!("(const {x}*)w0");
         if let Some((weight, eps)) = &self.norm {
             let tail = format!("Weighted{{(const float*)w{weight}}}");
@@ -423,9 +425,9 @@ impl MatMul<'_> {
 
     /// Any rows.
     fn naive(&self) -> Result<Instance, String> {
-        let before = self.norm.as_ref().map(|_| Box::new(self.prepare(DType::F32)));
+        let before = self.norm.as_ref().map(|_| Box::new(self.prepare(DType::F32, COUNTER_BYTES)));
         let x = match before {
-            Some(_) => format!("(const float*)(w5 + {})", self.reserved()),
+            Some(_) => format!("(const float*)(w5 + {COUNTER_BYTES})"),
             None => self.call.pointer(0, &format!("const {}", element(self.x))),
         };
         let mut body = Vec::new();
@@ -455,7 +457,7 @@ impl MatMul<'_> {
             body: body.join("\n  "),
             threads: THREADS,
             grid: Grid::over(&of, u64::from(THREADS / 32)),
-            scratch: before.as_ref().map(|_| (self.reserved(), 4 * self.depth, 2)),
+            scratch: before.as_ref().map(|_| (COUNTER_BYTES, 4 * self.depth, 2)),
             before,
             ..Instance::default()
         })

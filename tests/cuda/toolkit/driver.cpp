@@ -112,17 +112,29 @@ CUresult cuMemGetInfo_v2(size_t* free, size_t* all) {
   return done();
 }
 
+// What follows each allocation, which nothing may write.
+const size_t BEHIND = 1 << 17;
+const unsigned char UNTOUCHED = 0xa5;
+
 CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
-  void* memory = bytes ? aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr;
+  void* memory = bytes ? aligned_alloc(256, (bytes + BEHIND + 255) / 256 * 256) : nullptr;
   if (!memory) return bytes ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
   memset(memory, 0xff, bytes);
+  memset((char*)memory + bytes, UNTOUCHED, BEHIND);
   *address = (CUdeviceptr)memory;
   allocated[*address] = bytes;
   return done();
 }
 
 CUresult cuMemFree_v2(CUdeviceptr address) {
-  if (!allocated.erase(address)) return CUDA_ERROR_INVALID_VALUE;
+  const auto it = allocated.find(address);
+  if (it == allocated.end()) return CUDA_ERROR_INVALID_VALUE;
+  for (size_t i = 0; i < BEHIND; ++i) {
+    if (((unsigned char*)address)[it->second + i] == UNTOUCHED) continue;
+    fprintf(stderr, "byte %zu of an allocation of %zu was written\n", it->second + i, it->second);
+    abort();
+  }
+  allocated.erase(it);
   free((void*)address);
   return done();
 }

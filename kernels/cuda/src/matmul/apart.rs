@@ -5,7 +5,7 @@
 use ir::DType;
 
 use super::{Made, MatMul, Part, THREADS};
-use crate::{Grid, Instance};
+use crate::{COUNTER_BYTES, Grid, Instance};
 
 /// A tail, and where the products lie that it takes.
 struct Combined<'a> {
@@ -44,7 +44,7 @@ impl MatMul<'_> {
     pub(super) fn apart(&self) -> Result<Vec<Instance>, String> {
         // What lies behind the scratch memory of all is known when they are.
         let (groups, _) = self.groups(Place::default());
-        let mut end = Place::default();
+        let mut end = Place { fixed: COUNTER_BYTES, each: 0 };
         for form in groups.iter().map(|it| it.at_once()).collect::<Result<Vec<_>, _>>()?.concat() {
             let (fixed, each, _) = form.scratch.unwrap_or_default();
             end = Place { fixed: end.fixed.max(fixed), each: end.each.max(each) };

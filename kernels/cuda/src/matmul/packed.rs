@@ -11,9 +11,6 @@ use ir::DType;
 use super::{BLOCKS, MatMul, Part, SPLIT_SIZE};
 use crate::{COUNTER_BYTES, Grid, Instance, Map, element, pack, rows};
 
-/// Columns of a tile of either, half of them of each of two products.
-const WIDTH: u64 = 128;
-
 /// Blocks of a cluster of `gemm_packed.cuh`, with tiles side by side.
 const CLUSTER: u64 = 2;
 
@@ -201,7 +198,7 @@ impl MatMul<'_> {
 
     /// Tiles of a cluster of `gemm_packed.cuh` that lie side by side.
     fn clusters(&self) -> u64 {
-        let of = |it: &Part| (it.n * it.weights.len() as u64).div_ceil(CLUSTER * WIDTH);
+        let of = |it: &Part| (it.n * it.weights.len() as u64).div_ceil(CLUSTER * 2 * SPLIT_SIZE);
         self.parts().map(|it| of(it.1)).sum()
     }
 
@@ -213,8 +210,9 @@ impl MatMul<'_> {
         idle.clamp(SPLIT_SIZE, 3 * SPLIT_SIZE)
     }
 
-    /// The most rows for which tiles of 128 are better than tiles of 256, of which each takes less
-    /// time than two: those of which all tiles are under way at once, or two of these.
+    /// The most rows for which tiles of 128 are better than tiles of 256, though two of them take
+    /// more time than one of these: as many as have all their tiles under way at once, but at least
+    /// 256.
     fn most_at_once(&self) -> u64 {
         128 * (BLOCKS / CLUSTER / self.clusters()).max(2)
     }

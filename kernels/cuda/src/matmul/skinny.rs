@@ -4,7 +4,7 @@ use ir::DType;
 
 use super::{BLOCKS, Made, MatMul, Part};
 use crate::{
-    Grid, Instance, Tunable, element,
+    COUNTER_BYTES, Grid, Instance, Tunable, element,
     pack::{self, TILE, skinny_step},
 };
 
@@ -21,8 +21,8 @@ enum Way {
 }
 
 impl MatMul<'_> {
-    /// The forms for few rows. What is packed would have to be unpacked for more, at five times the
-    /// cost: so it has forms for more rows, for which x is rounded.
+    /// The forms for few rows. What is packed would have to be unpacked to memory for more, at five
+    /// times the cost, but for Hopper: so it has forms for more rows, for which x is rounded.
     pub(super) fn few_rows(&self) -> Vec<Instance> {
         let mut forms: Vec<Instance> = self.skinny(1, Way::AsItIs).into_iter().collect();
         forms.extend([8, 4, 2].into_iter().find_map(|most| self.skinny(most, Way::AsItIs)));
@@ -37,7 +37,7 @@ impl MatMul<'_> {
     /// At most `most` rows.
     fn skinny(&self, most: u64, way: Way) -> Option<Instance> {
         let before = (way == Way::Rounded && !(self.x == DType::BF16 && self.norm.is_none()))
-            .then(|| Box::new(self.prepare(DType::BF16)));
+            .then(|| Box::new(self.prepare(DType::BF16, COUNTER_BYTES)));
         let x = if way == Way::Rounded { DType::BF16 } else { self.x };
         let height = self.height();
         let size = |(_, part)| Skinny::new(part, self.depth, height, most, x, way);
@@ -78,7 +78,7 @@ impl MatMul<'_> {
             shared_before_hopper: Some(SKINNY_SHARED[1] as u32),
             rows: Some((2, most)),
             waits: true,
-            scratch: before.as_ref().map(|_| (self.reserved(), 2 * self.depth, 2)),
+            scratch: before.as_ref().map(|_| (COUNTER_BYTES, 2 * self.depth, 2)),
             before,
             choices,
             ..Instance::default()
@@ -112,8 +112,7 @@ impl MatMul<'_> {
         let (x, k) = (element(self.x), self.depth);
         match (&self.norm, way) {
             _ if is_prepared => {
-                let at = self.reserved();
-                format!("PlainRows<bf16> in{{(const bf16*)(w5 + {at}), {k}}};")
+                format!("PlainRows<bf16> in{{(const bf16*)(w5 + {COUNTER_BYTES}), {k}}};")
             }
             (Some((weight, eps)), Way::AsItIs) => format!(
                 "{}NormedRows<{x}, float> in{{(const {x}*)w0, {k}, (const float*)w{weight}, \
