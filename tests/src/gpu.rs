@@ -2,7 +2,7 @@
 //! architecture, whatever weights are stored in; and every kernel compiles, where NVRTC is there,
 //! to the instructions that it was written for.
 
-use std::collections::BTreeSet;
+use std::{env, fs, path::Path};
 
 use ::cuda::{ARCHITECTURES, Compiler, Form, GpuProgram, Step};
 use ir::DType;
@@ -96,10 +96,10 @@ fn weights_that_kernels_compute_are_waited_for() {
     let added = text.replace("rms_norm(x, norm, eps)", "rms_norm(x, norm + 1, eps)");
     assert_ne!(text, added);
     let waits = |text: &str| {
-        let path = std::env::temp_dir().join(format!("treen-waits-{}.tn", std::process::id()));
-        std::fs::write(&path, text).expect("a file");
+        let path = env::temp_dir().join(format!("treen-waits-{}.tn", std::process::id()));
+        fs::write(&path, text).expect("a file");
         let program = program(&mut lower(path.to_str().expect("a name"), &[]), DType::BF16);
-        std::fs::remove_file(&path).expect("the file");
+        fs::remove_file(&path).expect("the file");
         let normed = program.kernels.iter().map(|it| &it.source);
         let normed: Vec<_> = normed.filter(|it| it.contains("NormedRows<")).collect();
         let waits = normed.iter().filter(|it| it.contains("wait_for_earlier();\n  NormedRows<"));
@@ -187,17 +187,11 @@ fn residents(source: &str) -> u32 {
 /// Bytes of shared memory that a block of sm_80 can have.
 const SHARED_BEFORE_HOPPER: u32 = 163 << 10;
 
-/// Compiles those kernels of `program` that are not `known` yet, and looks at what became of each.
-fn check(
-    what: &str,
-    mut program: GpuProgram,
-    architectures: &[&str],
-    known: &mut BTreeSet<(Vec<String>, String)>,
-) {
-    let of = architectures.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
-    program.kernels.retain(|it| known.insert((of.clone(), it.source.clone())));
+/// Compiles the kernels of `program`, which are kept in `folder`, and looks at what became of each.
+fn check(what: &str, program: &GpuProgram, architectures: &[&str], folder: &Path) {
     let architectures: Vec<String> = architectures.iter().map(|it| (*it).to_owned()).collect();
-    let images = program.images(&architectures, None).unwrap_or_else(|why| panic!("{what}: {why}"));
+    let images = program.images(&architectures, Some(folder));
+    let images = images.unwrap_or_else(|why| panic!("{what}: {why}"));
     for (kernel, images) in program.kernels.iter().zip(images) {
         assert!(images.iter().any(Option::is_some), "{what}: {} is for nothing", kernel.name);
         for (architecture, image) in architectures.iter().zip(images) {
@@ -227,17 +221,18 @@ fn kernels_compile_to_what_they_should() {
     if let Err(why) = Compiler::find() {
         return not_tested("what kernels compile to", why);
     }
-    let known = &mut BTreeSet::new();
+    let kept = &env::temp_dir().join(format!("treen-kernels-{}", std::process::id()));
     for folder in folders() {
         let folder = folder.to_str().expect("a readable name");
-        check(folder, program(&mut lower(folder, &[]), DType::BF16), &ARCHITECTURES, known);
+        check(folder, &program(&mut lower(folder, &[]), DType::BF16), &ARCHITECTURES, kept);
     }
     // Their widths are the true ones.
     let qwen3 = &mut lower("qwen3-8b", &["L=1", "V=2048"]);
     let packed = [DType::F8E4M3, DType::NvFp4, DType::Q8_0, DType::Q4_0, DType::Q4_1];
     for dtype in [&[DType::BF16], &packed[..]].concat() {
-        check(&format!("qwen3-8b in {dtype}"), program(qwen3, dtype), &ARCHITECTURES, known);
+        check(&format!("qwen3-8b in {dtype}"), &program(qwen3, dtype), &ARCHITECTURES, kept);
     }
     let nano2 = &mut lower("nano2-9b", &["pattern=M-*-", "V=2048"]);
-    check("nano2-9b", program(nano2, DType::BF16), &["sm_80", "sm_90a"], known);
+    check("nano2-9b", &program(nano2, DType::BF16), &["sm_80", "sm_90a"], kept);
+    fs::remove_dir_all(kept).expect("the folder goes");
 }

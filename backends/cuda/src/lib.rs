@@ -88,8 +88,8 @@ pub fn draft(module: &Module, axes: &StepAxes) -> Result<(Plan, Draft), String> 
 }
 
 impl GpuProgram {
-    /// Compiles every kernel for every one of `architectures`, on as many threads as pay; what is
-    /// kept in `folder` is not made again.
+    /// Compiles every kernel for those of `architectures` where something comes to it, on as many
+    /// threads as pay; what is kept in `folder` is not made again.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl GpuProgram {
         Ok(())
     }
 
-    /// What each kernel becomes on each of `architectures`, where it is for them.
+    /// What each kernel becomes on each of `architectures`, where something comes to it.
     ///
     /// # Errors
     ///
@@ -119,20 +119,19 @@ impl GpuProgram {
     ) -> Result<Vec<Vec<Option<Image>>>, String> {
         let compiler = Compiler::find()?;
         let kept = Images::new(&compiler, folder)?;
-        let jobs: Vec<(&Kernel, &String)> = self
-            .kernels
-            .iter()
-            .flat_map(|it| architectures.iter().map(move |to| (it, to)))
+        let reached: Vec<Vec<bool>> = architectures.iter().map(|it| self.reached_on(it)).collect();
+        let jobs: Vec<(usize, usize)> = (0..self.kernels.len())
+            .flat_map(|it| (0..architectures.len()).map(move |to| (it, to)))
             .collect();
         let next = AtomicUsize::new(0);
         let work = || {
             let mut done = Vec::new();
             loop {
                 let job = next.fetch_add(1, Relaxed);
-                let Some((kernel, architecture)) = jobs.get(job) else { break done };
-                let Kernel { name, source, only, .. } = kernel;
-                let is_for = only.as_ref().is_none_or(|it| it == *architecture);
-                let made = is_for.then(|| kept.get(source, architecture)).transpose();
+                let Some(&(kernel, to)) = jobs.get(job) else { break done };
+                let Kernel { name, source, .. } = &self.kernels[kernel];
+                let made = reached[to][kernel].then(|| kept.get(source, &architectures[to]));
+                let made = made.transpose();
                 done.push((job, made.map_err(|why| format!("kernel `{name}`: {why}\n{source}"))));
             }
         };

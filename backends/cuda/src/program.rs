@@ -65,11 +65,39 @@ impl GpuProgram {
         self.steps.iter().any(Step::has_products)
     }
 
+    /// The forms that are come to where some run, and those behind one with which that `ends` are
+    /// not.
+    fn reached(&self, runs: &dyn Fn(&Form) -> bool, ends: &dyn Fn(&Form) -> bool) -> Vec<&Form> {
+        let mut reached = Vec::new();
+        for step in self.steps.iter().chain(self.batch.iter().flatten()) {
+            step.reach(runs, ends, &mut reached);
+        }
+        reached
+    }
+
     /// Bytes of scratch memory that it wants where only forms run for which `runs` holds.
     pub(crate) fn scratch_where(&self, runs: impl Fn(&Form) -> bool) -> u64 {
-        let batch = self.batch.iter().flatten();
-        let of_forms = self.steps.iter().chain(batch).map(|it| it.scratch_where(&runs)).max();
-        self.scratch_bytes.max(of_forms.unwrap_or(0))
+        let reached = self.reached(&runs, &Form::always_fits);
+        reached.iter().map(|it| it.scratch).fold(self.scratch_bytes, u64::max)
+    }
+
+    /// Whether what runs code for `architecture` ever comes to each of the kernels.
+    pub(crate) fn reached_on(&self, architecture: &str) -> Vec<bool> {
+        let only = |kernel: usize| self.kernels[kernel].only.as_deref();
+        let has = |kernel| only(kernel).is_none_or(|it| it == architecture);
+        // What is for one architecture alone asks no more of a device than that has. What is for
+        // several may ask for too much shared memory of some.
+        let is_own = |it: &Launch| only(it.kernel).is_some();
+        let ends = |it: &Form| it.always_fits() && it.launches.iter().any(is_own);
+        let mut reached = vec![false; self.kernels.len()];
+        for form in self.reached(&|it| it.runs_with(has, true), &ends) {
+            form.launches.iter().for_each(|it| reached[it.kernel] = true);
+        }
+        self.multipliers.iter().for_each(|it| reached[it.0] = true);
+        self.made_up.iter().for_each(|it| reached[it.kernel] = true);
+        self.choice.iter().for_each(|it| (reached[it.greedy], reached[it.draw]) = (true, true));
+        reached[self.reader] = true;
+        (0..reached.len()).map(|it| reached[it] && has(it)).collect()
     }
 
     /// The place of `kernel` among the program's, from now on: equal texts are one.
@@ -236,17 +264,24 @@ impl Step {
         }
     }
 
-    /// See [`GpuProgram::scratch_where`]. Forms behind one that always fits are not reached.
-    fn scratch_where(&self, runs: &impl Fn(&Form) -> bool) -> u64 {
-        let most = match self {
+    /// See [`GpuProgram::reached`].
+    fn reach<'a>(
+        &'a self,
+        runs: &dyn Fn(&Form) -> bool,
+        ends: &dyn Fn(&Form) -> bool,
+        to: &mut Vec<&'a Form>,
+    ) {
+        match self {
             Step::Launch(forms) => {
-                let forms = || forms.iter().filter(|it| runs(it));
-                let reached = forms().take_while(|it| !it.always_fits()).count() + 1;
-                forms().take(reached).map(|it| it.scratch).max()
+                for form in forms.iter().filter(|it| runs(it)) {
+                    to.push(form);
+                    if ends(form) {
+                        break;
+                    }
+                }
             }
-            Step::Loop { steps, .. } => steps.iter().map(|it| it.scratch_where(runs)).max(),
-        };
-        most.unwrap_or(0)
+            Step::Loop { steps, .. } => steps.iter().for_each(|it| it.reach(runs, ends, to)),
+        }
     }
 }
 
@@ -477,5 +512,22 @@ mod tests {
         assert_eq!(with(&[0, 2]), 1000);
         let batch = Ok(vec![Step::Launch(vec![form(0, 30)])]);
         assert_eq!(GpuProgram { batch, ..program }.scratch_where(|_| true), 30);
+    }
+
+    #[test]
+    fn what_nothing_comes_to_is_not_compiled() {
+        let kernel =
+            |only: Option<&str>| Kernel { only: only.map(str::to_owned), ..Kernel::default() };
+        let few = Form { rows: Some((Sum::number(1), 16)), ..form(1, 0) };
+        let both =
+            Form { launches: [form(0, 0).launches, form(2, 0).launches].concat(), ..form(0, 0) };
+        let program = GpuProgram {
+            kernels: [None, None, Some("sm_90a"), None, None].map(kernel).to_vec(),
+            steps: vec![Step::Launch(vec![few, both, form(3, 0)])],
+            reader: 4,
+            ..GpuProgram::default()
+        };
+        assert_eq!(program.reached_on("sm_90a"), [true, true, true, false, true]);
+        assert_eq!(program.reached_on("sm_80"), [false, true, false, true, true]);
     }
 }

@@ -236,8 +236,8 @@ pub struct Instance {
     pub architecture: Option<&'static str>,
     /// Tensor maps, which the body knows as `m0`, `m1`, ..
     pub maps: Vec<Map>,
-    /// Bytes of scratch memory that it needs anyway, of which [`COUNTER_BYTES`] are counters, and for
-    /// each row at the bound of a word.
+    /// Bytes of scratch memory that it needs anyway, of which [`COUNTER_BYTES`] are counters, and
+    /// for each row at the bound of a word.
     pub scratch: Option<(u64, u64, usize)>,
     /// What could be chosen otherwise.
     pub choices: Vec<Tunable>,
