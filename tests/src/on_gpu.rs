@@ -63,6 +63,11 @@ fn as_many_texts_as_can_be_walk() {
 }
 
 #[test]
+fn small_ones_walk() {
+    on_gpu("small ones walk", walks::agree_when_small);
+}
+
+#[test]
 fn latent_caches_walk() {
     on_gpu("latent caches walk", walks::agree_by_latent_cache);
 }

@@ -260,6 +260,19 @@ pub(crate) fn agree_apart(architecture: &str) {
     walk.end();
 }
 
+/// All formats of a small family: as many rows as take each form, and behind them one.
+pub(crate) fn agree_when_small(architecture: &str) {
+    let settings = ["E=64", "F=96", "K=1", "G=2", "P=64", "L=1"];
+    let mut walk = Walk::default();
+    for format in FORMATS {
+        let [device, processor] = [Target::Cuda, Target::Cpu]
+            .map(|it| model("qwen3", &settings, format, it, architecture));
+        let what = format!("of a small qwen3 in {format}");
+        walk.steps(&what, [&device, &processor], &[(0, 210), (1, 60), (2, 12), (3, 1)]);
+    }
+    walk.end();
+}
+
 /// A family whose products of many rows are all left to cuBLASLt, as far as it takes them: prompts
 /// beside and behind each other, and tokens, which it does not multiply.
 pub(crate) fn agree_by_library(architecture: &str) {

@@ -10,7 +10,7 @@
 #include <memory>
 #include <string>
 
-#include "shim.h"
+#include "hopper.cuh"
 
 namespace {
 
@@ -20,6 +20,7 @@ using Work = std::vector<std::function<void()>>;
 
 struct Kernel {
   std::function<void()>* (*bind)(void**);
+  unsigned cluster;
   unsigned shared = USUAL_SHARED;
 };
 
@@ -242,8 +243,9 @@ CUresult cuModuleLoadData(CUmodule* module, const void* image) {
 
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
   const auto bind = (std::function<void()>* (*)(void**))dlsym((void*)module, "shim_bind");
-  if (!bind || std::string(name) != "run") return CUDA_ERROR_NOT_FOUND;
-  *function = (CUfunction) new Kernel{bind};
+  const auto cluster = (unsigned (*)())dlsym((void*)module, "shim_cluster");
+  if (!bind || !cluster || std::string(name) != "run") return CUDA_ERROR_NOT_FOUND;
+  *function = (CUfunction) new Kernel{bind, cluster()};
   return done();
 }
 
@@ -255,11 +257,21 @@ CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute which, int
   return done();
 }
 
-CUresult cuTensorMapEncodeTiled(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*,
-                                const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
-                                const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
-  return CUDA_ERROR_NOT_SUPPORTED;
+// Of what the copy engine asks for, what is checked is what a kernel's author gets wrong.
+CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank,
+                                void* data, const cuuint64_t* extent, const cuuint64_t* stride,
+                                const cuuint32_t* box, const cuuint32_t*, CUtensorMapInterleave,
+                                CUtensorMapSwizzle swizzle, CUtensorMapL2promotion,
+                                CUtensorMapFloatOOBfill) {
+  const u32 element = type == CU_TENSOR_MAP_DATA_TYPE_UINT8 ? 1 : 2;
+  const bool fits = rank == 2 && (u64)data % 16 == 0 && stride[0] % 16 == 0 && box[0] <= 256 &&
+                    box[1] <= 256 && extent[0] && extent[1] && box[0] * element == 128 &&
+                    swizzle == CU_TENSOR_MAP_SWIZZLE_128B;
+  const u64 last = (extent[1] - 1) * stride[0] + extent[0] * element;
+  if (!fits || !is_there((CUdeviceptr)data, last)) return CUDA_ERROR_INVALID_VALUE;
+  *(TensorMap*)map = {(const unsigned char*)data, element, {(u32)extent[0], (u32)extent[1], 1},
+                      {stride[0], 0},             {box[0], box[1], 1}, 1};
+  return done();
 }
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** arguments,
@@ -269,10 +281,12 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, voi
   const auto* kernel = (const Kernel*)function;
   const unsigned threads = size.x * size.y * size.z, shared = c.sharedMemBytes;
   const bool some = grid.x && grid.y && grid.z && threads && grid.y < 65536 && grid.z < 65536;
-  if (!some || threads > MOST_THREADS || shared > kernel->shared) return CUDA_ERROR_INVALID_VALUE;
+  if (!some || threads > MOST_THREADS || shared > kernel->shared || grid.x % kernel->cluster)
+    return CUDA_ERROR_INVALID_VALUE;
   const std::unique_ptr<std::function<void()>> bound(kernel->bind(arguments));
   const std::function<void()> run = *bound;
-  enqueue([=] { shim::launch(grid, size, shared, run); });
+  const unsigned cluster = kernel->cluster;
+  enqueue([=] { shim::launch(grid, size, shared, run, cluster); });
   return done();
 }
 

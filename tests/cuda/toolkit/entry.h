@@ -35,6 +35,11 @@ std::function<void()> bind(void (*kernel)(A...), void** from) {
 
 }  // namespace shim
 
+#ifndef SHIM_CLUSTER
+#define SHIM_CLUSTER 1
+#endif
+extern "C" unsigned shim_cluster() { return SHIM_CLUSTER; }
+
 extern "C" std::function<void()>* shim_bind(void** arguments) {
   return new std::function<void()>(shim::bind(run, arguments));
 }

@@ -34,15 +34,27 @@ std::string read(const fs::path& path) {
   return text.str();
 }
 
-// What headers know of the architecture: 800 for `--gpu-architecture=sm_80`.
+// What kernels know of the architecture: 800 for `--gpu-architecture=sm_80`. CUDA's headers, which
+// would then print PTX, do not.
 std::string defined(int n, const char* const* options) {
   const std::string key = "--gpu-architecture=sm_";
   for (int i = 0; i < n; ++i) {
     const std::string option = options[i];
     if (option.rfind(key, 0) == 0)
-      return " -D__CUDA_ARCH__=" + std::to_string(10 * atoi(option.c_str() + key.size()));
+      return "#undef __CUDA_ARCH__\n#define __CUDA_ARCH__ " +
+             std::to_string(10 * atoi(option.c_str() + key.size())) + "\n";
   }
   return "";
+}
+
+// What the shim has to know of a kernel whose blocks are clusters: how many, and that a block finds
+// the `__shared__` arrays of another at the same place behind its thread's storage.
+std::string clustered(const std::string& source) {
+  const std::string key = "__cluster_dims__(";
+  const size_t at = source.find(key);
+  if (at == std::string::npos) return "";
+  const int blocks = atoi(source.c_str() + at + key.size());
+  return " -ftls-model=initial-exec -DSHIM_CLUSTER=" + std::to_string(blocks);
 }
 
 }  // namespace
@@ -67,9 +79,11 @@ nvrtcResult nvrtcCompileProgram(nvrtcProgram program, int n, const char* const* 
   for (const auto& [name, text] : program->headers) {
     if (!fs::exists(shim / name)) std::ofstream(folder / name) << text;
   }
-  std::ofstream(folder / "kernel.cpp") << program->source << "\n#include \"entry.h\"\n";
+  std::ofstream(folder / "kernel.cpp") << defined(n, options) << "#line 1\n"
+                                       << program->source << "\n#include \"entry.h\"\n";
   std::ostringstream command;
-  command << "g++ -std=c++17 -O1 -fno-strict-aliasing -w -S -fPIC -include shim.h" << defined(n, options) << " -I" << shim
+  command << "g++ -std=c++17 -O1 -fno-strict-aliasing -w -S -fPIC -include shim.h"
+          << clustered(program->source) << " -I" << shim
           << " -I" << root() / "toolkit" << " -I" << folder << " -isystem " << root() / "include"
           << " " << folder / "kernel.cpp" << " -o " << folder / "kernel.s" << " 2> "
           << folder / "log" << " && g++ -shared " << folder / "kernel.s" << " -L" << root() / "lib"
