@@ -32,6 +32,20 @@ struct Cluster {
   }
 };
 
+// Begins a ring of stages: one is full when so many have arrived there that fill it, and empty when
+// so many have that read it. Blocks that arrive at each other's meet first.
+template <int BLOCKS, int STAGES>
+__device__ __forceinline__ void start_ring(Barrier* full, int fillers, Barrier* empty, int readers) {
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < STAGES; ++i) {
+      barrier_init(&full[i], fillers);
+      barrier_init(&empty[i], readers);
+    }
+    barrier_init_fence();
+  }
+  Cluster<BLOCKS>::meet();
+}
+
 constexpr int GEMM_ROWS = 128, GEMM_THREADS = 384;
 
 // Bytes of dynamic shared memory of a launch.
@@ -42,12 +56,21 @@ constexpr int gemm_shared = STAGES * (GEMM_ROWS + WIDTH) * 128;
 // column, so that what runs at a time reads few rows and few columns.
 struct GemmOrder {
   int rows, columns, down;
-  __device__ __forceinline__ int size() const { return rows * columns; }
   __device__ __forceinline__ void place(int index, int& row, int& column) const {
     const int group = index / (down * columns), inside = index % (down * columns);
     const int first = group * down, height = min(down, rows - first);
     row = first + inside % height;
     column = inside / height;
+  }
+
+  // Calls `visit(row, column)` for each of the tiles of a cluster of so many blocks.
+  template <int BLOCKS, class Visit>
+  __device__ __forceinline__ void walk(Visit visit) const {
+    for (int i = blockIdx.x / BLOCKS; i < rows * columns; i += gridDim.x / BLOCKS) {
+      int row, column;
+      place(i, row, column);
+      visit(row, column);
+    }
   }
 };
 
@@ -122,11 +145,9 @@ struct Gemm {
   static __device__ __forceinline__ void walk(int rows, int columns, Visit visit) {
     constexpr int ROWS = GEMM_ROWS * BLOCKS;
     const GemmOrder order{(rows + ROWS - 1) / ROWS, columns, 2048 / ROWS};
-    for (int i = blockIdx.x / BLOCKS; i < order.size(); i += gridDim.x / BLOCKS) {
-      int row, column;
-      order.place(i, row, column);
+    order.template walk<BLOCKS>([&](int row, int column) {
       visit((row * BLOCKS + Cluster<BLOCKS>::rank()) * GEMM_ROWS, column);
-    }
+    });
   }
 
   struct Copy {
@@ -164,17 +185,6 @@ struct Gemm {
       visit_result<WIDTH>(column, Finish{d, top + mine, rows}, results...);
     });
   }
-
-  __device__ __forceinline__ void start() {
-    if (threadIdx.x == 0) {
-      for (int i = 0; i < STAGES; ++i) {
-        barrier_init(&full[i], 1);
-        barrier_init(&empty[i], 2 * BLOCKS);
-      }
-      barrier_init_fence();
-    }
-    Cluster<BLOCKS>::meet();
-  }
 };
 
 // One launch: GEMM_THREADS threads, clusters of BLOCKS (1 or 2) blocks, as many blocks as there are
@@ -185,7 +195,7 @@ __device__ __forceinline__ void gemm(u8* shared, const TensorMap& x, int rows,
                                      const Results&... results) {
   __shared__ Barrier barriers[2 * STAGES];
   Gemm<WIDTH, STAGES, BLOCKS, K> g{shared, barriers, barriers + STAGES};
-  g.start();
+  start_ring<BLOCKS, STAGES>(g.full, 1, g.empty, 2 * BLOCKS);
   wait_for_earlier();
   if (threadIdx.x >= 256) {
     give_registers<40>();

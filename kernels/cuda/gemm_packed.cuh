@@ -6,8 +6,8 @@
 // products). One warp copies weights to a ring of stages, as deep as there is room for, and one x;
 // two warpgroups multiply 64 rows of weights each. The two blocks of a cluster take tiles side by
 // side, so that each copies one half of the rows of x to both; blocks by themselves are for tests,
-// in which racecheck sees all copies. Of two products, a warp has eight
-// rows of each: those of the upper halves of records, or of the lower ones.
+// in which racecheck sees all copies. Of two products, a warp has eight rows of each: those of the
+// upper halves of records, or of the lower ones.
 //
 // The tensor map of x has columns in the order of arrange.cuh and ROWS / BLOCKS rows a box, else it
 // is as gemm.cuh's. Results are those of packed_stages.cuh.
@@ -151,11 +151,9 @@ struct GemmPacked {
   static __device__ __forceinline__ void walk(int rows, Make make, const Results&... results) {
     const int columns = (results.template tiles<WIDTH>() + ...);
     const GemmOrder order{(rows + ROWS - 1) / ROWS, columns, 2048 / ROWS};
-    for (int i = blockIdx.x / BLOCKS; i < order.size(); i += gridDim.x / BLOCKS) {
-      int row, column;
-      order.place(i, row, column);
+    order.template walk<BLOCKS>([&](int row, int column) {
       visit_result<WIDTH>(column, make(row * ROWS), results...);
-    }
+    });
   }
 
   template <class... Results>
@@ -170,19 +168,6 @@ struct GemmPacked {
   __device__ __forceinline__ void consume(int rows, const Results&... results) {
     walk(rows, [&](int top) { return Sum{*this, top, rows}; }, results...);
   }
-
-  // A stage is full when weights and x are there, and empty when all warps of all blocks have read
-  // it.
-  __device__ __forceinline__ void start() {
-    if (threadIdx.x == 0) {
-      for (int i = 0; i < STAGES; ++i) {
-        barrier_init(&full[i], 2);
-        barrier_init(&empty[i], PACKED_WARPS * (BLOCKS == 1 ? ARRIVING_LANES : BLOCKS));
-      }
-      barrier_init_fence();
-    }
-    Cluster<BLOCKS>::meet();
-  }
 };
 
 // One launch: GEMM_THREADS threads, clusters of BLOCKS (1 or 2) blocks, as many blocks as there are
@@ -195,7 +180,9 @@ __device__ __forceinline__ void gemm_packed(u8* shared, const TensorMap& x, int 
   constexpr int BYTES = packed_bytes<Tiles, ROWS, decltype(results.first)...>;
   __shared__ Barrier barriers[2 * STAGES];
   GemmPacked<Tiles, ROWS, BLOCKS, BYTES, STAGES> g{shared, barriers, barriers + STAGES};
-  g.start();
+  // Weights and x fill a stage, and all warps of all blocks read it.
+  constexpr int READERS = PACKED_WARPS * (BLOCKS == 1 ? ARRIVING_LANES : BLOCKS);
+  start_ring<BLOCKS, STAGES>(g.full, 2, g.empty, READERS);
   wait_for_earlier();
   if (threadIdx.x >= 32 * PACKED_WARPS) {
     give_registers<40>();

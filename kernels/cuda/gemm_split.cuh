@@ -33,16 +33,9 @@ struct SplitTile {
 
   static __device__ __forceinline__ int rank() { return Cluster<PARTS>::rank(); }
 
-  // A stage is full when its copies are there, and empty when so many have read it.
+  // A stage is empty when so many have read it. Blocks have rings of their own.
   __device__ __forceinline__ void start(int readers) {
-    if (threadIdx.x == 0) {
-      for (int i = 0; i < STAGES; ++i) {
-        barrier_init(&full[i], 1);
-        barrier_init(&empty[i], readers);
-      }
-      barrier_init_fence();
-    }
-    __syncthreads();
+    start_ring<1, STAGES>(full, 1, empty, readers);
   }
 
   // Adds up this block's part of the columns; sums lie in shared memory by register and thread.

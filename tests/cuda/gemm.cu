@@ -1,21 +1,13 @@
 // gemm.cuh: several results, two products, tails, odd extents.
-#include "check.h"
 #include "gemm.cuh"
+#include "gemm_tails.h"
 
-struct Plain {
-  __device__ float2 operator()(int, int, float2 p, float2) const { return p; }
-};
 struct AddTo {
   const float* residual;
   int stride;
   __device__ float2 operator()(int row, int col, float2 p, float2) const {
     const float* r = residual + (size_t)row * stride + col;
     return make_float2(p.x + r[0], p.y + r[1]);
-  }
-};
-struct Product {
-  __device__ float2 operator()(int, int, float2 a, float2 b) const {
-    return make_float2(a.x * b.x, a.y * b.y);
   }
 };
 

@@ -1,17 +1,9 @@
 // gemm_packed.cuh: every format of weights, one product and two, rows and columns that fill no
 // tile, x in bf16 and in FP8.
 #include "gemm_packed.cuh"
+#include "gemm_tails.h"
 #include "packed.h"
 #include "tails.cuh"
-
-struct Plain {
-  __device__ float2 operator()(int, int, float2 p, float2) const { return p; }
-};
-struct Product {
-  __device__ float2 operator()(int, int, float2 a, float2 b) const {
-    return make_float2(a.x * b.x, a.y * b.y);
-  }
-};
 
 // Three results: of one product in f32 and in bf16, of two in bf16.
 template <class Tiles, int ROWS, int BLOCKS, class W, class V, int N0, int N1>

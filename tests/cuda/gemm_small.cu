@@ -1,15 +1,6 @@
 // gemm_small.cuh: types, odd extents, two products, results that share their code.
-#include "check.h"
 #include "gemm_small.cuh"
-
-struct Plain {
-  __device__ float2 operator()(int, int, float2 p, float2) const { return p; }
-};
-struct Product {
-  __device__ float2 operator()(int, int, float2 a, float2 b) const {
-    return make_float2(a.x * b.x, a.y * b.y);
-  }
-};
+#include "gemm_tails.h"
 
 template <class X, class T, int K, int N0, int N1>
 __global__ void __launch_bounds__(SMALL_THREADS)

@@ -1,15 +1,6 @@
 // gemm_split.cuh: several results, two products, odd extents, parts of K.
-#include "check.h"
 #include "gemm_split.cuh"
-
-struct Plain {
-  __device__ float2 operator()(int, int, float2 p, float2) const { return p; }
-};
-struct Product {
-  __device__ float2 operator()(int, int, float2 a, float2 b) const {
-    return make_float2(a.x * b.x, a.y * b.y);
-  }
-};
+#include "gemm_tails.h"
 
 template <int PARTS, int K, int N0, int N1>
 __global__ void __cluster_dims__(PARTS, 1, 1) __launch_bounds__(SPLIT_THREADS)

@@ -58,9 +58,14 @@ impl MatMul<'_> {
 
     /// A matrix of a part, as kernels read it that take it as it is.
     pub(super) fn one(&self, part: &Part, at: usize) -> String {
-        let policy = pack::skinny_policy(part.format(), self.depth, pack::TILE);
         let shape = [part.n, self.depth];
-        format!("{policy}{}", pack::skinny_weights(part.format(), shape, at))
+        let weights = pack::skinny_weights(part.format(), shape, at);
+        format!("{}{weights}", self.packed_type(part))
+    }
+
+    /// Its type there.
+    fn packed_type(&self, part: &Part) -> String {
+        pack::skinny_policy(part.format(), self.depth, pack::TILE)
     }
 
     /// A tail behind the scales of x and of its weights.
@@ -143,8 +148,7 @@ impl MatMul<'_> {
         let (tiles, parts, choice) = self.parts_of_sums(operands.in_fp8, rows);
         let bytes = |it: &Part| STAGES * stage(it.format(), operands.in_fp8, SPLIT_SIZE);
         let check = |it: &Part| {
-            let weights = pack::skinny_policy(it.format(), self.depth, pack::TILE);
-            let bytes = bytes(it);
+            let (weights, bytes) = (self.packed_type(it), bytes(it));
             format!("  static_assert(split_packed_shared<{policy}, {weights}> == {bytes});\n")
         };
         let checks: BTreeSet<String> = self.parts().map(|it| check(it.1)).collect();
@@ -175,9 +179,7 @@ impl MatMul<'_> {
         let policy = operands.policy();
         let largest = self.parts().map(|it| stage(it.1.format(), operands.in_fp8, rows)).max();
         let shared = largest.map_or(0, |it| ROOM / it * it);
-        let weights =
-            self.parts().map(|it| pack::skinny_policy(it.1.format(), self.depth, pack::TILE));
-        let weights = Vec::from_iter(weights).join(", ");
+        let weights = Vec::from_iter(self.parts().map(|it| self.packed_type(it.1))).join(", ");
         let body = format!(
             "static_assert(GEMM_THREADS == 384 && packed_shared<{policy}, {rows}, {weights}> == {shared});\n  \
              SHARED(u8, shared);\n  gemm_packed<{policy}, {rows}, {CLUSTER}>(shared, m0, (int){}, {});",
